@@ -26,9 +26,7 @@ class Genotype:
 
   def __str__(self) -> str:
     """The arch string of NAS-Bench-201: `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`."""
-    return '+'.join(
-      '|' + '|'.join(f'{operation}~{source}' for operation, source in node) + '|' for node in self.nodes
-    )
+    return '+'.join('|' + '|'.join(f'{operation}~{source}' for operation, source in node) + '|' for node in self.nodes)
 
   @property
   def operations(self) -> tuple[str, ...]:

@@ -1,8 +1,15 @@
-"""Losses and accuracies."""
+"""Losses and accuracies; where the numbers of a run go: files, TensorBoard, a terminal."""
+
+import contextlib
+import json
+import os
+import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
 import optax
+from absl import logging
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -13,3 +20,104 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
   """Share of the batch, 0 to 1, whose largest logit is the label; logits [B, K], labels int [B]."""
   return jnp.mean(jnp.argmax(logits, axis=-1) == labels, dtype=logits.dtype)
+
+
+class MetricsFile:
+  """metrics.jsonl: one line an epoch, on disk before the epoch's checkpoint is."""
+
+  def __init__(self, path: pathlib.Path, epochs: int):
+    """Opens the file for the epochs after the first `epochs`; later and torn lines are cut off."""
+    self.rows = []
+    if path.is_file():
+      for line in path.read_text().splitlines():
+        with contextlib.suppress(ValueError):
+          self.rows.append(json.loads(line))
+    self.rows = [row for row in self.rows if row['epoch'] < epochs]
+    temporary = path.with_name(f'.{path.name}.tmp')
+    temporary.write_text(''.join(json.dumps(row) + '\n' for row in self.rows))
+    os.replace(temporary, path)
+    self._file = open(path, 'a')
+
+  def append(self, row: dict) -> None:
+    """Adds a line and waits until the disk has it."""
+    self.rows.append(row)
+    self._file.write(json.dumps(row) + '\n')
+    self._file.flush()
+    os.fsync(self._file.fileno())
+
+  def close(self) -> None:
+    self._file.close()
+
+
+class TensorBoard:
+  """Event files of the numbers of each row, by tensorboardX (no TensorFlow)."""
+
+  def __init__(self, folder: pathlib.Path):
+    from tensorboardX import SummaryWriter
+
+    self._writer = SummaryWriter(str(folder))
+
+  def append(self, row: dict) -> None:
+    for name, value in row.items():
+      if isinstance(value, (int, float)) and name != 'epoch':
+        self._writer.add_scalar(name, value, row['epoch'])
+    self._writer.add_text('genotype', f'`{row["genotype"]}`', row['epoch'])
+    self._writer.flush()
+
+  def close(self) -> None:
+    self._writer.close()
+
+
+class Progress:
+  """A bar on a terminal; elsewhere one line an epoch. Use as a context."""
+
+  def __init__(self, epochs: int, steps: int):
+    self._epochs, self._steps = epochs, steps
+    self._bar = None
+
+  def __enter__(self):
+    if sys.stderr.isatty():
+      from rich import progress
+      from rich.console import Console
+
+      self._bar = progress.Progress(
+        progress.TextColumn('{task.description}'),
+        progress.BarColumn(bar_width=20),
+        progress.TextColumn('{task.completed}/{task.total}'),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn('{task.fields[state]}'),
+        console=Console(stderr=True),
+      )
+      self._bar.start()
+      self._task = self._bar.add_task('search', total=self._epochs * self._steps, state='compiling')
+      self._handler = logging.get_absl_handler().python_handler
+      self._stream = self._handler.stream
+      self._handler.setStream(sys.stderr)  # rich has replaced it: log lines go above the bar
+    return self
+
+  def __exit__(self, *_):
+    if self._bar:
+      self._handler.setStream(self._stream)
+      self._bar.stop()
+
+  def steps(self, epoch: int, step: int, values: dict) -> None:
+    """After a chunk of steps: `values` has train_loss, train_accuracy, images_per_second and genotype."""
+    if self._bar:
+      state = f'{_figures(values)}  {values["genotype"]}'
+      self._bar.update(self._task, description=f'epoch {epoch + 1}/{self._epochs}', completed=step, state=state)
+
+  def epoch(self, row: dict) -> None:
+    """After an epoch, with its row of metrics.jsonl."""
+    if not self._bar:
+      valid = f'valid loss {row["valid_loss"]:.3f} accuracy {row["valid_accuracy"]:.3f}'
+      print(
+        f'epoch {row["epoch"] + 1}/{self._epochs}  train {_figures(row)}  {valid}  {row["genotype"]}',
+        flush=True,
+      )
+
+
+def _figures(values):
+  return (
+    f'loss {values["train_loss"]:.3f} accuracy {values["train_accuracy"]:.3f}  '
+    f'{values["images_per_second"]:.0f} images/s'
+  )

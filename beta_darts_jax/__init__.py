@@ -1,0 +1,28 @@
+"""β-DARTS in JAX: differentiable architecture search with Beta-Decay, as pure functions."""
+
+from beta_darts_jax import interop
+from beta_darts_jax.bilevel import Hyperparameters, SearchState, make_search_step
+from beta_darts_jax.errors import InputError
+from beta_darts_jax.genotype import Genotype
+from beta_darts_jax.nas_bench_201 import NasBench201
+from beta_darts_jax.network import NasBench201Network
+from beta_darts_jax.regularizers import beta_decay
+from beta_darts_jax.spaces import NAS_BENCH_201, SearchSpace, softmax_betas
+from beta_darts_jax.supernet import Supernet
+
+__version__ = '0.1.0'
+__all__ = [
+  'NAS_BENCH_201',
+  'Genotype',
+  'Hyperparameters',
+  'InputError',
+  'NasBench201',
+  'NasBench201Network',
+  'SearchSpace',
+  'SearchState',
+  'Supernet',
+  'beta_decay',
+  'interop',
+  'make_search_step',
+  'softmax_betas',
+]

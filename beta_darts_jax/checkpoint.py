@@ -1,0 +1,84 @@
+"""Exact states on disk: Orbax's CheckpointManager, with a SHA-256 seal beside each step.
+
+Orbax writes atomically and asynchronously, but restores flipped bits without a
+word; the seals notice them.
+"""
+
+import hashlib
+import json
+import pathlib
+import shutil
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+from beta_darts_jax.workdir import write_json
+
+
+def fingerprint(folder: pathlib.Path) -> dict[str, str]:
+  """SHA-256 of every file below `folder`."""
+  files = sorted(f for f in folder.rglob('*') if f.is_file())
+  return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+class Checkpoints:
+  """The checkpoints of a run in `workdir/checkpoints`, seals in `workdir/seals`; the newest `keep` stay."""
+
+  def __init__(self, workdir: pathlib.Path, keep: int = 2):
+    self._folder = (workdir / 'checkpoints').absolute()
+    self._seals = (workdir / 'seals').absolute()
+    self._seals.mkdir(parents=True, exist_ok=True)
+    self._drop_damaged()
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+    self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+  def _drop_damaged(self):
+    """Before Orbax looks: steps whose bytes are not those that were sealed go, with a word about it."""
+    steps = [int(f.name) for f in self._folder.iterdir() if f.name.isdigit()] if self._folder.is_dir() else []
+    for step in steps:
+      seal = self._seals / f'{step}.json'
+      if not seal.is_file():
+        continue  # finalised by an atomic rename, killed before sealing
+      try:
+        intact = json.loads(seal.read_text()) == fingerprint(self._folder / str(step))
+      except (ValueError, OSError):
+        intact = False
+      if not intact:
+        logging.warning('checkpoint %d is damaged: the one before it is used', step)
+        shutil.rmtree(self._folder / str(step))
+        seal.unlink()
+
+  def _seal(self):
+    self._manager.wait_until_finished()
+    steps = self._manager.all_steps()
+    for step in steps:
+      if not (self._seals / f'{step}.json').is_file():
+        write_json(self._seals / f'{step}.json', fingerprint(self._folder / str(step)))
+    for seal in self._seals.glob('*.json'):
+      if int(seal.stem) not in steps:
+        seal.unlink()
+
+  def save(self, step: int, state) -> None:
+    """Begins to save `state` as `step`; a step that is there already stays as it is."""
+    self._seal()
+    if step not in self._manager.all_steps():
+      self._manager.save(step, args=ocp.args.StandardSave(state))
+
+  def restore(self, state):
+    """The newest intact state, in the shapes, dtypes and shardings of `state`; None where there is none."""
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        return self._manager.restore(step, args=ocp.args.StandardRestore(target))
+      except Exception as error:  # Orbax's types vary with the kind of damage
+        if (self._seals / f'{step}.json').is_file():
+          raise  # its bytes are what was saved: not damage
+        logging.warning('checkpoint %d cannot be read (%s): the one before it is used', step, type(error).__name__)
+        self._manager.delete(step)
+    return None
+
+  def close(self) -> None:
+    """Waits for the last save and seals it."""
+    self._seal()
+    self._manager.close()

@@ -1,0 +1,130 @@
+"""The command line: flags → config → search → retraining → result.
+
+  python -m beta_darts_jax.main --config configs/digits.py [--workdir DIR] [--config.KEY=VALUE …]
+
+Exit status: 0 finished (or stopped by SIGTERM or SIGINT after saving), 1 the
+loss became non-finite, 2 something given cannot be used.
+"""
+
+import os
+import re
+import signal
+import sys
+import threading
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from beta_darts_jax.errors import InputError
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE[:ARGUMENTS] with get_config().', lock_config=True)
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; default runs/<config>-<dataset>-<seed>.')
+
+
+def parse(argv):
+  """absl's flags parser: any mistake is one line that names what is allowed, exit status 2."""
+  try:
+    rest = flags.FLAGS(argv)
+    if rest[1:]:
+      raise InputError(f'unexpected arguments: {" ".join(rest[1:])}; allowed are --config, --config.KEY and --workdir')
+    if _CONFIG.value is None:
+      raise InputError('--config=FILE[:ARGUMENTS] is missing')
+    from beta_darts_jax.config import check
+
+    check(_CONFIG.value)
+    return rest
+  except Exception as error:  # all of it comes from the command line or the config file
+    while 'Traceback' in str(error) and (error.__cause__ or error.__context__):
+      error = error.__cause__ or error.__context__
+    _fail(' '.join(str(error).split()) + _allowed_names(argv))
+
+
+def _allowed_names(argv):
+  """For an unknown --config.a.b: the names that a has."""
+  from beta_darts_jax.config import default
+
+  for path in (m[1] for a in argv if (m := re.match(r'--?(?:no)?config\.([\w.]+)', a))):
+    node = default()
+    for name in path.split('.'):
+      if not isinstance(node, ConfigDict):
+        return f' (config.{path}: allowed are values, this is no group)'
+      if name not in node:
+        return f' (unknown config.{path}: allowed are {", ".join(sorted(node.keys()))})'
+      node = node[name]
+  return ''
+
+
+def _fail(message, status=2):
+  print(f'error: {message}', file=sys.stderr)
+  sys.exit(status)
+
+
+def set_cpu_devices(batch_size: int) -> None:
+  """On CPU XLA runs a convolution on one thread: one virtual device a core, as far as they divide the batch."""
+  import jax
+
+  if 'JAX_NUM_CPU_DEVICES' not in os.environ:
+    cores = len(os.sched_getaffinity(0))
+    jax.config.update('jax_num_cpu_devices', max(n for n in range(1, cores + 1) if batch_size % n == 0))
+
+
+def main(_) -> None:
+  logging.set_verbosity(logging.WARNING)
+  config = _CONFIG.value
+  set_cpu_devices(config.search.batch_size)
+  from beta_darts_jax import data, nas_bench_201, retrain, search, workdir
+  from beta_darts_jax.spaces import NAS_BENCH_201
+
+  dataset_name = re.sub(r'[^\w.-]+', '_', config.data.source)
+  path = _WORKDIR.value or f'runs/{config.name}-{dataset_name}-{config.search.seed}'
+  try:
+    table = nas_bench_201.find_table(config.benchmark.table)
+    dataset = data.load(config.data.source, config.data.data_dir, config.data.image_size)
+    search.check_sizes(config, dataset)
+    with workdir.Workdir(path, config.to_dict()) as run:
+      if run.result is not None:
+        print(f'{path} is finished')
+        return report(run.result, path)
+      if table is None and dataset.name in nas_bench_201.DATASETS:
+        print(nas_bench_201.HOW_TO_GET)
+      stop = threading.Event()
+      for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+      result = search.run(config, dataset, table, run, stop)
+      if result is None:
+        print(f'stopped and saved in {path}; the same command goes on from there')
+        return None
+      if config.retrain.epochs:
+        result['retrain'] = retrain.compare(NAS_BENCH_201, result['genotype'], dataset, config)
+      run.finish(result)
+      return report(result, path)
+  except InputError as error:
+    _fail(str(error))
+  except search.NonFiniteLoss as error:
+    _fail(str(error), status=1)
+
+
+def report(result: dict, path) -> None:
+  """Prints what a finished run found."""
+  print(f'\ngenotype  {result["genotype"]}')
+  if 'benchmark' in result:
+    row, baselines, dataset = result['benchmark'], result['baselines'], result['dataset']
+    accuracy, rank = row[f'{dataset}_test'], row[f'{dataset}_test_rank']
+    print(f'benchmark {dataset} test {accuracy:.2f} %, rank {rank} of 15625, valid {row[f"{dataset}_valid"]:.2f} %')
+    print('baselines ' + ', '.join(f'{name.replace("_", " ")} {value:.2f}' for name, value in baselines.items()))
+  for name, tau in result.get('kendall_tau', {}).items():
+    print(
+      f'kendall   {name.replace("_", " ")} τ {tau["tau"]:.3f} (95 %: {tau["low"]:.3f} … {tau["high"]:.3f}, n {tau["n"]})'
+    )
+  if 'retrain' in result:
+    found, others = result['retrain']['found'], result['retrain']['random']
+    print(f'retrained test accuracy {100 * found["test_accuracy"]:.2f} % ({found["parameters"]} parameters)')
+    for other in others:
+      print(
+        f'  random cell           {100 * other["test_accuracy"]:.2f} % ({other["parameters"]} parameters)  {other["genotype"]}'
+      )
+  print(f'run       {path}')
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse)

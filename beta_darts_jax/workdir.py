@@ -1,0 +1,92 @@
+"""The folder of a run: one process at a time, one config, written whole or not at all."""
+
+import fcntl
+import json
+import os
+import pathlib
+
+from beta_darts_jax.errors import InputError
+
+
+def write_json(path: pathlib.Path, value) -> None:
+  """Writes `value` so that a reader finds the old file or the new one, never a part."""
+  temporary = path.with_name(f'.{path.name}.tmp')
+  with open(temporary, 'w') as file:
+    file.write(json.dumps(value, indent=2) + '\n')
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)
+
+
+def differences(ours, theirs, prefix='') -> list[str]:
+  """Dotted names of the leaves in which two trees of dicts differ."""
+  if isinstance(ours, dict) and isinstance(theirs, dict):
+    names = sorted(ours.keys() | theirs.keys())
+    missing = object()
+    return [d for n in names for d in differences(ours.get(n, missing), theirs.get(n, missing), f'{prefix}.{n}')]
+  return [] if ours == theirs else [prefix.lstrip('.')]
+
+
+class Workdir:
+  """Opens `path` for the run of `config` (a JSON tree). Use as a context: it holds the lock.
+
+  Attributes:
+    path: the folder.
+    result: the parsed result.json of a finished run, or None.
+
+  Raises:
+    InputError: the folder cannot be written, is in use by another process, or holds a run of another config.
+  """
+
+  def __init__(self, path, config: dict):
+    self.path = pathlib.Path(path)
+    config = json.loads(json.dumps(config))
+    self._refuse_other(config)
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+      self._lock = open(self.path / 'lock', 'a')
+    except OSError as error:
+      raise InputError(f'cannot write to {self.path}: {error.strerror}') from None
+    try:
+      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+      self._lock.close()
+      raise InputError(f'{self.path} is in use by another process: wait for it, or choose another --workdir') from None
+    try:
+      self._refuse_other(config)  # again: another process may have begun its run before we got the lock
+    except InputError:
+      self._lock.close()
+      raise
+    if not (self.path / 'config.json').exists():
+      write_json(self.path / 'config.json', config)
+    self.result = read_result(self.path)
+
+  def _refuse_other(self, config):
+    file = self.path / 'config.json'
+    if not file.is_file():
+      return
+    try:
+      theirs = json.loads(file.read_text())
+    except ValueError:
+      raise InputError(f'{file} is damaged: move {self.path} away, or choose another --workdir') from None
+    if names := differences(config, theirs):
+      raise InputError(
+        f'{self.path} holds a run of another config ({", ".join(names[:3])} differ): choose another --workdir'
+      )
+
+  def finish(self, result: dict) -> None:
+    """Marks the run as finished."""
+    write_json(self.path / 'result.json', result)
+    self.result = result
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self._lock.close()
+
+
+def read_result(path) -> dict | None:
+  """result.json of a finished run, None of an unfinished one."""
+  file = pathlib.Path(path) / 'result.json'
+  return json.loads(file.read_text()) if file.is_file() else None
