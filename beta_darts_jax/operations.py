@@ -154,10 +154,11 @@ class SkipConnect(nn.Module):
 
 
 class AveragePool(nn.Module):
-  """3×3 mean, stride 1; padding does not count (PyTorch's count_include_pad=False); no BatchNorm after it in NAS-Bench-201."""
+  """3×3 mean, stride 1; padding does not count (PyTorch's count_include_pad=False); no BatchNorm after it."""
 
   def __call__(self, x, train: bool):
-    return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=False)
+    y = nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=False)
+    return y.astype(x.dtype)  # Flax divides by float32 counts
 
 
 class Zero(nn.Module):

@@ -1,0 +1,48 @@
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+from beta_darts_jax import NAS_BENCH_201, interop
+
+GOLDEN = pathlib.Path(__file__).parent / 'golden'
+
+
+def external(variable: str) -> str:
+  """The path in an environment variable; without it the test is skipped, or fails where REQUIRE_DATA is set."""
+  if path := os.environ.get(variable):
+    return path
+  if os.environ.get('REQUIRE_DATA'):
+    pytest.fail(f'{variable} is not set')
+  pytest.skip(f'{variable} is not set')
+
+
+@pytest.fixture
+def tfds_dir():
+  return external('TFDS_DATA_DIR')
+
+
+@pytest.fixture(scope='session')
+def table_path():
+  return external('NAS_BENCH_201_TABLE')
+
+
+def golden(name: str, dtype=np.float32):
+  """(arrays of a golden file, α, official state dict → our variables), floats as `dtype`."""
+  with np.load(GOLDEN / f'{name}.npz') as file:
+    arrays = {key: file[key] for key in file.files}
+
+  def variables(prefix):
+    state_dict = {k.removeprefix(prefix): v.astype(dtype) for k, v in arrays.items() if k.startswith(prefix)}
+    return {'cell': state_dict.get('_arch_parameters')}, interop.supernet_variables(state_dict, NAS_BENCH_201)
+
+  return arrays, variables
+
+
+def nhwc(images):
+  return np.moveaxis(images, -3, -1)
+
+
+def pytest_addoption(parser):
+  parser.addoption('--full', action='store_true', help='long forms: all 400 steps of the official trajectory')

@@ -1,0 +1,69 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from beta_darts_jax.checkpoint import Checkpoints
+
+
+def state(value):
+  return {'w': jnp.full((300, 7), value, jnp.float32), 'seed': jnp.uint32(value), 'step': jnp.int32(value)}
+
+
+def saved(tmp_path, *steps):
+  checkpoints = Checkpoints(tmp_path)
+  for step in steps:
+    checkpoints.save(step, state(step))
+  checkpoints.close()
+
+
+def restored(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  result = checkpoints.restore(state(0))
+  checkpoints.close()
+  return result
+
+
+def test_the_newest_comes_back_bit_for_bit(tmp_path):
+  assert restored(tmp_path) is None
+  saved(tmp_path, 1, 2, 3)
+  jax.tree.map(np.testing.assert_array_equal, restored(tmp_path), state(3))
+  assert sorted(f.name for f in (tmp_path / 'checkpoints').iterdir()) == ['2', '3']
+  assert sorted(f.name for f in (tmp_path / 'seals').iterdir()) == ['2.json', '3.json']
+
+
+def damage_nothing_else(path, how):
+  content = bytearray(path.read_bytes())
+  if how == 'flip':
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+  elif how == 'truncate':
+    path.write_bytes(content[:-1])
+  else:
+    path.unlink()
+
+
+@pytest.mark.parametrize('how', ['flip', 'truncate', 'remove'])
+def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path, how, caplog):
+  saved(tmp_path, 1, 2)
+  files = sorted(f for f in (tmp_path / 'checkpoints' / '2').rglob('*') if f.is_file() and f.stat().st_size)
+  damage_nothing_else(max(files, key=lambda f: f.stat().st_size), how)
+  jax.tree.map(np.testing.assert_array_equal, restored(tmp_path), state(1))
+  assert 'checkpoint 2 is damaged' in caplog.text
+  saved(tmp_path, 2)  # the number is free again
+  jax.tree.map(np.testing.assert_array_equal, restored(tmp_path), state(2))
+
+
+def test_an_unsealed_step_is_tried(tmp_path):
+  saved(tmp_path, 1, 2)
+  (tmp_path / 'seals' / '2.json').unlink()
+  jax.tree.map(np.testing.assert_array_equal, restored(tmp_path), state(2))
+
+
+def test_another_layout_is_an_error_and_loses_nothing(tmp_path):
+  saved(tmp_path, 1)
+  checkpoints = Checkpoints(tmp_path)
+  with pytest.raises(ValueError):
+    checkpoints.restore({'other': jnp.zeros(3)})
+  checkpoints.close()
+  jax.tree.map(np.testing.assert_array_equal, restored(tmp_path), state(1))

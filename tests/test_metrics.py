@@ -1,0 +1,41 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from beta_darts_jax.evaluation import make_evaluate
+from beta_darts_jax.metrics import MetricsFile, TensorBoard, accuracy, cross_entropy
+
+
+def test_cross_entropy_and_accuracy_by_hand():
+  logits = jnp.log(jnp.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]))
+  np.testing.assert_allclose(cross_entropy(logits, jnp.array([0, 1])), -np.log(0.5 * 0.1) / 2, rtol=1e-6)
+  assert accuracy(logits, jnp.array([0, 1])) == 0.5
+
+
+@pytest.mark.parametrize('batch_size', [3, 7, 10])
+def test_evaluation_counts_every_image_once(batch_size):
+  images = jnp.arange(7, dtype=jnp.uint8).reshape(7, 1, 1, 1)
+  labels = jnp.array([0, 1, 2, 0, 0, 0, 0])
+  logits = lambda scale, x: scale * jnp.eye(7)[x[:, 0, 0, 0].astype(int)]
+  loss, right = make_evaluate(logits, lambda x: x, batch_size)(2.0, images, labels)
+  table = 2 * np.eye(7)
+  expected = np.mean(np.log(np.exp(table).sum(1)) - table[np.arange(7), labels])
+  np.testing.assert_allclose([loss, right], [expected, 3 / 7], rtol=1e-6)
+
+
+def test_metrics_file_is_cut_back_to_the_checkpoint(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text('{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2}\n{"epo')
+  file = MetricsFile(path, epochs=2)
+  file.append({'epoch': 2, 'x': 1})
+  file.close()
+  assert path.read_text() == '{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2, "x": 1}\n'
+  assert [row['epoch'] for row in file.rows] == [0, 1, 2]
+
+
+def test_tensorboard_writes_event_files(tmp_path):
+  writer = TensorBoard(tmp_path)
+  writer.append({'epoch': 0, 'train_loss': 1.5, 'genotype': '|none~0|'})
+  writer.close()
+  (file,) = tmp_path.glob('events.out.tfevents.*')
+  assert b'train_loss' in file.read_bytes()

@@ -1,0 +1,41 @@
+import json
+
+import pytest
+
+from beta_darts_jax import InputError
+from beta_darts_jax.workdir import Workdir, differences, read_result
+
+CONFIG = {'a': 1, 'b': {'c': (1, 2)}}
+
+
+def test_same_config_opens_again_and_another_is_refused(tmp_path):
+  with Workdir(tmp_path / 'run', CONFIG) as run:
+    assert run.result is None
+  with Workdir(tmp_path / 'run', CONFIG) as run:
+    run.finish({'genotype': 'x'})
+  assert read_result(tmp_path / 'run') == {'genotype': 'x'}
+  with Workdir(tmp_path / 'run', CONFIG) as run:
+    assert run.result == {'genotype': 'x'}
+  with pytest.raises(InputError, match=r'b\.c differ'):
+    Workdir(tmp_path / 'run', {'a': 1, 'b': {'c': (1, 3)}})
+  assert json.loads((tmp_path / 'run' / 'config.json').read_text()) == {'a': 1, 'b': {'c': [1, 2]}}
+
+
+def test_one_process_at_a_time(tmp_path):
+  with Workdir(tmp_path, CONFIG), pytest.raises(InputError, match='in use'):
+    Workdir(tmp_path, CONFIG)
+  with Workdir(tmp_path, CONFIG):
+    pass
+
+
+def test_unwritable_and_damaged_folders_are_named(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(InputError, match='cannot write'):
+    Workdir(tmp_path / 'file' / 'run', CONFIG)
+  (tmp_path / 'config.json').write_text('{')
+  with pytest.raises(InputError, match='damaged'):
+    Workdir(tmp_path, CONFIG)
+
+
+def test_differences_name_the_leaves():
+  assert differences({'a': 1, 'b': {'c': 2}}, {'a': 1, 'b': {'c': 3, 'd': 4}}) == ['b.c', 'b.d']
