@@ -69,7 +69,8 @@ def default() -> ConfigDict:
   return config
 
 
-_POSITIVE = [
+# numbers that must be above 0; the others may be 0
+_POSITIVE = (
   'supernet.channels',
   'supernet.cells_per_stage',
   'search.epochs',
@@ -80,7 +81,7 @@ _POSITIVE = [
   'retrain.channels',
   'retrain.cells_per_stage',
   'retrain.batch_size',
-]
+)
 
 
 def check(config: ConfigDict) -> ConfigDict:
@@ -90,13 +91,11 @@ def check(config: ConfigDict) -> ConfigDict:
     InputError: names the key, what was given and what is allowed.
   """
   _check_tree(config, default(), '')
-  values = dict(_leaves(config, ''))
-  for name, value in values.items():
+  for name, value in _leaves(config, ''):
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-      low = 1 if name in _POSITIVE and isinstance(value, int) else 0
-      if not math.isfinite(value) or value < low or (name in _POSITIVE and value <= 0):
-        allowed = '> 0' if name in _POSITIVE else '≥ 0'
-        raise InputError(f'config.{name}={value!r}: allowed is a number {allowed}')
+      positive = name in _POSITIVE
+      if not math.isfinite(value) or value < 0 or (positive and value == 0):
+        raise InputError(f'config.{name}={value!r}: allowed is a number {"> 0" if positive else "≥ 0"}')
   if not all(0 <= beta < 1 for beta in config.search.alpha_betas):
     raise InputError(f'config.search.alpha_betas={config.search.alpha_betas}: allowed are two numbers in [0, 1)')
   if config.supernet.dtype not in ('float32', 'bfloat16'):

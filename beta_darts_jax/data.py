@@ -98,7 +98,8 @@ def load(source: str, data_dir: str = '', image_size: int = 0) -> Dataset:
   if image_size:
     train, test = (_resized(train[0], image_size), train[1]), (_resized(test[0], image_size), test[1])
   statistics = _STATISTICS.get(source) or _statistics(train[0])
-  return Dataset(source, train, test, int(train[1].max()) + 1, *statistics, in_order=source in ('cifar10', 'cifar100'))
+  num_classes = int(max(train[1].max(), test[1].max())) + 1
+  return Dataset(source, train, test, num_classes, *statistics, in_order=source in ('cifar10', 'cifar100'))
 
 
 def _checked(source, images, labels):
@@ -106,7 +107,7 @@ def _checked(source, images, labels):
   if images.ndim == 3:
     images = images[..., None]
   if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
-    raise InputError(f'{source}: images are {images.dtype} {list(images.shape)}, allowed is uint8 [N, H, W, C], N > 0')
+    raise InputError(f'{source}: images are {images.dtype} {list(images.shape)}, allowed is uint8 [N > 0, H, W, C]')
   if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
     raise InputError(
       f'{source}: labels are {labels.dtype} {list(labels.shape)}, allowed are {len(images)} integers ≥ 0'
@@ -188,6 +189,7 @@ def _stacked(source, images):
 def _tfds(source, data_dir, image_size):
   import tensorflow_datasets as tfds
 
+  cifar = source in ('cifar10', 'cifar100')
   name = 'imagenet_resized/16x16' if source == 'imagenet16_120' else source
   data_dir = data_dir or os.environ.get('TFDS_DATA_DIR') or None
   try:
@@ -197,7 +199,7 @@ def _tfds(source, data_dir, image_size):
   except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
     raise InputError(f'unknown data set {source!r}: allowed are {_FORMS} ({str(error).splitlines()[0]})') from None
   if not builder.is_prepared():
-    if source not in ('cifar10', 'cifar100'):
+    if not cifar:
       raise InputError(
         f'{source} is not prepared in {builder.data_dir}: prepare it once where TensorFlow is installed, by '
         f'`tfds build {name} --file_format=array_record`, and set TFDS_DATA_DIR or config.data.data_dir to it'

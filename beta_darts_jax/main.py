@@ -113,16 +113,13 @@ def report(result: dict, path) -> None:
     print(f'benchmark {dataset} test {accuracy:.2f} %, rank {rank} of 15625, valid {row[f"{dataset}_valid"]:.2f} %')
     print('baselines ' + ', '.join(f'{name.replace("_", " ")} {value:.2f}' for name, value in baselines.items()))
   for name, tau in result.get('kendall_tau', {}).items():
-    print(
-      f'kendall   {name.replace("_", " ")} τ {tau["tau"]:.3f} (95 %: {tau["low"]:.3f} … {tau["high"]:.3f}, n {tau["n"]})'
-    )
+    interval = f'(95 %: {tau["low"]:.3f} … {tau["high"]:.3f}, n {tau["n"]})'
+    print(f'kendall   {name.replace("_", " ")} τ {tau["tau"]:.3f} {interval}')
   if 'retrain' in result:
     found, others = result['retrain']['found'], result['retrain']['random']
-    print(f'retrained test accuracy {100 * found["test_accuracy"]:.2f} % ({found["parameters"]} parameters)')
-    for other in others:
-      print(
-        f'  random cell           {100 * other["test_accuracy"]:.2f} % ({other["parameters"]} parameters)  {other["genotype"]}'
-      )
+    for who, cell in [('found ', found), *(('random', other) for other in others)]:
+      figures = f'test accuracy {100 * cell["test_accuracy"]:.2f} % ({cell["parameters"]:,} parameters)'
+      print(f'retrained {who} {figures}  {cell["genotype"]}')
   print(f'run       {path}')
 
 

@@ -36,7 +36,7 @@ class MetricsFile:
     temporary = path.with_name(f'.{path.name}.tmp')
     temporary.write_text(''.join(json.dumps(row) + '\n' for row in self.rows))
     os.replace(temporary, path)
-    self._file = open(path, 'a')
+    self._file = open(path, 'a')  # noqa: SIM115 (closed by close())
 
   def append(self, row: dict) -> None:
     """Adds a line and waits until the disk has it."""

@@ -1,24 +1,29 @@
 """One search, from a config to a genotype: epochs of bilevel steps, evaluation, derivation, logs, checkpoints."""
 
+import contextlib
+import dataclasses
+import functools
 import math
 import os
 import platform
 import threading
 import time
+from collections.abc import Callable
 from importlib import metadata
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from beta_darts_jax import metrics as metrics_lib
-from beta_darts_jax.bilevel import METRICS, Hyperparameters, SearchState, make_search_step, zero_sums
+from beta_darts_jax.bilevel import Hyperparameters, SearchState, make_search_step, zero_sums
 from beta_darts_jax.checkpoint import Checkpoints
 from beta_darts_jax.data import Augmentation, Dataset, distinct_indices, epoch_order, normalize
 from beta_darts_jax.diagnostics import one_shot_accuracies, ranking_correlation
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.evaluation import make_evaluate
+from beta_darts_jax.metrics import MetricsFile, Progress, TensorBoard
 from beta_darts_jax.nas_bench_201 import DATASETS, NasBench201
 from beta_darts_jax.regularizers import linear_ramp
 from beta_darts_jax.spaces import NAS_BENCH_201, softmax_betas
@@ -29,14 +34,15 @@ from beta_darts_jax.workdir import Workdir, write_json
 def check_sizes(config, dataset: Dataset) -> None:
   """Raises InputError where the batches, the devices and the data do not fit together: before anything is written."""
   smallest = min(len(labels) for _, labels in dataset.halves(config.data.fraction))
-  if config.search.batch_size > smallest:
-    raise InputError(
-      f'config.search.batch_size={config.search.batch_size}: allowed is up to half of the data, {smallest}'
-    )
+  batch_size = config.search.batch_size
+  if batch_size > smallest:
+    raise InputError(f'config.search.batch_size={batch_size}: allowed is up to {smallest}, half of the training images')
+  if min(dataset.train[0].shape[1:3]) < 4:
+    raise InputError(f'{dataset.name}: images have {dataset.train[0].shape[1:3]} pixels, allowed are 4 and more')
   training = len(dataset.train[1])
   if config.retrain.epochs and config.retrain.batch_size > training:
     raise InputError(f'config.retrain.batch_size={config.retrain.batch_size}: allowed is up to the data, {training}')
-  make_mesh(config.devices, config.search.batch_size)
+  make_mesh(config.devices, batch_size)
 
 
 class NonFiniteLoss(RuntimeError):
@@ -112,6 +118,101 @@ def make_train(supernet, augmentation, batch_size: int, steps_per_epoch: int, me
   return train
 
 
+@dataclasses.dataclass
+class Programs:
+  """What `run` calls: compiled once, data already on the devices.
+
+  Attributes:
+    supernet: the network searched.
+    state: step 0, replicated.
+    steps_per_epoch: bilevel steps.
+    train: (state, epoch, until) → state at step `until`, or at the first step with a non-finite loss.
+    evaluate: state → (loss in nats, accuracy 0 … 1) of the derived β on images of α's half.
+    is_finite: state → whether every number of it is finite.
+    one_shot: (state, genotypes) → accuracies [n] of cells with the supernet's weights.
+    compile_seconds: spent on it.
+  """
+
+  supernet: Supernet
+  state: SearchState
+  steps_per_epoch: int
+  train: Callable
+  evaluate: Callable
+  is_finite: Callable
+  one_shot: Callable
+  compile_seconds: float
+
+
+def build(config, dataset: Dataset, mesh) -> Programs:
+  """Puts the data on the devices of `mesh` and compiles the programs of a search."""
+  search, space = config.search, NAS_BENCH_201
+  replicated = NamedSharding(mesh, PartitionSpec())
+  put = functools.partial(jax.device_put, device=replicated)
+  halves = put(dataset.halves(config.data.fraction))
+  num_images = len(halves[0][1])
+  steps_per_epoch = num_images // search.batch_size
+  evaluated = tuple(array[: search.evaluation_images or None] for array in halves[1])
+  augmentation = Augmentation(dataset.mean, dataset.std, config.data.crop_padding, config.data.flip, config.data.cutout)
+  prepare = lambda images: normalize(images, dataset.mean, dataset.std)
+  dtype = None if config.supernet.dtype == 'float32' else jnp.dtype(config.supernet.dtype)
+  supernet = Supernet(
+    space, dataset.num_classes, config.supernet.channels, config.supernet.cells_per_stage, dtype=dtype
+  )
+
+  def initial_state(seed):
+    weights_key, alphas_key = jax.random.split(jax.random.key(seed))
+    alphas = space.init_alphas(alphas_key)
+    images = jnp.zeros((1, *dataset.train[0].shape[1:]))
+    return SearchState.create(supernet.init(weights_key, images, softmax_betas(alphas)), alphas, seed)
+
+  @functools.partial(jax.jit, out_shardings=replicated)
+  def order(epoch):
+    return epoch_order(search.seed, epoch, num_images, search.batch_size)
+
+  @functools.cache
+  def epoch_arguments(epoch):
+    return order(put(np.int32(epoch))), put(jax.tree.map(np.float32, hyperparameters(search, epoch)))
+
+  def supernet_logits(arguments, images):
+    variables, betas = arguments
+    return supernet.apply(variables, images, betas)
+
+  def variables_of(state):
+    return {'params': state.params, 'batch_stats': state.batch_stats}
+
+  started = time.perf_counter()
+  state = jax.jit(initial_state, out_shardings=replicated)(np.uint32(search.seed))
+  train = jax.jit(
+    make_train(supernet, augmentation, search.batch_size, steps_per_epoch, mesh),
+    donate_argnums=0,
+    out_shardings=replicated,
+  )
+  indices, hyper = epoch_arguments(0)
+  train = train.lower(state, halves, indices, put(np.int32(0)), hyper).compile()
+  evaluate = make_evaluate(supernet_logits, prepare, min(250, len(evaluated[1])))
+  evaluate = evaluate.lower((variables_of(state), softmax_betas(state.alphas)), *evaluated).compile()
+  is_finite = jax.jit(lambda state: jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(state)])))
+
+  def train_until(state, epoch, until):
+    indices, hyper = epoch_arguments(epoch)
+    return train(state, halves, indices, put(np.int32(until)), hyper)
+
+  def one_shot(state, genotypes):
+    images, labels = (array[: config.benchmark.kendall_images] for array in halves[1])
+    return one_shot_accuracies(supernet, variables_of(state), genotypes, images, labels, prepare)
+
+  return Programs(
+    supernet=supernet,
+    state=state,
+    steps_per_epoch=steps_per_epoch,
+    train=train_until,
+    evaluate=lambda state: evaluate((variables_of(state), softmax_betas(state.alphas)), *evaluated),
+    is_finite=is_finite,
+    one_shot=one_shot,
+    compile_seconds=time.perf_counter() - started,
+  )
+
+
 def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, stop: threading.Event) -> dict | None:
   """Searches, or goes on where an interrupted run of the same config stopped.
 
@@ -131,154 +232,100 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
   started = time.perf_counter()
   search, space = config.search, NAS_BENCH_201
   table = table if dataset.name in DATASETS else None
-
-  # -- data: on every device, as uint8
   mesh = make_mesh(config.devices, search.batch_size)
-  replicated = NamedSharding(mesh, PartitionSpec())
-  halves = dataset.halves(config.data.fraction)
-  steps_per_epoch = len(halves[0][1]) // search.batch_size
-  num_evaluated = min(search.evaluation_images or len(halves[1][1]), len(halves[1][1]))
-  halves = jax.device_put(halves, replicated)
-  evaluated = tuple(array[:num_evaluated] for array in halves[1])
-  augmentation = Augmentation(dataset.mean, dataset.std, config.data.crop_padding, config.data.flip, config.data.cutout)
-  prepare = lambda images: normalize(images, dataset.mean, dataset.std)
+  programs = build(config, dataset, mesh)
+  steps_per_epoch = programs.steps_per_epoch
 
-  # -- the state at step 0
-  dtype = jnp.dtype(config.supernet.dtype)
-  supernet = Supernet(
-    space, dataset.num_classes, config.supernet.channels, config.supernet.cells_per_stage,
-    None if dtype == jnp.float32 else dtype,
-  )  # fmt: skip
-
-  def initial_state(seed):
-    weights_key, alphas_key = jax.random.split(jax.random.key(seed))
-    alphas = space.init_alphas(alphas_key)
-    images = jnp.zeros((1, *dataset.train[0].shape[1:]))
-    return SearchState.create(supernet.init(weights_key, images, softmax_betas(alphas)), alphas, seed)
-
-  state = jax.jit(initial_state, out_shardings=replicated)(jnp.uint32(search.seed))
-
-  # -- compile once
-  compiling = time.perf_counter()
-  order = jax.jit(lambda epoch: epoch_order(search.seed, epoch, len(halves[0][1]), search.batch_size),
-                  out_shardings=replicated)  # fmt: skip
-  device_values = lambda epoch: jax.device_put(jax.tree.map(jnp.float32, hyperparameters(search, epoch)), replicated)
-  train = make_train(supernet, augmentation, search.batch_size, steps_per_epoch, mesh)
-  put = lambda value: jax.device_put(jnp.int32(value), replicated)
-  train = (
-    jax.jit(train, donate_argnums=0, out_shardings=replicated)
-    .lower(state, halves, order(put(0)), put(0), device_values(0))
-    .compile()
-  )
-  logits = lambda arguments, images: supernet.apply(arguments[0], images, arguments[1])
-  evaluate = make_evaluate(logits, prepare, min(250, num_evaluated))
-  evaluate = evaluate.lower(_evaluation_arguments(state), *evaluated).compile()
-  compile_seconds = time.perf_counter() - compiling
-
-  # -- go on from the newest checkpoint
   checkpoints = Checkpoints(workdir.path)
-  restored = checkpoints.restore(state)
-  state = state if restored is None else restored
+  state = checkpoints.restore(programs.state) or programs.state
   step = int(state.step)
   if step:
     print(f'going on from step {step} of {search.epochs * steps_per_epoch}', flush=True)
-  log = metrics_lib.MetricsFile(workdir.path / 'metrics.jsonl', step // steps_per_epoch)
-  writers = [log] + ([metrics_lib.TensorBoard(workdir.path / 'tensorboard')] if config.tensorboard else [])
+  log = MetricsFile(workdir.path / 'metrics.jsonl', epochs=step // steps_per_epoch)
+  writers = [log, TensorBoard(workdir.path / 'tensorboard')] if config.tensorboard else [log]
+  zeros = jax.device_get(zero_sums())
+  loop_started = time.perf_counter()
 
-  with metrics_lib.Progress(search.epochs, steps_per_epoch) as progress:
+  with Progress(search.epochs, steps_per_epoch) as progress, contextlib.closing(checkpoints):
     for epoch in range(step // steps_per_epoch, search.epochs):
-      epoch_started, epoch_first = time.perf_counter(), step
-      if step % steps_per_epoch == 0:
-        state = state.replace(sums=jax.device_put(zero_sums(), replicated))
-      epoch_end = (epoch + 1) * steps_per_epoch
-      epoch_values, epoch_indices = device_values(epoch), order(put(epoch))
+      first, end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
+      begun, epoch_started = step, time.perf_counter()
+      if step == first:
+        state = state.replace(sums=jax.device_put(zeros, state.step.sharding))
 
-      while step < epoch_end:
-        until = min(step + search.steps_per_dispatch, epoch_end)
-        if config.checkpoint.every_steps:
-          until = min(until, (step // config.checkpoint.every_steps + 1) * config.checkpoint.every_steps)
-        state = train(state, halves, epoch_indices, put(until), epoch_values)
+      while step < end:
+        until = _next_stop(step, end, search.steps_per_dispatch, config.checkpoint.every_steps)
+        state = programs.train(state, epoch, until)
         step = int(state.step)
-        done = step - epoch * steps_per_epoch
-        means = {name: float(total) / done for name, total in jax.device_get(state.sums).items()}
-        if not (math.isfinite(means['train_loss']) and math.isfinite(means['alpha_loss'])):
-          checkpoints.close()
+        means = {name: float(total) / (step - first) for name, total in jax.device_get(state.sums).items()}
+        if not programs.is_finite(state):
           raise NonFiniteLoss(
-            f'the loss is not finite at epoch {epoch + 1}, step {step}: train {means["train_loss"]}, '
-            f'alpha {means["alpha_loss"]}; the last good checkpoint is in {workdir.path}'
+            f'the loss is no longer finite at epoch {epoch + 1}, step {step} (train {means["train_loss"]:.4g}, '
+            f'alpha {means["alpha_loss"]:.4g}); the last good checkpoint is in {workdir.path}'
           )
-        rate = 2 * search.batch_size * (step - epoch_first) / (time.perf_counter() - epoch_started)
-        progress.steps(epoch, step, means | {'images_per_second': rate, 'genotype': space.derive(_host(state.alphas))})
-        if stop.is_set():
+        train_seconds = time.perf_counter() - epoch_started
+        rate = 2 * search.batch_size * (step - begun) / train_seconds
+        progress.steps(epoch, step, means | {'images_per_second': rate, 'genotype': space.derive(_betas(state))})
+        every = config.checkpoint.every_steps
+        if step < end and (stop.is_set() or (every and step % every == 0)):
           checkpoints.save(step, state)
-          checkpoints.close()
-          return None
-        if config.checkpoint.every_steps and step % config.checkpoint.every_steps == 0 and step < epoch_end:
-          checkpoints.save(step, state)
+          if stop.is_set():
+            return None
 
-      train_seconds = time.perf_counter() - epoch_started
-      valid_loss, valid_accuracy = map(float, evaluate(_evaluation_arguments(state), *evaluated))
-      betas = _host(softmax_betas(state.alphas))
+      valid_loss, valid_accuracy = map(float, programs.evaluate(state))
+      betas = _betas(state)
       genotype = space.derive(betas)
+      hyper = hyperparameters(search, epoch)
       row = {
         'epoch': epoch,
-        **{name: means[name] for name in METRICS},
+        **means,
         'valid_loss': valid_loss,
         'valid_accuracy': valid_accuracy,
-        'beta_decay_weight': linear_ramp(search.beta_decay_weight, epoch, search.epochs),
-        'learning_rate': cosine(search.learning_rate, search.learning_rate_min, epoch, search.epochs),
+        'beta_decay_weight': hyper.beta_decay_weight,
+        'learning_rate': hyper.learning_rate,
         'seconds': round(time.perf_counter() - epoch_started, 3),
-        'images_per_second': round(2 * search.batch_size * (step - epoch_first) / train_seconds, 1),
+        'images_per_second': round(rate, 1),
         'genotype': str(genotype),
         'betas': {cell_type: beta.tolist() for cell_type, beta in betas.items()},
       }
       if table:
         row['benchmark'] = table.summary(genotype)
-      for writer in writers:
+      for writer in writers:  # before the checkpoint: a resumed run cuts the file back to it
         writer.append(row)
       progress.epoch(row)
       checkpoints.save(step, state)
-  checkpoints.close()
+      if stop.is_set():
+        return None
+
   for writer in writers:
     writer.close()
-  row = log.rows[-1]
-  genotype = space.parse(row['genotype'])
-  write_json(workdir.path / 'genotype.json', {'space': space.name, 'genotype': str(genotype)})
-
-  train_seconds = sum(r['seconds'] for r in log.rows)
-  result = {
-    'genotype': str(genotype),
-    'dataset': dataset.name,
-    'train_accuracy': row['train_accuracy'],
-    'valid_accuracy': row['valid_accuracy'],
-  }
+  loop_seconds = time.perf_counter() - loop_started
+  last = log.rows[-1]
+  write_json(workdir.path / 'genotype.json', {'space': space.name, 'genotype': last['genotype']})
+  result = {'genotype': last['genotype'], 'dataset': dataset.name}
+  result |= {name: last[name] for name in ('train_accuracy', 'valid_accuracy')}
   if table:
-    result['benchmark'] = table.summary(genotype)
+    result['benchmark'] = last['benchmark']
     result['baselines'] = table.baselines(dataset.name)
     if config.benchmark.kendall_cells:
-      images, labels = (array[: config.benchmark.kendall_images] for array in halves[1])
-      variables = {'params': state.params, 'batch_stats': state.batch_stats}
-      accuracies = lambda genotypes: one_shot_accuracies(supernet, variables, genotypes, images, labels, prepare)
+      accuracies = functools.partial(programs.one_shot, state)
       result['kendall_tau'] = ranking_correlation(table, dataset.name, accuracies, config.benchmark.kendall_cells)
-  total = time.perf_counter() - started
-  this_process = sum(
-    r['seconds'] for r in log.rows if r['epoch'] >= (0 if restored is None else int(restored.step) // steps_per_epoch)
-  )
   result['seconds'] = {
-    'compile': round(compile_seconds, 2),
-    'train': round(train_seconds, 2),
-    'other': round(max(0.0, total - compile_seconds - this_process), 2),
+    'compile': round(programs.compile_seconds, 2),
+    'train': round(sum(row['seconds'] for row in log.rows), 2),  # of every process that worked on this run
+    'other': round(time.perf_counter() - started - programs.compile_seconds - loop_seconds, 2),
   }
-  result['environment'] = environment(mesh)
-  return result
+  return result | {'environment': environment(mesh)}
 
 
-def _host(tree):
-  return jax.device_get(tree)
+def _next_stop(step, end, dispatch, every):
+  """The step to run to: a chunk, cut off at the epoch's end and at multiples of `every` (0: none)."""
+  stops = [step + dispatch, end] + ([(step // every + 1) * every] if every else [])
+  return min(stops)
 
 
-def _evaluation_arguments(state):
-  return {'params': state.params, 'batch_stats': state.batch_stats}, softmax_betas(state.alphas)
+def _betas(state):
+  return jax.device_get(softmax_betas(state.alphas))
 
 
 def environment(mesh) -> dict:

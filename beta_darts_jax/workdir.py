@@ -44,7 +44,7 @@ class Workdir:
     self._refuse_other(config)
     try:
       self.path.mkdir(parents=True, exist_ok=True)
-      self._lock = open(self.path / 'lock', 'a')
+      self._lock = open(self.path / 'lock', 'a')  # noqa: SIM115 (held until __exit__)
     except OSError as error:
       raise InputError(f'cannot write to {self.path}: {error.strerror}') from None
     try:

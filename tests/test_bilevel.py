@@ -81,7 +81,7 @@ def test_alpha_decay_is_coupled():
 
 
 def test_alpha_step_leaves_running_statistics_alone():
-  """Other validation images change α, and only through it the weights; not the running statistics of this step's stem."""
+  """Other validation images change α, but not the running statistics that lie before it."""
   arrays, variables = golden('nas_bench_201_bilevel')
   alphas, before = variables('before/')
   state = SearchState.create(jax.tree.map(jnp.asarray, before), jax.tree.map(jnp.asarray, alphas))

@@ -9,10 +9,10 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / 'beta_darts_jax'
 # each may import only what stands before it
-ORDER = (
-  'errors genotype spaces regularizers operations skeletons supernet network metrics evaluation interop bilevel '
-  'nas_bench_201 diagnostics data workdir checkpoint retrain search config main'
-).split()
+ORDER = """
+  errors genotype spaces regularizers operations skeletons supernet network metrics evaluation interop bilevel
+  nas_bench_201 diagnostics data workdir checkpoint retrain search config main
+""".split()  # noqa: SIM905
 ONLY = {
   'ml_collections': {'config', 'main'},
   'flax': {'operations', 'skeletons', 'supernet', 'network', 'bilevel'},

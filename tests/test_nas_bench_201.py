@@ -75,9 +75,10 @@ def test_made_up_table_by_eye(lines, tmp_path):
   all_3x3 = table.optimum('cifar10_test')
   assert set(all_3x3.operations) == {'nor_conv_3x3'}
   assert table.rank(all_3x3, 'cifar10_test') == 1 and table.regret(all_3x3, 'cifar10_test') == 0
-  assert table.rank(SKIPS, 'cifar10_test') == 15_625 - sum(
-    line['cifar10_test'] <= 50 + lines[int('111111', 5)]['index'] / 1e5 for line in lines
-  ) + 1
+  assert (
+    table.rank(SKIPS, 'cifar10_test')
+    == 15_625 - sum(line['cifar10_test'] <= 50 + lines[int('111111', 5)]['index'] / 1e5 for line in lines) + 1
+  )
   with pytest.raises(InputError, match='no accuracy'):
     table.rank(SKIPS, 'trials')
   with pytest.raises(InputError, match='conv_9x9'):

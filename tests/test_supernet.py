@@ -52,7 +52,7 @@ def test_interop_refuses_a_torn_state_dict(official):
   arrays, _ = official
   state_dict = {k.removeprefix('before/'): v for k, v in arrays.items() if k.startswith('before/')}
   missing = {k: v for k, v in state_dict.items() if k != 'classifier.weight'}
-  with pytest.raises(ValueError, match='classifier.weight'):
+  with pytest.raises(ValueError, match=r'classifier\.weight'):
     supernet_variables(missing, NAS_BENCH_201)
   with pytest.raises(ValueError, match='surplus'):
     supernet_variables(state_dict | {'surplus': np.zeros(1)}, NAS_BENCH_201)

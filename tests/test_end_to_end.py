@@ -1,0 +1,135 @@
+"""Whole runs as a user starts them: killed, stopped, damaged, doubled, and still the same bits in the end."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from beta_darts_jax import NAS_BENCH_201
+
+ROOT = pathlib.Path(__file__).parent.parent
+STEPS, EPOCHS = 22, 4
+ARGUMENTS = [
+  '--config=configs/digits.py',
+  '--config.supernet.channels=2',
+  f'--config.search.epochs={EPOCHS}',
+  '--config.search.steps_per_dispatch=1',
+  '--config.checkpoint.every_steps=5',
+  '--config.retrain.epochs=0',
+]
+
+
+@pytest.fixture(scope='module')
+def environment(tmp_path_factory):
+  """One compilation for all runs of this module."""
+  cache = {'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('cache'))}
+  return os.environ | cache | {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0', 'PYTHONUNBUFFERED': '1'}
+
+
+def start(workdir, environment, *more):
+  command = [sys.executable, '-m', 'beta_darts_jax.main', *ARGUMENTS, f'--workdir={workdir}', *more]
+  return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+  out, err = process.communicate(timeout=300)
+  return process.returncode, out, err
+
+
+def wait_for_checkpoint(process, workdir, step):
+  while not any(int(f.name) >= step for f in (workdir / 'checkpoints').glob('*') if f.name.isdigit()):
+    assert process.poll() is None, process.communicate()
+    time.sleep(0.001)
+
+
+def final_state(workdir):
+  folder = workdir / 'checkpoints' / str(STEPS * EPOCHS) / 'default'
+  checkpointer = ocp.PyTreeCheckpointer()
+  tree = checkpointer.metadata(folder).item_metadata.tree
+  numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+  return checkpointer.restore(folder, restore_args=numpy)
+
+
+def rows(workdir):
+  lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  return [{k: v for k, v in line.items() if k not in ('seconds', 'images_per_second')} for line in lines]
+
+
+@pytest.fixture(scope='module')
+def reference(tmp_path_factory, environment):
+  """A run that nothing disturbed."""
+  workdir = tmp_path_factory.mktemp('reference')
+  code, out, err = finish(start(workdir, environment, '--config.tensorboard=True'))
+  assert code == 0, err
+  return workdir, out
+
+
+def test_what_a_run_leaves(reference):
+  workdir, out = reference
+  lines = rows(workdir)
+  assert [line['epoch'] for line in lines] == list(range(EPOCHS))
+  assert [line['beta_decay_weight'] for line in lines] == [28.0 * epoch / EPOCHS for epoch in range(EPOCHS)]
+  assert lines[-1]['train_loss'] < lines[0]['train_loss']
+  result = json.loads((workdir / 'result.json').read_text())
+  genotype = json.loads((workdir / 'genotype.json').read_text())['genotype']
+  assert result['genotype'] == genotype == lines[-1]['genotype']
+  assert genotype == str(NAS_BENCH_201.derive({k: np.array(v) for k, v in lines[-1]['betas'].items()}))
+  assert 'benchmark' not in result and 'benchmark' not in lines[0]  # digits are not in any table
+  assert set(result['seconds']) == {'compile', 'train', 'other'} and result['environment']['versions']['jax']
+  assert list((workdir / 'tensorboard').glob('events.*'))
+  assert genotype in out and str(workdir) in out and out.count('epoch ') == EPOCHS
+
+
+def test_killed_doubled_stopped_damaged_and_still_the_same_bits(reference, environment, tmp_path):
+  workdir = tmp_path / 'run'
+
+  process = start(workdir, environment, '--config.tensorboard=True')
+  wait_for_checkpoint(process, workdir, 30)  # in the middle of the second epoch
+  process.send_signal(signal.SIGSTOP)
+  code, _, err = finish(start(workdir, environment, '--config.tensorboard=True'))
+  assert code == 2 and 'in use by another process' in err and err.count('\n') == 1
+  process.kill()
+  finish(process)
+  assert not (workdir / 'result.json').exists()
+
+  process = start(workdir, environment, '--config.tensorboard=True')
+  wait_for_checkpoint(process, workdir, 50)
+  process.terminate()
+  code, out, err = finish(process)
+  assert code == 0 and 'stopped and saved' in out and 'going on from step' in out, err
+  assert not (workdir / 'result.json').exists()
+
+  newest = max((workdir / 'checkpoints').iterdir(), key=lambda folder: int(folder.name))
+  file = max((f for f in newest.rglob('*') if f.is_file()), key=lambda f: f.stat().st_size)
+  content = bytearray(file.read_bytes())
+  content[len(content) // 2] ^= 1
+  file.write_bytes(content)
+  code, out, err = finish(start(workdir, environment, '--config.tensorboard=True'))
+  assert code == 0 and f'checkpoint {newest.name} is damaged' in err, err
+
+  jax.tree.map(np.testing.assert_array_equal, final_state(workdir), final_state(reference[0]))
+  assert rows(workdir) == rows(reference[0])
+
+
+def test_a_finished_run_is_left_alone(reference, environment):
+  workdir, _ = reference
+  before = {f: f.stat().st_mtime_ns for f in workdir.rglob('*') if f.is_file() and f.name != 'lock'}
+  code, out, _ = finish(start(workdir, environment, '--config.tensorboard=True'))
+  assert code == 0 and 'is finished' in out
+  code, _, err = finish(start(workdir, environment, '--config.search.seed=1'))
+  assert code == 2 and 'search.seed' in err and err.count('\n') == 1
+  assert before == {f: f.stat().st_mtime_ns for f in workdir.rglob('*') if f.is_file() and f.name != 'lock'}
+
+
+def test_a_non_finite_loss_stops_the_run(environment, tmp_path):
+  code, _, err = finish(start(tmp_path, environment, '--config.search.learning_rate=1e38'))
+  assert code == 1 and 'not finite' in err.replace('no longer', 'not') and 'epoch 1, step' in err, err
+  assert err.count('\n') == 1 and not (tmp_path / 'result.json').exists()

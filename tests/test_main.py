@@ -1,0 +1,53 @@
+"""Whatever a user gets wrong: one line that teaches, exit status 2, nothing written."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+DIGITS = '--config=configs/digits.py'
+
+
+def start(*arguments, **environment):
+  command = [sys.executable, '-m', 'beta_darts_jax.main', *map(str, arguments)]
+  return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    ([], '--config=FILE'),
+    (['--config=configs/none.py'], 'none.py'),
+    ([DIGITS, 'surplus'], 'unexpected arguments: surplus'),
+    ([DIGITS, '--config.search.epoch=3'], 'allowed are alpha_betas, alpha_learning_rate'),
+    ([DIGITS, '--config.search.epochs=three'], 'three'),
+    ([DIGITS, '--config.search.epochs=0'], 'config.search.epochs=0: allowed is a number > 0'),
+    ([DIGITS, '--config.search.learning_rate=nan'], 'config.search.learning_rate=nan'),
+    ([DIGITS, '--config.search.alpha_betas=(0.5, "x")'], 'a tuple of 2: (a number, a number)'),
+    ([DIGITS, '--config.search.alpha_betas=(0.5, 1.5)'], 'two numbers in [0, 1)'),
+    ([DIGITS, '--config.supernet.dtype=float8'], 'allowed are float32, bfloat16'),
+    (['--config=configs/nas_bench_201.py:mnist'], 'cifar10, cifar100, imagenet16_120, svhn'),
+    ([DIGITS, '--config.data.source=nonsense_data'], 'unknown data set'),
+    ([DIGITS, '--config.data.source=folder:none'], 'folder:none: no such folder'),
+    ([DIGITS, '--config.search.batch_size=720'], 'allowed is up to 719'),
+    ([DIGITS, '--config.retrain.batch_size=2000'], 'allowed is up to the data, 1438'),
+    ([DIGITS, '--config.devices=3'], 'divisors of the batch size 32'),
+    ([DIGITS, '--config.data.image_size=2'], 'allowed are 4 and more'),
+    ([DIGITS, '--config.benchmark.table=README.md'], 'README.md: line 2 is damaged'),
+  ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(arguments, message, tmp_path):
+  done = start(*arguments, f'--workdir={tmp_path}/run')
+  assert done.returncode == 2, done.stderr
+  assert message in done.stderr
+  assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+  assert not list(tmp_path.iterdir())
+
+
+def test_unwritable_workdir(tmp_path):
+  (tmp_path / 'file').write_text('')
+  done = start(DIGITS, f'--workdir={tmp_path}/file/run')
+  assert done.returncode == 2 and done.stderr.count('\n') == 1 and 'cannot write' in done.stderr
