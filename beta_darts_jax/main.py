@@ -6,6 +6,7 @@ Exit status: 0 finished (or stopped by SIGTERM or SIGINT after saving), 1 the
 loss became non-finite, 2 something given cannot be used.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -60,16 +61,33 @@ def _fail(message, status=2):
 
 
 def set_cpu_devices(batch_size: int) -> None:
-  """On CPU XLA runs a convolution on one thread: one virtual device a core, as far as they divide the batch."""
+  """On CPU XLA runs a convolution on one thread: one virtual device a core, of eight images or more."""
   import jax
 
   if 'JAX_NUM_CPU_DEVICES' not in os.environ:
     cores = len(os.sched_getaffinity(0))
-    jax.config.update('jax_num_cpu_devices', max(n for n in range(1, cores + 1) if batch_size % n == 0))
+    most = max(1, min(cores, batch_size // 8))
+    jax.config.update('jax_num_cpu_devices', max(n for n in range(1, most + 1) if batch_size % n == 0))
+
+
+@contextlib.contextmanager
+def stop_signals():
+  """An event that SIGTERM or Ctrl-C sets; a second one ends the process."""
+  stop = threading.Event()
+
+  def handle(number, _):
+    stop.set()
+    signal.signal(number, signal.SIG_DFL)
+
+  before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+  try:
+    yield stop
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
 
 
 def main(_) -> None:
-  logging.set_verbosity(logging.WARNING)
   config = _CONFIG.value
   set_cpu_devices(config.search.batch_size)
   from beta_darts_jax import data, nas_bench_201, retrain, search, workdir
@@ -78,22 +96,24 @@ def main(_) -> None:
   dataset_name = re.sub(r'[^\w.-]+', '_', config.data.source)
   path = _WORKDIR.value or f'runs/{config.name}-{dataset_name}-{config.search.seed}'
   try:
+    workdir.refuse_other(path, config.to_dict())
+    if (result := workdir.read_result(path)) is not None:
+      print(f'{path} is finished')
+      return report(result, path)
     table = nas_bench_201.find_table(config.benchmark.table)
+    logging.set_verbosity(logging.ERROR)  # TFDS recommends packages
     dataset = data.load(config.data.source, config.data.data_dir, config.data.image_size)
+    logging.set_verbosity(logging.WARNING)
     search.check_sizes(config, dataset)
     with workdir.Workdir(path, config.to_dict()) as run:
-      if run.result is not None:
-        print(f'{path} is finished')
-        return report(run.result, path)
       if table is None and dataset.name in nas_bench_201.DATASETS:
         print(nas_bench_201.HOW_TO_GET)
-      stop = threading.Event()
-      for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-      result = search.run(config, dataset, table, run, stop)
-      if result is None:
+      with stop_signals() as stop:
+        outcome = search.run(config, dataset, table, run, stop)
+      if outcome is None:
         print(f'stopped and saved in {path}; the same command goes on from there')
         return None
+      result = search.summarize(config, dataset, table, run, outcome)
       if config.retrain.epochs:
         result['retrain'] = retrain.compare(NAS_BENCH_201, result['genotype'], dataset, config)
       run.finish(result)

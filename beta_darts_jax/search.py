@@ -213,7 +213,17 @@ def build(config, dataset: Dataset, mesh) -> Programs:
   )
 
 
-def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, stop: threading.Event) -> dict | None:
+@dataclasses.dataclass
+class Outcome:
+  """A search that came to its end: its programs, its last state, the rows of metrics.jsonl, seconds of this process."""
+
+  programs: Programs
+  state: SearchState
+  rows: list[dict]
+  seconds: float
+
+
+def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, stop: threading.Event) -> Outcome | None:
   """Searches, or goes on where an interrupted run of the same config stopped.
 
   Args:
@@ -224,7 +234,7 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
     stop: when set, the state is saved after the steps under way and None is returned.
 
   Returns:
-    The result: genotype, final accuracies, benchmark, seconds, versions, device.
+    What `summarize` takes; None when stopped.
 
   Raises:
     NonFiniteLoss: and the last good checkpoint stays.
@@ -232,8 +242,7 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
   started = time.perf_counter()
   search, space = config.search, NAS_BENCH_201
   table = table if dataset.name in DATASETS else None
-  mesh = make_mesh(config.devices, search.batch_size)
-  programs = build(config, dataset, mesh)
+  programs = build(config, dataset, make_mesh(config.devices, search.batch_size))
   steps_per_epoch = programs.steps_per_epoch
 
   checkpoints = Checkpoints(workdir.path)
@@ -244,7 +253,6 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
   log = MetricsFile(workdir.path / 'metrics.jsonl', epochs=step // steps_per_epoch)
   writers = [log, TensorBoard(workdir.path / 'tensorboard')] if config.tensorboard else [log]
   zeros = jax.device_get(zero_sums())
-  loop_started = time.perf_counter()
 
   with Progress(search.epochs, steps_per_epoch) as progress, contextlib.closing(checkpoints):
     for epoch in range(step // steps_per_epoch, search.epochs):
@@ -299,23 +307,30 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
 
   for writer in writers:
     writer.close()
-  loop_seconds = time.perf_counter() - loop_started
-  last = log.rows[-1]
-  write_json(workdir.path / 'genotype.json', {'space': space.name, 'genotype': last['genotype']})
+  return Outcome(programs, state, log.rows, time.perf_counter() - started)
+
+
+def summarize(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, outcome: Outcome) -> dict:
+  """Writes genotype.json and returns what result.json holds: genotype, accuracies, benchmark, seconds, environment."""
+  started = time.perf_counter()
+  last = outcome.rows[-1]
+  write_json(workdir.path / 'genotype.json', {'space': NAS_BENCH_201.name, 'genotype': last['genotype']})
   result = {'genotype': last['genotype'], 'dataset': dataset.name}
   result |= {name: last[name] for name in ('train_accuracy', 'valid_accuracy')}
-  if table:
+  if 'benchmark' in last:
     result['benchmark'] = last['benchmark']
     result['baselines'] = table.baselines(dataset.name)
     if config.benchmark.kendall_cells:
-      accuracies = functools.partial(programs.one_shot, state)
+      accuracies = functools.partial(outcome.programs.one_shot, outcome.state)
       result['kendall_tau'] = ranking_correlation(table, dataset.name, accuracies, config.benchmark.kendall_cells)
+  epochs_here = outcome.seconds - outcome.programs.compile_seconds
+  epochs = sum(row['seconds'] for row in outcome.rows)  # of every process that worked on this run
   result['seconds'] = {
-    'compile': round(programs.compile_seconds, 2),
-    'train': round(sum(row['seconds'] for row in log.rows), 2),  # of every process that worked on this run
-    'other': round(time.perf_counter() - started - programs.compile_seconds - loop_seconds, 2),
+    'compile': round(outcome.programs.compile_seconds, 2),
+    'train': round(epochs, 2),
+    'other': round(max(0.0, epochs_here - epochs) + time.perf_counter() - started, 2),
   }
-  return result | {'environment': environment(mesh)}
+  return result | {'environment': environment(outcome.state.step.sharding.mesh)}
 
 
 def _next_stop(step, end, dispatch, every):

@@ -27,12 +27,24 @@ def differences(ours, theirs, prefix='') -> list[str]:
   return [] if ours == theirs else [prefix.lstrip('.')]
 
 
+def refuse_other(path, config: dict) -> None:
+  """Raises InputError if `path` holds a run of another config than `config` (a JSON tree). Writes nothing."""
+  file = pathlib.Path(path) / 'config.json'
+  if not file.is_file():
+    return
+  try:
+    theirs = json.loads(file.read_text())
+  except ValueError:
+    raise InputError(f'{file} is damaged: move {path} away, or choose another --workdir') from None
+  if names := differences(json.loads(json.dumps(config)), theirs):
+    raise InputError(f'{path} holds a run of another config ({", ".join(names[:3])} differ): choose another --workdir')
+
+
 class Workdir:
   """Opens `path` for the run of `config` (a JSON tree). Use as a context: it holds the lock.
 
   Attributes:
     path: the folder.
-    result: the parsed result.json of a finished run, or None.
 
   Raises:
     InputError: the folder cannot be written, is in use by another process, or holds a run of another config.
@@ -40,8 +52,7 @@ class Workdir:
 
   def __init__(self, path, config: dict):
     self.path = pathlib.Path(path)
-    config = json.loads(json.dumps(config))
-    self._refuse_other(config)
+    refuse_other(self.path, config)
     try:
       self.path.mkdir(parents=True, exist_ok=True)
       self._lock = open(self.path / 'lock', 'a')  # noqa: SIM115 (held until __exit__)
@@ -53,31 +64,16 @@ class Workdir:
       self._lock.close()
       raise InputError(f'{self.path} is in use by another process: wait for it, or choose another --workdir') from None
     try:
-      self._refuse_other(config)  # again: another process may have begun its run before we got the lock
+      refuse_other(self.path, config)  # again: another process may have begun its run before we got the lock
     except InputError:
       self._lock.close()
       raise
     if not (self.path / 'config.json').exists():
       write_json(self.path / 'config.json', config)
-    self.result = read_result(self.path)
-
-  def _refuse_other(self, config):
-    file = self.path / 'config.json'
-    if not file.is_file():
-      return
-    try:
-      theirs = json.loads(file.read_text())
-    except ValueError:
-      raise InputError(f'{file} is damaged: move {self.path} away, or choose another --workdir') from None
-    if names := differences(config, theirs):
-      raise InputError(
-        f'{self.path} holds a run of another config ({", ".join(names[:3])} differ): choose another --workdir'
-      )
 
   def finish(self, result: dict) -> None:
     """Marks the run as finished."""
     write_json(self.path / 'result.json', result)
-    self.result = result
 
   def __enter__(self):
     return self

@@ -1,9 +1,12 @@
+import io
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from beta_darts_jax.evaluation import make_evaluate
-from beta_darts_jax.metrics import MetricsFile, TensorBoard, accuracy, cross_entropy
+from beta_darts_jax.metrics import MetricsFile, Progress, TensorBoard, accuracy, cross_entropy
 
 
 def test_cross_entropy_and_accuracy_by_hand():
@@ -39,3 +42,33 @@ def test_tensorboard_writes_event_files(tmp_path):
   writer.close()
   (file,) = tmp_path.glob('events.out.tfevents.*')
   assert b'train_loss' in file.read_bytes()
+
+
+VALUES = {'train_loss': 1.25, 'train_accuracy': 0.5, 'images_per_second': 640.0, 'genotype': '|none~0|'}
+ROW = VALUES | {'epoch': 0, 'valid_loss': 1.0, 'valid_accuracy': 0.25}
+
+
+class Terminal(io.StringIO):
+  def isatty(self):
+    return True
+
+
+def test_a_bar_on_a_terminal(monkeypatch, capsys):
+  monkeypatch.setenv('COLUMNS', '200')
+  monkeypatch.setattr(sys, 'stderr', Terminal())
+  with Progress(epochs=2, steps=10) as progress:
+    progress.steps(0, 5, VALUES)
+    progress.epoch(ROW)
+  shown = sys.stderr.getvalue()
+  for part in ('epoch 1/2', '5/20', 'loss 1.250', 'accuracy 0.500', '640 images/s', '|none~0|'):
+    assert part in shown
+  assert capsys.readouterr().out == ''
+
+
+def test_a_line_an_epoch_elsewhere(capsys):
+  with Progress(epochs=2, steps=10) as progress:
+    progress.steps(0, 5, VALUES)
+    progress.epoch(ROW)
+  shown = capsys.readouterr()
+  assert shown.out.startswith('epoch 1/2  train loss 1.250') and shown.out.count('\n') == 1
+  assert '|none~0|' in shown.out and shown.err == ''
