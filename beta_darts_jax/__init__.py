@@ -4,7 +4,6 @@ from beta_darts_jax import interop
 from beta_darts_jax.bilevel import Hyperparameters, SearchState, make_search_step
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.genotype import Genotype
-from beta_darts_jax.nas_bench_201 import NasBench201
 from beta_darts_jax.network import NasBench201Network
 from beta_darts_jax.regularizers import beta_decay
 from beta_darts_jax.spaces import NAS_BENCH_201, SearchSpace, softmax_betas
@@ -26,3 +25,11 @@ __all__ = [
   'make_search_step',
   'softmax_betas',
 ]
+
+
+def __getattr__(name):  # its module is also a program, which must not be imported before it runs
+  if name == 'NasBench201':
+    from beta_darts_jax.nas_bench_201 import NasBench201
+
+    return NasBench201
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

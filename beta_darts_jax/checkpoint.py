@@ -36,7 +36,7 @@ class Checkpoints:
   def _drop_damaged(self):
     """Before Orbax looks: steps whose bytes are not those that were sealed go, with a word about it."""
     steps = [int(f.name) for f in self._folder.iterdir() if f.name.isdigit()] if self._folder.is_dir() else []
-    for step in steps:
+    for step in sorted(steps):
       seal = self._seals / f'{step}.json'
       if not seal.is_file():
         continue  # finalised by an atomic rename, killed before sealing
@@ -45,9 +45,14 @@ class Checkpoints:
       except (ValueError, OSError):
         intact = False
       if not intact:
-        logging.warning('checkpoint %d is damaged: the one before it is used', step)
+        logging.warning('checkpoint %d is damaged and not used', step)
         shutil.rmtree(self._folder / str(step))
         seal.unlink()
+
+  def seal(self) -> None:
+    """Seals what has been saved, without waiting for a save under way: call it often."""
+    if not self._manager.is_saving_in_progress():
+      self._seal()
 
   def _seal(self):
     self._manager.wait_until_finished()
@@ -74,7 +79,7 @@ class Checkpoints:
       except Exception as error:  # Orbax's types vary with the kind of damage
         if (self._seals / f'{step}.json').is_file():
           raise  # its bytes are what was saved: not damage
-        logging.warning('checkpoint %d cannot be read (%s): the one before it is used', step, type(error).__name__)
+        logging.warning('checkpoint %d cannot be read (%s) and is not used', step, type(error).__name__)
         self._manager.delete(step)
     return None
 

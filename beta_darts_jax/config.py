@@ -125,7 +125,7 @@ def _check_tree(config, reference, prefix):
     if isinstance(expected, ConfigDict) and isinstance(value, ConfigDict):
       _check_tree(value, expected, f'{prefix}{name}.')
     elif not _same_type(value, expected):
-      raise InputError(f'config.{prefix}{name}={value!r}: allowed is {_describe(expected)}')
+      raise InputError(f'config.{prefix}{name}={value!r}: allowed is {describe(expected)}')
 
 
 def _same_type(value, expected):
@@ -137,10 +137,11 @@ def _same_type(value, expected):
   return type(value) is type(expected)
 
 
-def _describe(expected):
+def describe(expected) -> str:
+  """What a value of the type of `expected` is called in messages."""
   if isinstance(expected, ConfigDict):
     return f'a group of {", ".join(sorted(expected.keys()))}'
   if isinstance(expected, tuple):
-    return f'a tuple of {len(expected)}: ({", ".join(_describe(e) for e in expected)})'
+    return f'a tuple of {len(expected)}: ({", ".join(describe(e) for e in expected)})'
   names = {'bool': 'True or False', 'int': 'an integer', 'float': 'a number', 'str': 'a text'}
   return names[type(expected).__name__]

@@ -83,7 +83,7 @@ def load(source: str, data_dir: str = '', image_size: int = 0) -> Dataset:
   """
   kind, _, path = source.partition(':')
   if kind in ('folder', 'npz') and path:
-    train, test = (_folder if kind == 'folder' else _npz)(pathlib.Path(path).expanduser(), image_size)
+    train, test = _folder(pathlib.Path(path), image_size) if kind == 'folder' else _npz(pathlib.Path(path))
   elif source == 'digits':
     train, test = _digits(), None
   elif path:
@@ -97,6 +97,9 @@ def load(source: str, data_dir: str = '', image_size: int = 0) -> Dataset:
     test, train = (tuple(a[np.sort(part)] for a in train) for part in (order[:held_out], order[held_out:]))
   if image_size:
     train, test = (_resized(train[0], image_size), train[1]), (_resized(test[0], image_size), test[1])
+  if train[0].shape[1:] != test[0].shape[1:]:
+    shapes = f'training images are {list(train[0].shape[1:])}, test images {list(test[0].shape[1:])}'
+    raise InputError(f'{source}: {shapes}; allowed is one shape')
   statistics = _STATISTICS.get(source) or _statistics(train[0])
   num_classes = int(max(train[1].max(), test[1].max())) + 1
   return Dataset(source, train, test, num_classes, *statistics, in_order=source in ('cifar10', 'cifar100'))
@@ -138,8 +141,7 @@ def _digits():
   return (digits.images * (255 / 16)).round().astype(np.uint8)[..., None], digits.target
 
 
-def _npz(path, image_size):
-  del image_size
+def _npz(path):
   try:
     with np.load(path, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
@@ -158,10 +160,10 @@ def _folder(path, image_size):
     raise InputError(f'folder:{path}: no such folder')
   split = next((name for name in ('test', 'val', 'validation') if (path / name).is_dir()), None)
   roots = [path / 'train', path / split] if split and (path / 'train').is_dir() else [path]
-  classes = sorted(folder.name for folder in roots[0].iterdir() if folder.is_dir())
+  classes = sorted(folder.name for folder in roots[0].iterdir() if folder.is_dir() and folder.name[0] != '.')
 
   def read(root):
-    files = [(f, k) for k, name in enumerate(classes) for f in sorted((root / name).glob('*')) if f.is_file()]
+    files = [(f, k) for k, name in enumerate(classes) for f in sorted((root / name).glob('[!.]*')) if f.is_file()]
     images = []
     for file, _ in files:
       try:
@@ -180,6 +182,8 @@ def _folder(path, image_size):
 
 
 def _stacked(source, images):
+  if not images:
+    raise InputError(f'{source}: has no images')
   shapes = sorted({image.shape for image in images})
   if len(shapes) != 1:
     raise InputError(f'{source}: {len(shapes)} sizes of image; set config.data.image_size to bring them to one')

@@ -2,7 +2,7 @@
 
   python -m beta_darts_jax.main --config configs/digits.py [--workdir DIR] [--config.KEY=VALUE …]
 
-Exit status: 0 finished (or stopped by SIGTERM or SIGINT after saving), 1 the
+Exit status: 0 finished (or a search stopped by SIGTERM or SIGINT after saving), 1 the
 loss became non-finite, 2 something given cannot be used.
 """
 
@@ -37,12 +37,12 @@ def parse(argv):
   except Exception as error:  # all of it comes from the command line or the config file
     while 'Traceback' in str(error) and (error.__cause__ or error.__context__):
       error = error.__cause__ or error.__context__
-    _fail(' '.join(str(error).split()) + _allowed_names(argv))
+    _fail(' '.join(str(error).split()) + _allowed(str(error), argv))
 
 
-def _allowed_names(argv):
-  """For an unknown --config.a.b: the names that a has."""
-  from beta_darts_jax.config import default
+def _allowed(message, argv):
+  """For an unknown --config.a.b the names that a has; for an ill-typed one its type."""
+  from beta_darts_jax.config import default, describe
 
   for path in (m[1] for a in argv if (m := re.match(r'--?(?:no)?config\.([\w.]+)', a))):
     node = default()
@@ -52,6 +52,8 @@ def _allowed_names(argv):
       if name not in node:
         return f' (unknown config.{path}: allowed are {", ".join(sorted(node.keys()))})'
       node = node[name]
+    if path in message:
+      return f' (config.{path}: allowed is {describe(node)})'
   return ''
 
 
@@ -120,6 +122,8 @@ def main(_) -> None:
       return report(result, path)
   except InputError as error:
     _fail(str(error))
+  except KeyboardInterrupt:
+    _fail(f'interrupted; the same command goes on with {path}', status=130)
   except search.NonFiniteLoss as error:
     _fail(str(error), status=1)
 

@@ -52,10 +52,11 @@ class MetricsFile:
 class TensorBoard:
   """Event files of the numbers of each row, by tensorboardX (no TensorFlow)."""
 
-  def __init__(self, folder: pathlib.Path):
+  def __init__(self, folder: pathlib.Path, epochs: int):
+    """Opens new files for the epochs after the first `epochs`; what older files say of later ones is void."""
     from tensorboardX import SummaryWriter
 
-    self._writer = SummaryWriter(str(folder))
+    self._writer = SummaryWriter(str(folder), purge_step=epochs)
 
   def append(self, row: dict) -> None:
     for name, value in row.items():

@@ -171,7 +171,10 @@ def export(natsbench: pathlib.Path, out: pathlib.Path) -> None:
     import nats_bench
   except ImportError:
     raise InputError("the nats_bench package is missing: pip install 'beta-darts-jax[natsbench]'") from None
-  api = nats_bench.create(str(natsbench), 'tss', fast_mode=True, verbose=False)
+  try:
+    api = nats_bench.create(str(natsbench), 'tss', fast_mode=True, verbose=False)
+  except Exception as error:  # assertions and others, by what the folder lacks
+    raise InputError(f'{natsbench}: not the unpacked NATS-tss-v1_0-3ffb9-simple ({error})') from None
   temporary = out.with_name(f'.{out.name}.tmp')
   with open(temporary, 'w', newline='', encoding='utf-8') as file:
     writer = csv.DictWriter(file, _COLUMNS)
@@ -208,6 +211,8 @@ def main(argv: list[str] | None = None) -> int:
   arguments = parser.parse_args(argv)
   try:
     if arguments.command == 'export':
+      if not arguments.out.parent.is_dir() or not os.access(arguments.out.parent, os.W_OK):
+        raise InputError(f'cannot write {arguments.out}: no such folder, or not writable')
       export(arguments.natsbench, arguments.out)
     else:
       cell = NAS_BENCH_201.parse(arguments.cell)

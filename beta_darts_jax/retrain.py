@@ -1,7 +1,9 @@
 """Trains one genotype from scratch and evaluates it."""
 
+import itertools
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +104,12 @@ def compare(space, genotype: str, dataset: Dataset, config) -> dict:
   rng = np.random.default_rng(config.search.seed)
   cells = [space.random_genotype(rng) for _ in range(recipe.pop('random_cells'))]
   augmentation = Augmentation(dataset.mean, dataset.std, config.data.crop_padding, config.data.flip, config.data.cutout)
-  results = [
-    retrain(cell, dataset, augmentation, seed=config.search.seed, **recipe) for cell in (space.parse(genotype), *cells)
-  ]
+
+  def on_device(device, cell):
+    with jax.default_device(device):
+      return retrain(cell, dataset, augmentation, seed=config.search.seed, **recipe)
+
+  devices = jax.local_devices()
+  with ThreadPoolExecutor(len(devices)) as pool:  # a cell on each device at a time
+    results = list(pool.map(on_device, itertools.cycle(devices), (space.parse(genotype), *cells)))
   return {'found': results[0], 'random': results[1:]}

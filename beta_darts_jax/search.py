@@ -9,6 +9,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 
 import jax
@@ -37,8 +38,11 @@ def check_sizes(config, dataset: Dataset) -> None:
   batch_size = config.search.batch_size
   if batch_size > smallest:
     raise InputError(f'config.search.batch_size={batch_size}: allowed is up to {smallest}, half of the training images')
-  if min(dataset.train[0].shape[1:3]) < 4:
-    raise InputError(f'{dataset.name}: images have {dataset.train[0].shape[1:3]} pixels, allowed are 4 and more')
+  height, width = dataset.train[0].shape[1:3]
+  if height % 4 or width % 4:  # two reductions halve them
+    raise InputError(
+      f'{dataset.name}: images are {height}×{width} pixels, allowed are multiples of 4; see config.data.image_size'
+    )
   training = len(dataset.train[1])
   if config.retrain.epochs and config.retrain.batch_size > training:
     raise InputError(f'config.retrain.batch_size={config.retrain.batch_size}: allowed is up to the data, {training}')
@@ -127,7 +131,7 @@ class Programs:
     state: step 0, replicated.
     steps_per_epoch: bilevel steps.
     train: (state, epoch, until) → state at step `until`, or at the first step with a non-finite loss.
-    evaluate: state → (loss in nats, accuracy 0 … 1) of the derived β on images of α's half.
+    evaluate: state → (loss in nats, accuracy 0 … 1) of the supernet on images of α's half.
     is_finite: state → whether every number of it is finite.
     one_shot: (state, genotypes) → accuracies [n] of cells with the supernet's weights.
     compile_seconds: spent on it.
@@ -169,7 +173,7 @@ def build(config, dataset: Dataset, mesh) -> Programs:
   def order(epoch):
     return epoch_order(search.seed, epoch, num_images, search.batch_size)
 
-  @functools.cache
+  @functools.lru_cache(maxsize=1)
   def epoch_arguments(epoch):
     return order(put(np.int32(epoch))), put(jax.tree.map(np.float32, hyperparameters(search, epoch)))
 
@@ -181,16 +185,23 @@ def build(config, dataset: Dataset, mesh) -> Programs:
     return {'params': state.params, 'batch_stats': state.batch_stats}
 
   started = time.perf_counter()
-  state = jax.jit(initial_state, out_shardings=replicated)(np.uint32(search.seed))
+  seed = np.uint32(search.seed)
+  state = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), jax.eval_shape(initial_state, seed)
+  )
   train = jax.jit(
     make_train(supernet, augmentation, search.batch_size, steps_per_epoch, mesh),
     donate_argnums=0,
     out_shardings=replicated,
   )
   indices, hyper = epoch_arguments(0)
-  train = train.lower(state, halves, indices, put(np.int32(0)), hyper).compile()
+  train = train.lower(state, halves, indices, put(np.int32(0)), hyper)
   evaluate = make_evaluate(supernet_logits, prepare, min(250, len(evaluated[1])))
-  evaluate = evaluate.lower((variables_of(state), softmax_betas(state.alphas)), *evaluated).compile()
+  evaluate = evaluate.lower((variables_of(state), jax.eval_shape(softmax_betas, state.alphas)), *evaluated)
+  initial_state = jax.jit(initial_state, out_shardings=replicated).lower(seed)
+  with ThreadPoolExecutor() as pool:  # XLA compiles without Python's lock
+    train, evaluate, initial_state = pool.map(lambda lowered: lowered.compile(), (train, evaluate, initial_state))
+  state = initial_state(seed)
   is_finite = jax.jit(lambda state: jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(state)])))
 
   def train_until(state, epoch, until):
@@ -215,12 +226,11 @@ def build(config, dataset: Dataset, mesh) -> Programs:
 
 @dataclasses.dataclass
 class Outcome:
-  """A search that came to its end: its programs, its last state, the rows of metrics.jsonl, seconds of this process."""
+  """A search that came to its end: its programs, its last state, the rows of metrics.jsonl."""
 
   programs: Programs
   state: SearchState
   rows: list[dict]
-  seconds: float
 
 
 def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, stop: threading.Event) -> Outcome | None:
@@ -239,7 +249,6 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
   Raises:
     NonFiniteLoss: and the last good checkpoint stays.
   """
-  started = time.perf_counter()
   search, space = config.search, NAS_BENCH_201
   table = table if dataset.name in DATASETS else None
   programs = build(config, dataset, make_mesh(config.devices, search.batch_size))
@@ -251,10 +260,15 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
   if step:
     print(f'going on from step {step} of {search.epochs * steps_per_epoch}', flush=True)
   log = MetricsFile(workdir.path / 'metrics.jsonl', epochs=step // steps_per_epoch)
-  writers = [log, TensorBoard(workdir.path / 'tensorboard')] if config.tensorboard else [log]
+  writers = [log]
+  if config.tensorboard:
+    writers.append(TensorBoard(workdir.path / 'tensorboard', epochs=len(log.rows)))
   zeros = jax.device_get(zero_sums())
 
-  with Progress(search.epochs, steps_per_epoch) as progress, contextlib.closing(checkpoints):
+  with contextlib.ExitStack() as stack:
+    progress = stack.enter_context(Progress(search.epochs, steps_per_epoch))
+    for closable in (checkpoints, *writers):
+      stack.enter_context(contextlib.closing(closable))
     for epoch in range(step // steps_per_epoch, search.epochs):
       first, end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
       begun, epoch_started = step, time.perf_counter()
@@ -269,8 +283,9 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
         if not programs.is_finite(state):
           raise NonFiniteLoss(
             f'the loss is no longer finite at epoch {epoch + 1}, step {step} (train {means["train_loss"]:.4g}, '
-            f'alpha {means["alpha_loss"]:.4g}); the last good checkpoint is in {workdir.path}'
+            f'alpha {means["alpha_loss"]:.4g}); {workdir.path} keeps the checkpoints before it'
           )
+        checkpoints.seal()
         train_seconds = time.perf_counter() - epoch_started
         rate = 2 * search.batch_size * (step - begun) / train_seconds
         progress.steps(epoch, step, means | {'images_per_second': rate, 'genotype': space.derive(_betas(state))})
@@ -281,6 +296,8 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
             return None
 
       valid_loss, valid_accuracy = map(float, programs.evaluate(state))
+      if not math.isfinite(valid_loss):
+        raise NonFiniteLoss(f'the validation loss is {valid_loss} at epoch {epoch + 1}, step {step}')
       betas = _betas(state)
       genotype = space.derive(betas)
       hyper = hyperparameters(search, epoch)
@@ -305,9 +322,7 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
       if stop.is_set():
         return None
 
-  for writer in writers:
-    writer.close()
-  return Outcome(programs, state, log.rows, time.perf_counter() - started)
+  return Outcome(programs, state, log.rows)
 
 
 def summarize(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, outcome: Outcome) -> dict:
@@ -323,12 +338,11 @@ def summarize(config, dataset: Dataset, table: NasBench201 | None, workdir: Work
     if config.benchmark.kendall_cells:
       accuracies = functools.partial(outcome.programs.one_shot, outcome.state)
       result['kendall_tau'] = ranking_correlation(table, dataset.name, accuracies, config.benchmark.kendall_cells)
-  epochs_here = outcome.seconds - outcome.programs.compile_seconds
-  epochs = sum(row['seconds'] for row in outcome.rows)  # of every process that worked on this run
+  # of all processes that worked on the run; what a killed one did since its last epoch is not counted
   result['seconds'] = {
     'compile': round(outcome.programs.compile_seconds, 2),
-    'train': round(epochs, 2),
-    'other': round(max(0.0, epochs_here - epochs) + time.perf_counter() - started, 2),
+    'train': round(sum(row['seconds'] for row in outcome.rows), 2),
+    'other': round(time.perf_counter() - started, 2),
   }
   return result | {'environment': environment(outcome.state.step.sharding.mesh)}
 

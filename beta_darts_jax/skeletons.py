@@ -26,8 +26,7 @@ class ResNetBlock(nn.Module):
 
 def classify(module: nn.Module, x, num_classes: int):
   """Global mean and linear classifier, in float32 at least: [B, H, W, C] → [B, num_classes]."""
-  x = jnp.mean(x, axis=(1, 2))
-  x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  x = jnp.mean(x.astype(jnp.promote_types(x.dtype, jnp.float32)), axis=(1, 2))
 
   def bias_init(key, shape, dtype=jnp.float32):  # PyTorch: U(±1/√fan_in) for the bias too
     return uniform_fan_in(key, (x.shape[-1], *shape), dtype)[0]

@@ -83,6 +83,9 @@ class Workdir:
 
 
 def read_result(path) -> dict | None:
-  """result.json of a finished run, None of an unfinished one."""
+  """result.json of a finished run, None of an unfinished one. Raises InputError where it is damaged."""
   file = pathlib.Path(path) / 'result.json'
-  return json.loads(file.read_text()) if file.is_file() else None
+  try:
+    return json.loads(file.read_text()) if file.is_file() else None
+  except ValueError:
+    raise InputError(f'{file} is damaged: remove it to finish the run again, or choose another --workdir') from None

@@ -1,3 +1,4 @@
+import itertools
 import os
 import pathlib
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 from beta_darts_jax import NAS_BENCH_201, interop
+from beta_darts_jax.nas_bench_201 import ACCURACIES
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 
@@ -26,6 +28,20 @@ def tfds_dir():
 @pytest.fixture(scope='session')
 def table_path():
   return external('NAS_BENCH_201_TABLE')
+
+
+def made_up_lines() -> list[dict]:
+  """A table in the right form: accuracy grows with the number of 3×3 convolutions, ties broken by index."""
+  lines = []
+  for index, choice in enumerate(itertools.product(range(5), repeat=6)):
+    genotype = NAS_BENCH_201.derive({'cell': np.eye(5)[list(choice)]})
+    accuracy = 50 + 5 * choice.count(3) + index / 1e5
+    line = {
+      'index': index, 'arch': str(genotype), 'trials': 3, 'parameters_cifar10': 1000 * choice.count(3) + 1,
+      'flops_cifar10': 1,
+    } | {name: accuracy for name in ACCURACIES}  # fmt: skip
+    lines.append(line)
+  return lines
 
 
 def golden(name: str, dtype=np.float32):

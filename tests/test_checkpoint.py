@@ -1,3 +1,5 @@
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,9 +51,18 @@ def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path, how, caplog):
   files = sorted(f for f in (tmp_path / 'checkpoints' / '2').rglob('*') if f.is_file() and f.stat().st_size)
   damage_nothing_else(max(files, key=lambda f: f.stat().st_size), how)
   jax.tree.map(np.testing.assert_array_equal, restored(tmp_path), state(1))
-  assert 'checkpoint 2 is damaged' in caplog.text
+  assert 'checkpoint 2 is damaged and not used' in caplog.text
   saved(tmp_path, 2)  # the number is free again
   jax.tree.map(np.testing.assert_array_equal, restored(tmp_path), state(2))
+
+
+def test_a_step_is_sealed_as_soon_as_it_is_saved(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(1, state(1))
+  while not (tmp_path / 'seals' / '1.json').exists():
+    checkpoints.seal()  # returns at once while the save is under way
+    time.sleep(0.01)
+  checkpoints.close()
 
 
 def test_an_unsealed_step_is_tried(tmp_path):

@@ -75,6 +75,13 @@ def test_alpha_batches_are_distinct_and_uniform():
 
 # ---- sources
 
+TWO_SHAPES = {
+  'images': np.zeros((3, 2, 2, 3), np.uint8),
+  'labels': np.zeros(3, int),
+  'test_images': np.zeros((3, 2, 2, 1), np.uint8),
+  'test_labels': np.zeros(3, int),
+}
+
 
 def test_digits():
   digits = data.load('digits')
@@ -131,6 +138,7 @@ def test_folder(tmp_path):
     (lambda p: save(p, images=np.zeros((3, 2, 2, 3)), labels=np.zeros(3, int)), 'allowed is uint8'),
     (lambda p: save(p, images=np.zeros((3, 2, 2, 3), np.uint8), labels=np.zeros(2, int)), '3 integers'),
     (lambda p: save(p, images=np.array([{}]), labels=np.zeros(1, int)), 'cannot be read'),  # would need unpickling
+    (lambda p: save(p, **TWO_SHAPES), 'allowed is one shape'),
     (lambda p: 'svhn_cropped', 'is not prepared'),
   ],
 )
@@ -145,6 +153,15 @@ def save(folder, **arrays):
 
 
 # ---- TFDS
+
+
+def test_records_come_in_the_order_of_their_ids_and_of_the_first_120_classes():
+  record = lambda i, label: {'id': f'train_{i:05d}'.encode(), 'image': np.full((4, 4, 3), i, np.uint8), 'label': label}
+  records = [record(i, label) for i, label in ((3, 1), (0, 0), (2, 119), (1, 120))]
+  images, labels = data._read('cifar10', records, 0)
+  assert images[:, 0, 0, 0].tolist() == [0, 1, 2, 3] and labels.tolist() == [0, 120, 119, 1]
+  images, labels = data._read('imagenet16_120', records, 2)
+  assert images.shape == (3, 2, 2, 3) and labels.tolist() == [0, 119, 1]
 
 
 def test_cifar10_comes_in_the_published_order(tfds_dir):

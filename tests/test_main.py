@@ -23,7 +23,7 @@ def start(*arguments, **environment):
     (['--config=configs/none.py'], 'none.py'),
     ([DIGITS, 'surplus'], 'unexpected arguments: surplus'),
     ([DIGITS, '--config.search.epoch=3'], 'allowed are alpha_betas, alpha_learning_rate'),
-    ([DIGITS, '--config.search.epochs=three'], 'three'),
+    ([DIGITS, '--config.search.epochs=three'], 'config.search.epochs: allowed is an integer'),
     ([DIGITS, '--config.search.epochs=0'], 'config.search.epochs=0: allowed is a number > 0'),
     ([DIGITS, '--config.search.learning_rate=nan'], 'config.search.learning_rate=nan'),
     ([DIGITS, '--config.search.alpha_betas=(0.5, "x")'], 'a tuple of 2: (a number, a number)'),
@@ -35,7 +35,7 @@ def start(*arguments, **environment):
     ([DIGITS, '--config.search.batch_size=720'], 'allowed is up to 719'),
     ([DIGITS, '--config.retrain.batch_size=2000'], 'allowed is up to the data, 1438'),
     ([DIGITS, '--config.devices=3'], 'divisors of the batch size 32'),
-    ([DIGITS, '--config.data.image_size=2'], 'allowed are 4 and more'),
+    ([DIGITS, '--config.data.image_size=6'], '6×6 pixels, allowed are multiples of 4'),
     ([DIGITS, '--config.benchmark.table=README.md'], 'README.md: line 2 is damaged'),
   ],
 )

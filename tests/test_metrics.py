@@ -37,7 +37,7 @@ def test_metrics_file_is_cut_back_to_the_checkpoint(tmp_path):
 
 
 def test_tensorboard_writes_event_files(tmp_path):
-  writer = TensorBoard(tmp_path)
+  writer = TensorBoard(tmp_path, epochs=0)
   writer.append({'epoch': 0, 'train_loss': 1.5, 'genotype': '|none~0|'})
   writer.close()
   (file,) = tmp_path.glob('events.out.tfevents.*')

@@ -1,12 +1,12 @@
 import csv
-import itertools
 import sys
 import types
 
 import numpy as np
 import pytest
+from conftest import made_up_lines
 
-from beta_darts_jax import NAS_BENCH_201, InputError, NasBench201
+from beta_darts_jax import InputError, NasBench201
 from beta_darts_jax import nas_bench_201 as module
 from beta_darts_jax.diagnostics import kendall_tau, ranking_correlation
 
@@ -19,20 +19,9 @@ def table(table_path):
   return NasBench201.load(table_path)
 
 
-def made_up_lines():
-  """A table in the right form: accuracy grows with the number of 3×3 convolutions, ties broken by index."""
-  for index, choice in enumerate(itertools.product(range(5), repeat=6)):
-    genotype = NAS_BENCH_201.derive({'cell': np.eye(5)[list(choice)]})
-    accuracy = 50 + 5 * choice.count(3) + index / 1e5
-    yield {
-      'index': index, 'arch': str(genotype), 'trials': 3, 'parameters_cifar10': 1000 * choice.count(3) + 1,
-      'flops_cifar10': 1,
-    } | {name: accuracy for name in module.ACCURACIES}  # fmt: skip
-
-
 @pytest.fixture(scope='module')
 def lines():
-  return list(made_up_lines())
+  return made_up_lines()
 
 
 def write(path, lines):

@@ -60,4 +60,6 @@ def test_batch_norm_is_stable_and_moves_by_a_tenth():
   y, updates = module.apply(module.init(KEY, x, True), x, True, mutable=['batch_stats'])
   expected = (x - x.mean((0, 1, 2))) / np.sqrt(np.var(np.float64(x), (0, 1, 2)) + 1e-5)
   np.testing.assert_allclose(y, expected, atol=0.02)
-  np.testing.assert_allclose(updates['batch_stats']['norm']['mean'], 10.0, rtol=1e-4)  # 0.9·0 + 0.1·100
+  stats = updates['batch_stats']['norm']
+  np.testing.assert_allclose(stats['mean'], 10.0, rtol=1e-4)  # 0.9·0 + 0.1·100
+  np.testing.assert_allclose(stats['var'], 0.9 + 0.1 * 0.01**2, rtol=1e-5)

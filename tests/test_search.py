@@ -1,0 +1,86 @@
+import json
+import threading
+
+import jax
+import numpy as np
+import pytest
+from conftest import made_up_lines
+
+from beta_darts_jax import NAS_BENCH_201, NasBench201, SearchState, Supernet, main, search, softmax_betas
+from beta_darts_jax.bilevel import Hyperparameters
+from beta_darts_jax.config import check, default
+from beta_darts_jax.data import Augmentation, Dataset
+from beta_darts_jax.nas_bench_201 import Row
+from beta_darts_jax.workdir import Workdir
+
+
+def pictures(seed, count=64):
+  rng = np.random.default_rng(seed)
+  return rng.integers(0, 256, (count, 8, 8, 3), np.uint8), np.arange(count, dtype=np.int32) % 4
+
+
+def test_learning_rate_and_ramp_of_the_protocol():
+  settings = check(default()).search
+  values = [search.hyperparameters(settings, epoch) for epoch in (0, 1, 50, 99)]
+  rates = [0.025, 0.025 - 0.012 * (1 - np.cos(np.pi / 100)), 0.013, 0.001 + 0.012 * (1 + np.cos(0.99 * np.pi))]
+  np.testing.assert_allclose([v.learning_rate for v in values], rates)
+  np.testing.assert_allclose([v.beta_decay_weight for v in values], [0, 0.5, 25, 49.5])
+  assert (values[0].alpha_b1, values[0].alpha_b2) == (0.5, 0.999)
+
+
+@pytest.mark.parametrize(
+  'step, end, dispatch, every, expected', [(0, 390, 20, 0, 20), (380, 390, 20, 0, 390), (18, 390, 20, 25, 25)]
+)
+def test_chunks_end_at_epochs_and_checkpoints(step, end, dispatch, every, expected):
+  assert search._next_stop(step, end, dispatch, every) == expected
+
+
+def test_each_level_learns_from_its_own_half():
+  supernet = Supernet(NAS_BENCH_201, num_classes=4, channels=2, cells_per_stage=1)
+  mesh = search.make_mesh(1, 16)
+  augmentation = Augmentation((0.5,) * 3, (0.25,) * 3, crop_padding=1)
+  train = jax.jit(search.make_train(supernet, augmentation, 16, 4, mesh))
+  order = np.arange(64, dtype=np.int32).reshape(4, 16)
+  alphas = NAS_BENCH_201.init_alphas(jax.random.key(1))
+  variables = jax.jit(supernet.init)(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32), softmax_betas(alphas))
+
+  def after(stop, weights_half, alpha_half, alpha_learning_rate=0.0):
+    hyper = jax.tree.map(np.float32, Hyperparameters(alpha_learning_rate=alpha_learning_rate))
+    return train(SearchState.create(variables, alphas), (weights_half, alpha_half), order, np.int32(stop), hyper)
+
+  kernel = lambda state: np.asarray(state.params['network']['stem_conv']['kernel'])
+  reference = after(2, pictures(0), pictures(1))
+  assert int(reference.step) == 2
+  np.testing.assert_array_equal(kernel(after(2, pictures(0), pictures(2))), kernel(reference))
+  assert not np.array_equal(kernel(after(2, pictures(2), pictures(1))), kernel(reference))
+  moved = [after(1, pictures(weights), pictures(alpha), 0.1) for weights, alpha in ((0, 1), (2, 1), (0, 2))]
+  betas = [np.asarray(state.alphas['cell']) for state in moved]
+  np.testing.assert_array_equal(betas[0], betas[1])  # α of the first step has not seen the first half
+  assert not np.array_equal(betas[0], betas[2])
+
+
+def test_a_run_beside_the_benchmark(tmp_path, capsys):
+  rows = {line['arch']: Row(**{k: v for k, v in line.items() if k != 'arch'}) for line in made_up_lines()}
+  table = NasBench201(rows)
+  dataset = Dataset('cifar10', pictures(0), pictures(1), 4, (0.5,) * 3, (0.25,) * 3, in_order=True)
+  config = default()
+  config.supernet.channels, config.supernet.cells_per_stage = 2, 1
+  config.search.epochs, config.search.batch_size = 2, 16
+  config.benchmark.kendall_cells, config.benchmark.kendall_images = 5, 32
+  config.devices = 1
+  search.check_sizes(check(config), dataset)
+  with Workdir(tmp_path, config.to_dict()) as workdir:
+    outcome = search.run(config, dataset, table, workdir, threading.Event())
+    result = search.summarize(config, dataset, table, workdir, outcome)
+  lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  for line in lines:
+    assert line['benchmark'] == table.summary(line['genotype'])
+  assert result['benchmark'] == lines[-1]['benchmark'] and result['kendall_tau']['one_shot']['n'] == 5
+  assert result['baselines']['all_nor_conv_3x3'] == rows[str(table.optimum('cifar10_test'))].cifar10_test
+  accuracies = outcome.programs.one_shot(outcome.state, [NAS_BENCH_201.parse(lines[0]['genotype'])])
+  assert accuracies.shape == (1,) and 0 <= accuracies[0] <= 1
+
+  main.report(result, tmp_path)
+  shown = capsys.readouterr().out
+  for part in (result['genotype'], f'rank {result["benchmark"]["cifar10_test_rank"]} of 15625', 'random cell', 'τ'):
+    assert part in shown
