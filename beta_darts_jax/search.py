@@ -127,7 +127,6 @@ class Programs:
   """What `run` calls: compiled once, data already on the devices.
 
   Attributes:
-    supernet: the network searched.
     state: step 0, replicated.
     steps_per_epoch: bilevel steps.
     train: (state, epoch, until) → state at step `until`, or at the first step with a non-finite loss.
@@ -137,7 +136,6 @@ class Programs:
     compile_seconds: spent on it.
   """
 
-  supernet: Supernet
   state: SearchState
   steps_per_epoch: int
   train: Callable
@@ -213,7 +211,6 @@ def build(config, dataset: Dataset, mesh) -> Programs:
     return one_shot_accuracies(supernet, variables_of(state), genotypes, images, labels, prepare)
 
   return Programs(
-    supernet=supernet,
     state=state,
     steps_per_epoch=steps_per_epoch,
     train=train_until,
