@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import threading
+import time
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -90,6 +91,7 @@ def stop_signals():
 
 
 def main(_) -> None:
+  started = time.perf_counter()
   config = _CONFIG.value
   set_cpu_devices(config.search.batch_size)
   from beta_darts_jax import data, nas_bench_201, retrain, search, workdir
@@ -110,14 +112,18 @@ def main(_) -> None:
     with workdir.Workdir(path, config.to_dict()) as run:
       if table is None and dataset.name in nas_bench_201.DATASETS:
         print(nas_bench_201.HOW_TO_GET)
+      search_started = time.perf_counter()
       with stop_signals() as stop:
         outcome = search.run(config, dataset, table, run, stop)
+      search_seconds = time.perf_counter() - search_started
       if outcome is None:
         print(f'stopped and saved in {path}; the same command goes on from there')
         return None
       result = search.summarize(config, dataset, table, run, outcome)
       if config.retrain.epochs:
         result['retrain'] = retrain.compare(NAS_BENCH_201, result['genotype'], dataset, config)
+      other = time.perf_counter() - started - search_seconds  # data, Kendall's τ, retraining
+      result['seconds']['other'] = round(other, 2)
       run.finish(result)
       return report(result, path)
   except InputError as error:

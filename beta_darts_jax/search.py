@@ -324,7 +324,6 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
 
 def summarize(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, outcome: Outcome) -> dict:
   """Writes genotype.json and returns what result.json holds: genotype, accuracies, benchmark, seconds, environment."""
-  started = time.perf_counter()
   last = outcome.rows[-1]
   write_json(workdir.path / 'genotype.json', {'space': NAS_BENCH_201.name, 'genotype': last['genotype']})
   result = {'genotype': last['genotype'], 'dataset': dataset.name}
@@ -339,7 +338,6 @@ def summarize(config, dataset: Dataset, table: NasBench201 | None, workdir: Work
   result['seconds'] = {
     'compile': round(outcome.programs.compile_seconds, 2),
     'train': round(sum(row['seconds'] for row in outcome.rows), 2),
-    'other': round(time.perf_counter() - started, 2),
   }
   return result | {'environment': environment(outcome.state.step.sharding.mesh)}
 
