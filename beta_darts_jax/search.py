@@ -323,7 +323,7 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
 
 
 def summarize(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, outcome: Outcome) -> dict:
-  """Writes genotype.json and returns what result.json holds: genotype, accuracies, benchmark, seconds, environment."""
+  """Writes genotype.json; returns what result.json holds: genotype, accuracies, benchmark, seconds, environment."""
   last = outcome.rows[-1]
   write_json(workdir.path / 'genotype.json', {'space': NAS_BENCH_201.name, 'genotype': last['genotype']})
   result = {'genotype': last['genotype'], 'dataset': dataset.name}
@@ -334,7 +334,7 @@ def summarize(config, dataset: Dataset, table: NasBench201 | None, workdir: Work
     if config.benchmark.kendall_cells:
       accuracies = functools.partial(outcome.programs.one_shot, outcome.state)
       result['kendall_tau'] = ranking_correlation(table, dataset.name, accuracies, config.benchmark.kendall_cells)
-  # of all processes that worked on the run; what a killed one did since its last epoch is not counted
+  # train: of all processes that worked on the run; what a killed one did since its last epoch is not counted
   result['seconds'] = {
     'compile': round(outcome.programs.compile_seconds, 2),
     'train': round(sum(row['seconds'] for row in outcome.rows), 2),
