@@ -82,7 +82,9 @@ def load(source: str, data_dir: str = '', image_size: int = 0) -> Dataset:
     InputError: no such source, or it cannot be read.
   """
   kind, _, path = source.partition(':')
-  if kind in ('folder', 'npz') and path:
+  if kind in ('folder', 'npz') and not path:
+    raise InputError(f'{source!r} needs a path: {kind}:PATH')
+  if kind in ('folder', 'npz'):
     train, test = _folder(pathlib.Path(path), image_size) if kind == 'folder' else _npz(pathlib.Path(path))
   elif source == 'digits':
     train, test = _digits(), None

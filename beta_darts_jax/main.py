@@ -25,6 +25,11 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; default runs
 
 def parse(argv):
   """absl's flags parser: any mistake is one line that names what is allowed, exit status 2."""
+  if {'--help', '-h', '-help', '--helpfull', '--helpshort'} & set(argv[1:]):
+    print(
+      f'{__doc__}\nbeta_darts_jax/config.py lists every KEY with its default and meaning; configs/ has the protocols.'
+    )
+    sys.exit(0)
   try:
     rest = flags.FLAGS(argv)
     if rest[1:]:
@@ -38,24 +43,29 @@ def parse(argv):
   except Exception as error:  # all of it comes from the command line or the config file
     while 'Traceback' in str(error) and (error.__cause__ or error.__context__):
       error = error.__cause__ or error.__context__
-    _fail(' '.join(str(error).split()) + _allowed(str(error), argv))
+    _fail(_explanation(' '.join(str(error).split()), argv))
 
 
-def _allowed(message, argv):
-  """For an unknown --config.a.b the names that a has; for an ill-typed one its type."""
+def _explanation(message, argv):
+  """What is allowed for the --config.a.b that `message` is about, else `message` itself."""
   from beta_darts_jax.config import default, describe
 
-  for path in (m[1] for a in argv if (m := re.match(r'--?(?:no)?config\.([\w.]+)', a))):
-    node = default()
-    for name in path.split('.'):
-      if not isinstance(node, ConfigDict):
-        return f' (config.{path}: allowed are values, this is no group)'
-      if name not in node:
-        return f' (unknown config.{path}: allowed are {", ".join(sorted(node.keys()))})'
-      node = node[name]
-    if path in message:
-      return f' (config.{path}: allowed is {describe(node)})'
-  return ''
+  for argument in argv:
+    if match := re.match(r'--?config=([^:]+)', argument):
+      if not os.path.isfile(match[1]):
+        return f'--config={match[1]}: no such file'
+    elif match := re.match(r'--?(?:no)?config\.([\w.]+)(=.*)?', argument):
+      path, given = match[1], match[2] or ''
+      node = default()
+      for name in path.split('.'):
+        if not isinstance(node, ConfigDict):
+          return f'config.{path}{given}: allowed are values, this is no group'
+        if name not in node:
+          return f'unknown config.{path}: allowed are {", ".join(sorted(node.keys()))}'
+        node = node[name]
+      if path in message and not message.startswith('config.'):
+        return f'config.{path}{given}: allowed is {describe(node)}'
+  return message
 
 
 def _fail(message, status=2):

@@ -248,7 +248,10 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
   """
   search, space = config.search, NAS_BENCH_201
   table = table if dataset.name in DATASETS else None
-  programs = build(config, dataset, make_mesh(config.devices, search.batch_size))
+  mesh = make_mesh(config.devices, search.batch_size)
+  if changes := workdir.changes(environment(mesh)):
+    print(f'this run began elsewhere, so its last bits may come out differently: {"; ".join(changes)}', flush=True)
+  programs = build(config, dataset, mesh)
   steps_per_epoch = programs.steps_per_epoch
 
   checkpoints = Checkpoints(workdir.path)

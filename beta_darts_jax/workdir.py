@@ -27,6 +27,12 @@ def differences(ours, theirs, prefix='') -> list[str]:
   return [] if ours == theirs else [prefix.lstrip('.')]
 
 
+def _at(tree, name):
+  for part in name.split('.'):
+    tree = tree.get(part) if isinstance(tree, dict) else None
+  return tree
+
+
 def refuse_other(path, config: dict) -> None:
   """Raises InputError if `path` holds a run of another config than `config` (a JSON tree). Writes nothing."""
   file = pathlib.Path(path) / 'config.json'
@@ -37,7 +43,10 @@ def refuse_other(path, config: dict) -> None:
   except ValueError:
     raise InputError(f'{file} is damaged: move {path} away, or choose another --workdir') from None
   if names := differences(json.loads(json.dumps(config)), theirs):
-    raise InputError(f'{path} holds a run of another config ({", ".join(names[:3])} differ): choose another --workdir')
+    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+    raise InputError(
+      f'{path} holds a run of another config ({", ".join(names[:3])}{more} differ): choose another --workdir'
+    )
 
 
 class Workdir:
@@ -70,6 +79,14 @@ class Workdir:
       raise
     if not (self.path / 'config.json').exists():
       write_json(self.path / 'config.json', config)
+
+  def changes(self, environment: dict) -> list[str]:
+    """Notes the `environment` in which a run began; later, what differs from it: `name: before → now`."""
+    file = self.path / 'environment.json'
+    if not file.is_file():
+      write_json(file, environment)
+    before = json.loads(file.read_text())
+    return [f'{n}: {_at(before, n)} → {_at(environment, n)}' for n in differences(environment, before)]
 
   def finish(self, result: dict) -> None:
     """Marks the run as finished."""

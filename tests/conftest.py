@@ -2,6 +2,10 @@ import itertools
 import os
 import pathlib
 
+# compiling is most of the tests' time: programs that are the same are compiled once, in subprocesses too
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).parent.parent / '.pytest_cache' / 'jax'))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+
 import numpy as np
 import pytest
 

@@ -20,10 +20,13 @@ def start(*arguments, **environment):
   'arguments, message',
   [
     ([], '--config=FILE'),
-    (['--config=configs/none.py'], 'none.py'),
+    (['--config=configs/none.py'], '--config=configs/none.py: no such file'),
     ([DIGITS, 'surplus'], 'unexpected arguments: surplus'),
-    ([DIGITS, '--config.search.epoch=3'], 'allowed are alpha_betas, alpha_learning_rate'),
-    ([DIGITS, '--config.search.epochs=three'], 'config.search.epochs: allowed is an integer'),
+    (
+      [DIGITS, '--config.search.epoch=3'],
+      'error: unknown config.search.epoch: allowed are alpha_betas, alpha_learning_rate',
+    ),
+    ([DIGITS, '--config.search.epochs=three'], 'config.search.epochs=three: allowed is an integer'),
     ([DIGITS, '--config.search.epochs=0'], 'config.search.epochs=0: allowed is a number > 0'),
     ([DIGITS, '--config.search.learning_rate=nan'], 'config.search.learning_rate=nan'),
     ([DIGITS, '--config.search.alpha_betas=(0.5, "x")'], 'a tuple of 2: (a number, a number)'),
@@ -31,6 +34,7 @@ def start(*arguments, **environment):
     ([DIGITS, '--config.supernet.dtype=float8'], 'allowed are float32, bfloat16'),
     (['--config=configs/nas_bench_201.py:mnist'], 'cifar10, cifar100, imagenet16_120, svhn'),
     ([DIGITS, '--config.data.source=nonsense_data'], 'unknown data set'),
+    ([DIGITS, '--config.data.source=folder:'], 'needs a path: folder:PATH'),
     ([DIGITS, '--config.data.source=folder:none'], 'folder:none: no such folder'),
     ([DIGITS, '--config.search.batch_size=720'], 'allowed is up to 719'),
     ([DIGITS, '--config.retrain.batch_size=2000'], 'allowed is up to the data, 1438'),
@@ -45,6 +49,11 @@ def test_mistakes_are_one_line_and_leave_nothing(arguments, message, tmp_path):
   assert message in done.stderr
   assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
   assert not list(tmp_path.iterdir())
+
+
+def test_help_is_no_mistake():
+  done = start('--help')
+  assert done.returncode == 0 and '--config configs/digits.py' in done.stdout and not done.stderr
 
 
 def test_unwritable_workdir(tmp_path):

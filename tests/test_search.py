@@ -59,15 +59,34 @@ def test_each_level_learns_from_its_own_half():
   assert not np.array_equal(betas[0], betas[2])
 
 
-def test_a_run_beside_the_benchmark(tmp_path, capsys):
-  rows = {line['arch']: Row(**{k: v for k, v in line.items() if k != 'arch'}) for line in made_up_lines()}
-  table = NasBench201(rows)
+def small_run():
   dataset = Dataset('cifar10', pictures(0), pictures(1), 4, (0.5,) * 3, (0.25,) * 3, in_order=True)
   config = default()
   config.supernet.channels, config.supernet.cells_per_stage = 2, 1
   config.search.epochs, config.search.batch_size = 2, 16
-  config.benchmark.kendall_cells, config.benchmark.kendall_images = 5, 32
   config.devices = 1
+  return config, dataset
+
+
+def test_a_loss_that_becomes_infinite_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
+  config, dataset = small_run()
+  rate = search.cosine
+  monkeypatch.setattr(search, 'cosine', lambda *args: rate(*args) if args[2] == 0 else float('nan'))
+  with Workdir(tmp_path, check(config).to_dict()) as workdir:
+    with pytest.raises(search.NonFiniteLoss, match=r'epoch 2, step [34] \(train nan') as raised:
+      search.run(config, dataset, None, workdir, threading.Event())
+    assert '\n' not in str(raised.value)
+    assert [f.name for f in (tmp_path / 'checkpoints').iterdir()] == ['2']
+    monkeypatch.undo()
+    outcome = search.run(config, dataset, None, workdir, threading.Event())  # the rate mended: it goes on
+  assert int(outcome.state.step) == 4 and len(outcome.rows) == 2
+
+
+def test_a_run_beside_the_benchmark(tmp_path, capsys):
+  rows = {line['arch']: Row(**{k: v for k, v in line.items() if k != 'arch'}) for line in made_up_lines()}
+  table = NasBench201(rows)
+  config, dataset = small_run()
+  config.benchmark.kendall_cells, config.benchmark.kendall_images = 5, 32
   search.check_sizes(check(config), dataset)
   with Workdir(tmp_path, config.to_dict()) as workdir:
     outcome = search.run(config, dataset, table, workdir, threading.Event())

@@ -67,16 +67,18 @@ def test_number_of_weights_is_the_official_one():
 
 
 def test_initial_variance_is_pytorchs():
-  supernet = Supernet(NAS_BENCH_201, num_classes=100, channels=32, cells_per_stage=3)
-  params = jax.jit(supernet.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), {'cell': jnp.zeros((6, 5))})['params']
+  supernet = Supernet(NAS_BENCH_201, num_classes=100, channels=32, cells_per_stage=2)
+  images, betas = jnp.zeros((1, 8, 8, 3)), {'cell': jnp.zeros((6, 5))}
+  init = jax.jit(jax.vmap(lambda key: supernet.init(key, images, betas)['params']))
+  params = init(jax.random.split(jax.random.key(0), 8))
   checked = 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     name = jax.tree_util.keystr(path)
     if 'kernel' in name:
-      fan_in = np.prod(leaf.shape[-4:-1]) if leaf.ndim > 2 else leaf.shape[0]
-      tolerance = 0.05 if leaf.size > 3000 else 0.15  # of a uniform sample's variance: 0.9/√size
-      np.testing.assert_allclose(np.mean(np.square(leaf)) * 3 * fan_in, 1, rtol=tolerance, err_msg=name)
-      assert np.abs(leaf).max() <= 1 / np.sqrt(fan_in)
+      fan_in = leaf.shape[-2] if 'classifier' in name else np.prod(leaf.shape[-4:-1])
+      # a uniform sample's variance is known to 0.9/√size: 1 % for the smallest tensor, the stem's
+      np.testing.assert_allclose(np.mean(np.square(leaf)) * 3 * fan_in, 1, rtol=0.05, err_msg=name)
+      assert np.abs(leaf).max() <= 1 / np.sqrt(fan_in) * (1 + 1e-6)
       checked += 1
   assert checked == 3 * 12 + 2 * 3 + 2
   bias = params['network']['classifier']['bias']

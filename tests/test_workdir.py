@@ -37,3 +37,10 @@ def test_unwritable_and_damaged_folders_are_named(tmp_path):
 
 def test_differences_name_the_leaves():
   assert differences({'a': 1, 'b': {'c': 2}}, {'a': 1, 'b': {'c': 3, 'd': 4}}) == ['b.c', 'b.d']
+
+
+def test_another_environment_is_named(tmp_path):
+  with Workdir(tmp_path, CONFIG) as run:
+    assert run.changes({'cores': 2, 'versions': {'jax': '1'}}) == []
+    assert run.changes({'cores': 2, 'versions': {'jax': '1'}}) == []
+    assert run.changes({'cores': 1, 'versions': {'jax': '2'}}) == ['cores: 2 → 1', 'versions.jax: 1 → 2']
