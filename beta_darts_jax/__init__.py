@@ -4,19 +4,26 @@ from beta_darts_jax import interop
 from beta_darts_jax.bilevel import Hyperparameters, SearchState, make_search_step
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.genotype import Genotype
-from beta_darts_jax.network import NasBench201Network
+from beta_darts_jax.network import NasBench201Network, Network
 from beta_darts_jax.regularizers import beta_decay
-from beta_darts_jax.spaces import NAS_BENCH_201, SearchSpace, softmax_betas
+from beta_darts_jax.spaces import DARTS, DARTS_WITH_NONE, NAS_BENCH_201, S1, S2, S3, S4, SearchSpace, softmax_betas
 from beta_darts_jax.supernet import Supernet
 
 __version__ = '0.1.0'
 __all__ = [
+  'DARTS',
+  'DARTS_WITH_NONE',
   'NAS_BENCH_201',
+  'S1',
+  'S2',
+  'S3',
+  'S4',
   'Genotype',
   'Hyperparameters',
   'InputError',
   'NasBench201',
   'NasBench201Network',
+  'Network',
   'SearchSpace',
   'SearchState',
   'Supernet',

@@ -64,6 +64,7 @@ def alpha_optimizer(hyper: Hyperparameters) -> optax.GradientTransformation:
   )
 
 
+DRAWS = 0x6472  # sets the keys of operations that draw apart from those of the batches
 METRICS = ('train_loss', 'train_accuracy', 'alpha_loss', 'alpha_accuracy', 'beta_decay')
 
 
@@ -117,14 +118,14 @@ def make_search_step(supernet, regularizer: Callable = beta_decay) -> Callable:
 
   The step is pure and jitted; it knows no data set and no space. Batches are
   `(images, labels)`, float [B, H, W, C] already augmented and int [B].
-  `metrics` has the scalars METRICS of this step.
+  `metrics` has the scalars METRICS of this step. Operations that draw get keys of (state.seed, state.step).
 
   Args:
     supernet: a module with `apply(variables, images, betas, train=…)`.
     regularizer: scalar function of α, weighted by `hyper.beta_decay_weight` in α's loss.
   """
 
-  def loss(params, alphas, batch_stats, batch):
+  def loss(params, alphas, batch_stats, batch, key):
     images, labels = batch
     logits, updates = supernet.apply(
       {'params': params, 'batch_stats': batch_stats},
@@ -132,17 +133,20 @@ def make_search_step(supernet, regularizer: Callable = beta_decay) -> Callable:
       softmax_betas(alphas),
       train=True,
       mutable=['batch_stats'],
+      rngs={'draw': key},
     )
     return cross_entropy(logits, labels), (accuracy(logits, labels), updates['batch_stats'])
 
-  def alpha_loss(alphas, params, batch_stats, batch, weight):
-    valid_loss, (valid_accuracy, _) = loss(params, alphas, batch_stats, batch)
+  def alpha_loss(alphas, params, batch_stats, batch, key, weight):
+    valid_loss, (valid_accuracy, _) = loss(params, alphas, batch_stats, batch, key)
     penalty = regularizer(alphas)
     return valid_loss + weight * penalty, (valid_loss, valid_accuracy, penalty)
 
   def step(state: SearchState, train_batch, valid_batch, hyper: Hyperparameters):
+    step_key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+    alpha_key, weight_key = jax.random.split(jax.random.fold_in(step_key, DRAWS))
     (_, (valid_loss, valid_accuracy, penalty)), alpha_gradient = jax.value_and_grad(alpha_loss, has_aux=True)(
-      state.alphas, state.params, state.batch_stats, valid_batch, hyper.beta_decay_weight
+      state.alphas, state.params, state.batch_stats, valid_batch, alpha_key, hyper.beta_decay_weight
     )
     updates, alpha_optimizer_state = alpha_optimizer(hyper).update(
       alpha_gradient, state.alpha_optimizer_state, state.alphas
@@ -150,7 +154,7 @@ def make_search_step(supernet, regularizer: Callable = beta_decay) -> Callable:
     alphas = optax.apply_updates(state.alphas, updates)
 
     (train_loss, (train_accuracy, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(
-      state.params, alphas, state.batch_stats, train_batch
+      state.params, alphas, state.batch_stats, train_batch, weight_key
     )
     updates, weight_optimizer_state = weight_optimizer(hyper).update(
       gradient, state.weight_optimizer_state, state.params

@@ -25,9 +25,17 @@ def default() -> ConfigDict:
   config.data.flip = True
   config.data.cutout = 0  # pixels; 0 is off
 
+  config.space = ConfigDict()
+  config.space.name = 'nas_bench_201'  # or darts, darts_with_none, s1, s2, s3, s4 …
+  config.space.nodes = 0  # … with other intermediate nodes; 0 keeps them
+  config.space.operations = ()  # … with these candidates on every edge; () keeps them
+  config.space.auxiliary_skip = False  # … with a skip connection beside every edge
+
   config.supernet = ConfigDict()
   config.supernet.channels = 16  # C of the first stage
-  config.supernet.cells_per_stage = 5  # N
+  config.supernet.cells_per_stage = 5  # N, in NAS-Bench-201
+  config.supernet.layers = 8  # cells, in the DARTS family
+  config.supernet.unroll_edges = True  # False compiles several times faster; on CPU a step takes some 15 % longer
   config.supernet.dtype = 'float32'  # of the computation: float32 or bfloat16
 
   config.search = ConfigDict()

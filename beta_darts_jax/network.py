@@ -4,31 +4,122 @@ Arrays are [B, H, W, C].
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
-from beta_darts_jax.genotype import Genotype
-from beta_darts_jax.operations import OPERATIONS
+from beta_darts_jax.genotype import Cell, Genotype
+from beta_darts_jax.operations import OPERATIONS, BatchNorm, known_operations
 from beta_darts_jax.skeletons import SKELETONS
 
 
-class DiscreteCell(nn.Module):
-  """Every edge is its one operation; a node sums its edges; the last node is the output."""
+def drop_path(key, x, rate):
+  """Zeroes each sample with probability `rate` and divides the others by 1 − rate: [B, H, W, C] → same."""
+  keep = jax.random.bernoulli(key, 1 - rate, (len(x), 1, 1, 1))
+  return jnp.where(keep, x / jnp.asarray(1 - rate, x.dtype), 0)
 
-  genotype: Genotype
+
+class DiscreteCell(nn.Module):
+  """Every edge is its one operation; a node sums its edges.
+
+  Attributes:
+    cell: the edges.
+    cell_type: edges from the inputs of a 'reduce' cell have stride 2.
+    channels: C of each node.
+    affine: BatchNorm has scale and bias. False: as in the supernet, which also normalises pools.
+    auxiliary_skip: every edge adds a skip connection.
+    dtype: of the computation.
+  """
+
+  cell: Cell
+  cell_type: str
   channels: int
   affine: bool = True
+  auxiliary_skip: bool = False
   dtype: jnp.dtype | None = None
 
   @nn.compact
-  def __call__(self, x, train: bool):
-    nodes = [x]
-    for target, node in enumerate(self.genotype.nodes, start=1):
-      total = jnp.zeros_like(x)
-      for name, source in node:
-        operation = OPERATIONS[name](self.channels, self.affine, self.dtype)
-        total += operation.clone(name=f'edge_{target}_{source}', parent=self)(nodes[source], train)
-      nodes.append(total)
-    return nodes[-1]
+  def __call__(self, inputs, drop_path_rate=None, *, train: bool):
+    """The last node, or the concatenation of `cell.concat`.
+
+    Args:
+      inputs: one or two arrays [B, H, W, C].
+      drop_path_rate: of every edge that is not an identity, in training; draws from the stream 'draw'. None: off.
+      train: BatchNorm on the statistics of the batch.
+    """
+    nodes = list(inputs)
+    for target, node in enumerate(self.cell.nodes, start=len(inputs)):
+      edges = [
+        self._edge(f'edge_{target}_{k}', name, source, nodes[source], drop_path_rate, train)
+        for k, (name, source) in enumerate(node)
+      ]
+      nodes.append(sum(edges[1:], edges[0]))
+    return jnp.concatenate([nodes[i] for i in self.cell.concat], axis=-1) if self.cell.concat else nodes[-1]
+
+  def _edge(self, edge, name, source, x, rate, train):
+    stride = 2 if self.cell_type == 'reduce' and source < self.cell.num_inputs else 1
+    make = lambda name: OPERATIONS[name](self.channels, stride, self.affine, self.dtype)
+    y = make(name).clone(name=edge, parent=self)(x, train)
+    if 'pool' in name and not self.affine and self.cell.concat:
+      y = BatchNorm(affine=False, dtype=self.dtype, name=f'{edge}_batch_norm')(y, train)
+    if train and rate is not None and not (name == 'skip_connect' and stride == 1):
+      y = drop_path(self.make_rng('draw'), y, rate)
+    if self.auxiliary_skip:
+      y += make('skip_connect').clone(name=f'{edge}_auxiliary_skip', parent=self)(x, train)
+    return y
+
+
+class Network(nn.Module):
+  """The network of the DARTS family for a genotype.
+
+  Attributes:
+    genotype: a normal and a reduction cell.
+    num_classes: size of the logits.
+    channels: C of the first cells.
+    layers: cells.
+    stem: 'cifar' or 'imagenet'.
+    auxiliary: in training, also the logits of the auxiliary head.
+    affine: BatchNorm of the cells has scale and bias. False: as in the supernet, which also normalises pools.
+    auxiliary_skip: of the search space.
+    dtype: of the computation.
+
+  Raises:
+    InputError: an operation is not known.
+  """
+
+  genotype: Genotype
+  num_classes: int
+  channels: int = 36
+  layers: int = 20
+  stem: str = 'cifar'
+  auxiliary: bool = False
+  affine: bool = True
+  auxiliary_skip: bool = False
+  dtype: jnp.dtype | None = None
+
+  def __post_init__(self):
+    known_operations(self.genotype.normal.operations + self.genotype.reduce.operations)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, images, drop_path_rate=None, *, train: bool = False):
+    """Logits [B, num_classes] of images [B, H, W, C]; (logits, auxiliary logits) with `auxiliary` in training.
+
+    Drop path, of rate `drop_path_rate`, and cells with noise need `rngs={'draw': key}`.
+    """
+    cells = {'normal': self.genotype.normal, 'reduce': self.genotype.reduce}
+    return SKELETONS['darts'](
+      make_cell=lambda cell_type, channels: DiscreteCell(
+        cells[cell_type], cell_type, channels, self.affine, self.auxiliary_skip, self.dtype
+      ),
+      num_classes=self.num_classes,
+      channels=self.channels,
+      depth=self.layers,
+      affine=self.affine,
+      stem=self.stem,
+      auxiliary=self.auxiliary,
+      dtype=self.dtype,
+      name='network',
+    )(images, *(() if drop_path_rate is None else (drop_path_rate,)), train=train)
 
 
 class NasBench201Network(nn.Module):
@@ -40,7 +131,11 @@ class NasBench201Network(nn.Module):
     channels: C of the first stage.
     cells_per_stage: N.
     affine: BatchNorm of the cells has scale and bias (False: as in the supernet).
+    auxiliary_skip: of the search space.
     dtype: of the computation.
+
+  Raises:
+    InputError: an operation is not known.
   """
 
   genotype: Genotype
@@ -48,16 +143,23 @@ class NasBench201Network(nn.Module):
   channels: int = 16
   cells_per_stage: int = 5
   affine: bool = True
+  auxiliary_skip: bool = False
   dtype: jnp.dtype | None = None
 
+  def __post_init__(self):
+    known_operations(self.genotype.normal.operations)
+    super().__post_init__()
+
   @nn.compact
-  def __call__(self, images, train: bool = False):
-    """Logits [B, num_classes] of images [B, H, W, C]."""
+  def __call__(self, images, drop_path_rate=None, *, train: bool = False):
+    """Logits [B, num_classes] of images [B, H, W, C]; see Network for `drop_path_rate`."""
     return SKELETONS['nas_bench_201'](
-      make_cell=lambda channels: DiscreteCell(self.genotype, channels, self.affine, self.dtype),
+      make_cell=lambda cell_type, channels: DiscreteCell(
+        self.genotype.normal, cell_type, channels, self.affine, self.auxiliary_skip, self.dtype
+      ),
       num_classes=self.num_classes,
       channels=self.channels,
-      cells_per_stage=self.cells_per_stage,
+      depth=self.cells_per_stage,
       dtype=self.dtype,
       name='network',
-    )(images, train=train)
+    )(images, *(() if drop_path_rate is None else (drop_path_rate,)), train=train)

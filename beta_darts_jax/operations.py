@@ -12,21 +12,23 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from beta_darts_jax.errors import InputError
+
 uniform_fan_in = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
-def _plain_convolution(x, kernel, stride, padding):
+def _plain_convolution(x, kernel, strides, padding):
   return lax.conv_general_dilated(
-    x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    x, kernel, strides, [(p, p) for p in padding], dimension_numbers=('NHWC', 'HWIO', 'NHWC')
   )
 
 
-def _plain_gradients(stride, padding, x, kernel, cotangent):
+def _plain_gradients(strides, padding, x, kernel, cotangent):
   """Gradients of the convolution as XLA writes them: (x's, kernel's)."""
-  return jax.vjp(lambda x, kernel: _plain_convolution(x, kernel, stride, padding), x, kernel)[1](cotangent)
+  return jax.vjp(lambda x, kernel: _plain_convolution(x, kernel, strides, padding), x, kernel)[1](cotangent)
 
 
-def _canonical_gradients(stride, padding, x, kernel, cotangent):
+def _canonical_gradients(strides, padding, x, kernel, cotangent):
   """The same sums as NHWC·HWIO convolutions, the only layout for which XLA:CPU has fast code.
 
   Left to itself, XLA:CPU runs them on a generic path when the program is large
@@ -35,55 +37,60 @@ def _canonical_gradients(stride, padding, x, kernel, cotangent):
   into the convolution. kernel's gradient: x as [C, H, W, B] with the cotangent
   as its [H, W, B, D] filter.
   """
-  size = kernel.shape[0]
-  edges = [(size - 1 - padding, x.shape[a] + padding - 1 - (cotangent.shape[a] - 1) * stride) for a in (1, 2)]
+  height, width = kernel.shape[:2]
+  edges = [
+    (size - 1 - pad, before + pad - 1 - (after - 1) * stride)
+    for size, pad, before, after, stride in zip(
+      kernel.shape[:2], padding, x.shape[1:3], cotangent.shape[1:3], strides, strict=True
+    )
+  ]
   x_gradient = lax.conv_general_dilated(
     cotangent,
     lax.optimization_barrier(kernel[::-1, ::-1].transpose(0, 1, 3, 2)),
     (1, 1),
     edges,
-    lhs_dilation=(stride, stride),
+    lhs_dilation=strides,
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
   kernel_gradient = lax.conv_general_dilated(
     x.transpose(3, 1, 2, 0),
     cotangent.transpose(1, 2, 0, 3),
     (1, 1),
-    [(padding, padding)] * 2,
-    rhs_dilation=(stride, stride),
+    [(p, p) for p in padding],
+    rhs_dilation=strides,
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
-  return x_gradient, kernel_gradient[:, :size, :size].transpose(1, 2, 0, 3)
+  return x_gradient, kernel_gradient[:, :height, :width].transpose(1, 2, 0, 3)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolution(x, kernel, stride=1, padding=0):
+def convolution(x, kernel, strides=(1, 1), padding=(0, 0)):
   """2-D convolution, zero padding, equal on every backend; on CPU its gradients are written in canonical layout.
 
   Args:
     x: [B, H, W, C].
-    kernel: [K, K, C, D].
-    stride: step in both directions.
-    padding: pixels of zeros on each side (PyTorch's meaning; not 'SAME' when strided).
+    kernel: [K, L, C, D].
+    strides: steps down and across.
+    padding: rows and columns of zeros on each side (PyTorch's meaning; not 'SAME' when strided).
 
   Returns:
     [B, H', W', D].
   """
-  return _plain_convolution(x, kernel, stride, padding)
+  return _plain_convolution(x, kernel, strides, padding)
 
 
-def _convolution_forward(x, kernel, stride, padding):
-  return _plain_convolution(x, kernel, stride, padding), (x, kernel)
+def _convolution_forward(x, kernel, strides, padding):
+  return _plain_convolution(x, kernel, strides, padding), (x, kernel)
 
 
-def _convolution_backward(stride, padding, residuals, cotangent):
+def _convolution_backward(strides, padding, residuals, cotangent):
   x, kernel = residuals
   return lax.platform_dependent(
     x,
     kernel,
     cotangent,
-    cpu=functools.partial(_canonical_gradients, stride, padding),
-    default=functools.partial(_plain_gradients, stride, padding),
+    cpu=functools.partial(_canonical_gradients, strides, padding),
+    default=functools.partial(_plain_gradients, strides, padding),
   )
 
 
@@ -91,21 +98,30 @@ convolution.defvjp(_convolution_forward, _convolution_backward)
 
 
 class Conv(nn.Module):
-  """Convolution without bias, padding (kernel_size − 1)/2: [B, H, W, C] → [B, H/stride, W/stride, features]."""
+  """Convolution without bias, padding (kernel_size − 1)/2 unless given: [B, H, W, C] → [B, H', W', features].
+
+  `kernel_size`, `stride` and `padding` are one number, or one down and one across.
+  """
 
   features: int
-  kernel_size: int
-  stride: int = 1
+  kernel_size: int | tuple[int, int]
+  stride: int | tuple[int, int] = 1
+  padding: int | tuple[int, int] | None = None
   dtype: jnp.dtype | None = None
 
   @nn.compact
   def __call__(self, x):
-    shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-    kernel = self.param('kernel', uniform_fan_in, shape)
+    size, strides = _pair(self.kernel_size), _pair(self.stride)
+    padding = tuple((k - 1) // 2 for k in size) if self.padding is None else _pair(self.padding)
+    kernel = self.param('kernel', uniform_fan_in, (*size, x.shape[-1], self.features))
     x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-    if self.kernel_size == 1 and self.stride == 1:
-      return jnp.einsum('bhwc,cd->bhwd', x, kernel[0, 0])  # faster on CPU, and safe when vmapped and sharded
-    return convolution(x, kernel, self.stride, (self.kernel_size - 1) // 2)
+    if size == (1, 1):  # as a product: faster on CPU, and safe when vmapped and sharded
+      return jnp.einsum('bhwc,cd->bhwd', x[:, :: strides[0], :: strides[1]], kernel[0, 0])
+    return convolution(x, kernel, strides, padding)
+
+
+def _pair(value):
+  return value if isinstance(value, tuple) else (value, value)
 
 
 class BatchNorm(nn.Module):
@@ -142,37 +158,268 @@ class ReluConvBatchNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x, train: bool):
-    x = Conv(self.features, self.kernel_size, self.stride, self.dtype, name='conv')(nn.relu(x))
+    x = Conv(self.features, self.kernel_size, self.stride, dtype=self.dtype, name='conv')(nn.relu(x))
     return BatchNorm(self.affine, self.dtype, name='batch_norm')(x, train)
 
 
-class SkipConnect(nn.Module):
-  """The identity."""
+class FactorizedReduce(nn.Module):
+  """relu, then two 1×1 convolutions of stride 2, one on the image shifted by a pixel, concatenated; BatchNorm.
 
+  [B, H, W, C] with even H and W → [B, H/2, W/2, features].
+  """
+
+  features: int
+  affine: bool = True
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
   def __call__(self, x, train: bool):
+    x = nn.relu(x)
+    half = self.features // 2
+    even = Conv(half, 1, 2, dtype=self.dtype, name='conv_1')(x)
+    odd = Conv(self.features - half, 1, 2, dtype=self.dtype, name='conv_2')(x[:, 1:, 1:])
+    return BatchNorm(self.affine, self.dtype, name='batch_norm')(jnp.concatenate([even, odd], axis=-1), train)
+
+
+class SkipConnect(nn.Module):
+  """The identity; with stride 2 a factorised reduction."""
+
+  channels: int
+  stride: int = 1
+  affine: bool = True
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(self, x, train: bool):
+    if self.stride == 1:
+      return x
+    return FactorizedReduce(self.channels, self.affine, self.dtype, name='reduce')(x, train)
+
+
+def _taps(padded, size, stride, dilation, height, width):
+  """For each weight of a depthwise filter, row by row, the pixels that it meets: [B, height, width, C]."""
+  for top in range(0, size * dilation, dilation):
+    for left in range(0, size * dilation, dilation):
+      end = (len(padded), top + (height - 1) * stride + 1, left + (width - 1) * stride + 1, padded.shape[3])
+      yield lax.slice(padded, (0, top, left, 0), end, (1, stride, stride, 1))
+
+
+def _padded(x, low, high, interior=0):
+  """Zeros around and between rows and columns. The barrier: else XLA computes x anew for each tap."""
+  edges = [(0, 0, 0), *((low, h, interior) for h in high), (0, 0, 0)]
+  return lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), edges))
+
+
+def _shifted_sum(x, kernel, stride, dilation):
+  size = kernel.shape[0]
+  pad = (size - 1) * dilation // 2
+  height, width = ((n - 1) // stride + 1 for n in x.shape[1:3])
+  taps = _taps(_padded(x, pad, (pad, pad)), size, stride, dilation, height, width)
+  weights = kernel.reshape(size * size, -1)
+  return sum(pixels * weights[i] for i, pixels in enumerate(taps))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def shifted_depthwise(x, kernel, stride, dilation):
+  """`depthwise` as a sum of shifted images, its gradients too: XLA:CPU's grouped convolution is far slower."""
+  return _shifted_sum(x, kernel, stride, dilation)
+
+
+def _shifted_forward(x, kernel, stride, dilation):
+  return _shifted_sum(x, kernel, stride, dilation), (x, kernel)
+
+
+def _shifted_backward(stride, dilation, residuals, cotangent):
+  x, kernel = residuals
+  size = kernel.shape[0]
+  pad = (size - 1) * dilation // 2
+  cotangent = lax.optimization_barrier(cotangent)
+  high = [n + pad - 1 - (m - 1) * stride for n, m in zip(x.shape[1:3], cotangent.shape[1:3], strict=True)]
+  around = _padded(cotangent, pad, high, stride - 1)
+  weights = kernel.reshape(size * size, -1)[::-1]
+  x_gradient = sum(pixels * weights[i] for i, pixels in enumerate(_taps(around, size, 1, dilation, *x.shape[1:3])))
+  taps = _taps(_padded(x, pad, (pad, pad)), size, stride, dilation, *cotangent.shape[1:3])
+  kernel_gradient = jnp.concatenate([_products(tuple(row), cotangent) for row in zip(*[taps] * size, strict=True)])
+  return x_gradient, kernel_gradient.reshape(kernel.shape).astype(kernel.dtype)
+
+
+shifted_depthwise.defvjp(_shifted_forward, _shifted_backward)
+
+
+@jax.custom_jvp
+def _products(images, cotangent):
+  """For each of K images [B, H, W, C] Σ image·cotangent over all but the channels, in one pass: [K, C]."""
+  dtype = jnp.promote_types(cotangent.dtype, jnp.float32)
+  products = [(image * cotangent).astype(dtype) for image in images]
+  zeros = [jnp.zeros((), dtype)] * len(products)
+  return jnp.stack(lax.reduce(products, zeros, lambda a, b: [u + v for u, v in zip(a, b, strict=True)], (0, 1, 2)))
+
+
+@_products.defjvp
+def _products_jvp(primals, tangents):
+  plain = lambda images, cotangent: jnp.stack([jnp.sum(image * cotangent, axis=(0, 1, 2)) for image in images])
+  (images, cotangent), (image_tangents, cotangent_tangent) = primals, tangents
+  tangent = plain(image_tangents, cotangent) + plain(images, cotangent_tangent)
+  value = _products(images, cotangent)
+  return value, tangent.astype(value.dtype)
+
+
+def grouped_depthwise(x, kernel, stride, dilation):
+  """`depthwise` as XLA's grouped convolution."""
+  pad = (kernel.shape[0] - 1) * dilation // 2
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    (stride, stride),
+    [(pad, pad)] * 2,
+    rhs_dilation=(dilation, dilation),
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    feature_group_count=x.shape[-1],
+  )
+
+
+def depthwise(x, kernel, stride: int = 1, dilation: int = 1):
+  """Depthwise convolution, zero padding (K − 1)·dilation/2; in the form that measures fastest on the backend.
+
+  Args:
+    x: [B, H, W, C].
+    kernel: [K, K, 1, C], K odd.
+    stride: in both directions.
+    dilation: distance of the pixels that neighbouring weights meet.
+
+  Returns:
+    [B, ⌈H/stride⌉, ⌈W/stride⌉, C].
+  """
+  return lax.platform_dependent(
+    x,
+    kernel,
+    cpu=functools.partial(shifted_depthwise, stride=stride, dilation=dilation),
+    default=functools.partial(grouped_depthwise, stride=stride, dilation=dilation),
+  )
+
+
+class DepthwiseConv(nn.Module):
+  """A filter for each channel, no bias, 'same' padding: [B, H, W, C] → [B, H/stride, W/stride, C]."""
+
+  kernel_size: int
+  stride: int = 1
+  dilation: int = 1
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(self, x):
+    kernel = self.param('kernel', uniform_fan_in, (self.kernel_size, self.kernel_size, 1, x.shape[-1]))
+    x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+    return depthwise(x, kernel, self.stride, self.dilation)
+
+
+class SeparableConv(nn.Module):
+  """relu → depthwise → 1×1 → BatchNorm, twice; the stride in the first."""
+
+  channels: int
+  kernel_size: int
+  stride: int = 1
+  affine: bool = True
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(self, x, train: bool):
+    for i, stride in ((1, self.stride), (2, 1)):
+      x = DepthwiseConv(self.kernel_size, stride, dtype=self.dtype, name=f'depthwise_{i}')(nn.relu(x))
+      x = Conv(self.channels, 1, dtype=self.dtype, name=f'pointwise_{i}')(x)
+      x = BatchNorm(self.affine, self.dtype, name=f'batch_norm_{i}')(x, train)
     return x
 
 
+class DilatedConv(nn.Module):
+  """relu → depthwise with every second pixel → 1×1 → BatchNorm."""
+
+  channels: int
+  kernel_size: int
+  stride: int = 1
+  affine: bool = True
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(self, x, train: bool):
+    x = DepthwiseConv(self.kernel_size, self.stride, 2, dtype=self.dtype, name='depthwise')(nn.relu(x))
+    x = Conv(self.channels, 1, dtype=self.dtype, name='pointwise')(x)
+    return BatchNorm(self.affine, self.dtype, name='batch_norm')(x, train)
+
+
+class FactorizedConv(nn.Module):
+  """relu → 1×7 convolution → 7×1 convolution → BatchNorm."""
+
+  channels: int
+  stride: int = 1
+  affine: bool = True
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(self, x, train: bool):
+    x = Conv(self.channels, (1, 7), (1, self.stride), dtype=self.dtype, name='conv_1x7')(nn.relu(x))
+    x = Conv(self.channels, (7, 1), (self.stride, 1), dtype=self.dtype, name='conv_7x1')(x)
+    return BatchNorm(self.affine, self.dtype, name='batch_norm')(x, train)
+
+
 class AveragePool(nn.Module):
-  """3×3 mean, stride 1; padding does not count (PyTorch's count_include_pad=False); no BatchNorm after it."""
+  """3×3 mean; padding does not count (PyTorch's count_include_pad=False)."""
+
+  stride: int = 1
 
   def __call__(self, x, train: bool):
-    y = nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=False)
+    y = nn.avg_pool(x, (3, 3), (self.stride, self.stride), ((1, 1), (1, 1)), count_include_pad=False)
     return y.astype(x.dtype)  # Flax divides by float32 counts
+
+
+class MaxPool(nn.Module):
+  """3×3 maximum."""
+
+  stride: int = 1
+
+  def __call__(self, x, train: bool):
+    return nn.max_pool(x, (3, 3), (self.stride, self.stride), ((1, 1), (1, 1)))
+
+
+class Noise(nn.Module):
+  """N(0, 1) of the shape of the input, whatever it holds, in evaluation too: draws from the stream 'draw'."""
+
+  stride: int = 1
+
+  def __call__(self, x, train: bool):
+    x = x[:, :: self.stride, :: self.stride]
+    return jax.random.normal(self.make_rng('draw'), x.shape, x.dtype)
 
 
 class Zero(nn.Module):
   """`none`: no connection."""
 
+  stride: int = 1
+
   def __call__(self, x, train: bool):
-    return jnp.zeros_like(x)
+    return jnp.zeros_like(x[:, :: self.stride, :: self.stride])
 
 
-# name -> (channels, affine, dtype) -> module with __call__(x, train)
+# name -> (channels, stride, affine, dtype) -> module with __call__(x, train): [B, H, W, C] → [B, H/stride, W/stride, C]
 OPERATIONS = {
-  'none': lambda channels, affine, dtype: Zero(),
-  'skip_connect': lambda channels, affine, dtype: SkipConnect(),
-  'nor_conv_1x1': lambda channels, affine, dtype: ReluConvBatchNorm(channels, 1, 1, affine, dtype),
-  'nor_conv_3x3': lambda channels, affine, dtype: ReluConvBatchNorm(channels, 3, 1, affine, dtype),
-  'avg_pool_3x3': lambda channels, affine, dtype: AveragePool(),
+  'none': lambda channels, stride, affine, dtype: Zero(stride),
+  'skip_connect': SkipConnect,
+  'nor_conv_1x1': lambda channels, *rest: ReluConvBatchNorm(channels, 1, *rest),
+  'nor_conv_3x3': lambda channels, *rest: ReluConvBatchNorm(channels, 3, *rest),
+  'avg_pool_3x3': lambda channels, stride, affine, dtype: AveragePool(stride),
+  'max_pool_3x3': lambda channels, stride, affine, dtype: MaxPool(stride),
+  'sep_conv_3x3': lambda channels, *rest: SeparableConv(channels, 3, *rest),
+  'sep_conv_5x5': lambda channels, *rest: SeparableConv(channels, 5, *rest),
+  'sep_conv_7x7': lambda channels, *rest: SeparableConv(channels, 7, *rest),
+  'dil_conv_3x3': lambda channels, *rest: DilatedConv(channels, 3, *rest),
+  'dil_conv_5x5': lambda channels, *rest: DilatedConv(channels, 5, *rest),
+  'conv_7x1_1x7': FactorizedConv,
+  'noise': lambda channels, stride, affine, dtype: Noise(stride),
 }
+
+
+def known_operations(names) -> None:
+  """Raises InputError if one of `names` is not in OPERATIONS."""
+  for name in names:
+    if name not in OPERATIONS:
+      raise InputError(f'unknown operation {name!r}: allowed are {", ".join(OPERATIONS)}')

@@ -26,23 +26,28 @@ from beta_darts_jax.errors import InputError
 from beta_darts_jax.evaluation import make_evaluate
 from beta_darts_jax.metrics import MetricsFile, Progress, TensorBoard
 from beta_darts_jax.nas_bench_201 import DATASETS, NasBench201
+from beta_darts_jax.operations import known_operations
 from beta_darts_jax.regularizers import linear_ramp
-from beta_darts_jax.spaces import NAS_BENCH_201, softmax_betas
+from beta_darts_jax.skeletons import check_image_size
+from beta_darts_jax.spaces import NAS_BENCH_201, SearchSpace, customized, softmax_betas
 from beta_darts_jax.supernet import Supernet
 from beta_darts_jax.workdir import Workdir, write_json
 
 
+def space_of(config) -> SearchSpace:
+  """The search space that `config.space` describes. Raises InputError."""
+  space = customized(**config.space.to_dict())
+  known_operations(space.operation_names)
+  return space
+
+
 def check_sizes(config, dataset: Dataset) -> None:
-  """Raises InputError where the batches, the devices and the data do not fit together: before anything is written."""
+  """Raises InputError where the space, the batches, the devices and the data do not fit: before anything is written."""
   smallest = min(len(labels) for _, labels in dataset.halves(config.data.fraction))
   batch_size = config.search.batch_size
   if batch_size > smallest:
     raise InputError(f'config.search.batch_size={batch_size}: allowed is up to {smallest}, half of the training images')
-  height, width = dataset.train[0].shape[1:3]
-  if height % 4 or width % 4:  # two reductions halve them
-    raise InputError(
-      f'{dataset.name}: images are {height}×{width} pixels, allowed are multiples of 4; see config.data.image_size'
-    )
+  check_image_size(dataset.train[0].shape[1:3])
   training = len(dataset.train[1])
   if config.retrain.epochs and config.retrain.batch_size > training:
     raise InputError(f'config.retrain.batch_size={config.retrain.batch_size}: allowed is up to the data, {training}')
@@ -147,7 +152,7 @@ class Programs:
 
 def build(config, dataset: Dataset, mesh) -> Programs:
   """Puts the data on the devices of `mesh` and compiles the programs of a search."""
-  search, space = config.search, NAS_BENCH_201
+  search, space = config.search, space_of(config)
   replicated = NamedSharding(mesh, PartitionSpec())
   put = functools.partial(jax.device_put, device=replicated)
   halves = put(dataset.halves(config.data.fraction))
@@ -157,9 +162,8 @@ def build(config, dataset: Dataset, mesh) -> Programs:
   augmentation = Augmentation(dataset.mean, dataset.std, config.data.crop_padding, config.data.flip, config.data.cutout)
   prepare = lambda images: normalize(images, dataset.mean, dataset.std)
   dtype = None if config.supernet.dtype == 'float32' else jnp.dtype(config.supernet.dtype)
-  supernet = Supernet(
-    space, dataset.num_classes, config.supernet.channels, config.supernet.cells_per_stage, dtype=dtype
-  )
+  sizes = {name: value for name, value in config.supernet.items() if name != 'dtype'}
+  supernet = Supernet(space, dataset.num_classes, **sizes, dtype=dtype)
 
   def initial_state(seed):
     weights_key, alphas_key = jax.random.split(jax.random.key(seed))
@@ -177,7 +181,7 @@ def build(config, dataset: Dataset, mesh) -> Programs:
 
   def supernet_logits(arguments, images):
     variables, betas = arguments
-    return supernet.apply(variables, images, betas)
+    return supernet.apply(variables, images, betas, rngs={'draw': jax.random.key(search.seed)})
 
   def variables_of(state):
     return {'params': state.params, 'batch_stats': state.batch_stats}
@@ -246,8 +250,8 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
   Raises:
     NonFiniteLoss: and the last good checkpoint stays.
   """
-  search, space = config.search, NAS_BENCH_201
-  table = table if dataset.name in DATASETS else None
+  search, space = config.search, space_of(config)
+  table = table if dataset.name in DATASETS and space == NAS_BENCH_201 else None
   mesh = make_mesh(config.devices, search.batch_size)
   if changes := workdir.changes(environment(mesh)):
     print(f'this run began elsewhere, so its last bits may come out differently: {"; ".join(changes)}', flush=True)
@@ -328,7 +332,7 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
 def summarize(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, outcome: Outcome) -> dict:
   """Writes genotype.json; returns what result.json holds: genotype, accuracies, benchmark, seconds, environment."""
   last = outcome.rows[-1]
-  write_json(workdir.path / 'genotype.json', {'space': NAS_BENCH_201.name, 'genotype': last['genotype']})
+  write_json(workdir.path / 'genotype.json', {'space': config.space.to_dict(), 'genotype': last['genotype']})
   result = {'genotype': last['genotype'], 'dataset': dataset.name}
   result |= {name: last[name] for name in ('train_accuracy', 'valid_accuracy')}
   if 'benchmark' in last:

@@ -4,47 +4,107 @@ A pure function of (variables, images, betas); α never lives inside.
 Legend: B batch, E edges, O candidate operations of an edge.
 """
 
+import itertools
+
 import chex
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
-from beta_darts_jax.operations import OPERATIONS
-from beta_darts_jax.skeletons import SKELETONS
+from beta_darts_jax.operations import OPERATIONS, BatchNorm, known_operations
+from beta_darts_jax.skeletons import SKELETONS, scanned
 from beta_darts_jax.spaces import SearchSpace
 
 
 class MixedOperation(nn.Module):
-  """ō(x) = Σ_k β_k·o_k(x): [B, H, W, C] → [B, H, W, C]. `none` adds nothing, so it is not computed."""
+  """ō(x) = Σ_k β_k·o_k(x): [B, H, W, C] → [B, H/stride, W/stride, C]. `none` adds nothing, so it is not computed.
+
+  Attributes:
+    operations: O names.
+    channels: C.
+    stride: of every operation.
+    normalize_pools: BatchNorm without affine after pooling operations (the DARTS family).
+    auxiliary_skip: adds a skip connection of weight 1.
+    dtype: of the computation.
+  """
 
   operations: tuple[str, ...]
   channels: int
+  stride: int = 1
+  normalize_pools: bool = False
+  auxiliary_skip: bool = False
   dtype: jnp.dtype | None = None
 
   @nn.compact
   def __call__(self, x, betas, train: bool):  # betas [O]
-    total = jnp.zeros_like(x)
+    make = lambda name: OPERATIONS[name](self.channels, self.stride, False, self.dtype)
+    total = jnp.zeros_like(x[:, :: self.stride, :: self.stride])
     for k, name in enumerate(self.operations):
       if name != 'none':
-        operation = OPERATIONS[name](self.channels, False, self.dtype).clone(name=name, parent=self)
-        total += betas[k].astype(x.dtype) * operation(x, train)
+        y = make(name).clone(name=name, parent=self)(x, train)
+        if self.normalize_pools and 'pool' in name:
+          y = BatchNorm(affine=False, dtype=self.dtype, name=f'{name}_batch_norm')(y, train)
+        total += betas[k].astype(x.dtype) * y
+    if self.auxiliary_skip:
+      total += make('skip_connect').clone(name='auxiliary_skip', parent=self)(x, train)
     return total
 
 
 class SearchCell(nn.Module):
-  """Nodes 0 … n of a cell: each sums the mixed edges that enter it; the last is the output."""
+  """A cell of the supernet: each node sums the mixed edges that enter it.
+
+  Edges that are alike run as one scanned body (a cell has up to a hundred operations, and compiling them all takes
+  minutes); `edges_FIRST` names a run of edges by its first, and its variables have a leading axis.
+
+  Attributes:
+    space: the edges and their operations.
+    cell_type: one of `space.cell_types`; the edges from the inputs of a 'reduce' cell have stride 2.
+    channels: C of each node.
+    unroll_edges: see Supernet.
+    dtype: of the computation.
+  """
 
   space: SearchSpace
+  cell_type: str
   channels: int
+  unroll_edges: bool = False
   dtype: jnp.dtype | None = None
 
   @nn.compact
-  def __call__(self, x, betas, train: bool):  # betas [E, O]
-    nodes = {0: x}
-    for e, (target, source) in enumerate(self.space.edges):
-      edge = MixedOperation(self.space.operations[e], self.channels, self.dtype, name=f'edge_{target}_{source}')
-      y = edge(nodes[source], betas[e], train)
-      nodes[target] = nodes[target] + y if target in nodes else y
-    return nodes[target]
+  def __call__(self, inputs, betas, train: bool):  # inputs: [B, H, W, C] each; betas {cell type: [E, O]}
+    space, betas, inputs = self.space, betas[self.cell_type], jnp.stack(inputs)
+    stride = 2 if self.cell_type == 'reduce' else 1
+    size = inputs[:, :, ::stride, ::stride].shape[1:]
+    nodes = jnp.zeros((space.num_inputs + space.nodes, *size), inputs.dtype)
+    if stride == 1:
+      nodes = nodes.at[: space.num_inputs].set(inputs)
+
+    for stride, edges in edge_runs(space, self.cell_type):
+      name = f'edges_{edges[0]}'
+      candidates, pools = space.candidates(self.cell_type)[edges[0]], space.skeleton == 'darts'
+      operation = MixedOperation(candidates, self.channels, stride, pools, space.auxiliary_skip, self.dtype, name=name)
+
+      def add_edge(operation, nodes, edge, stride=stride):
+        target, source, weights = edge
+        y = operation((inputs if stride == 2 else nodes)[source], weights, train)
+        return nodes.at[target].add(y), None
+
+      targets, sources = (np.array(ends) for ends in zip(*(space.edges[e] for e in edges), strict=True))
+      if len(edges) == 1:
+        nodes, _ = add_edge(operation, nodes, (targets[0], sources[0], betas[edges[0]]))
+      else:
+        nodes, _ = scanned(add_edge, len(edges), over=0, unroll=len(edges) if self.unroll_edges else 1)(
+          operation, nodes, (targets, sources, betas[np.array(edges)])
+        )
+    return jnp.concatenate([nodes[i] for i in space.concat], axis=-1) if space.concat else nodes[-1]
+
+
+def edge_runs(space: SearchSpace, cell_type: str) -> list[tuple[int, list[int]]]:
+  """[(stride, rows of α)]: the edges in an order that respects the nodes, alike and neighbouring ones together."""
+  stride = lambda e: 2 if cell_type == 'reduce' and space.edges[e][1] < space.num_inputs else 1
+  order = sorted(range(len(space.edges)), key=stride, reverse=True)  # from the inputs first: they need no node
+  kind = lambda e: (stride(e), space.candidates(cell_type)[e])
+  return [(kind[0], list(edges)) for kind, edges in itertools.groupby(order, key=kind)]
 
 
 class Supernet(nn.Module):
@@ -54,31 +114,44 @@ class Supernet(nn.Module):
     space: what is searched.
     num_classes: size of the logits.
     channels: channels C of the first stage.
-    cells_per_stage: N.
+    cells_per_stage: N, of the skeleton 'nas_bench_201'.
+    layers: cells, of the skeleton 'darts'.
+    unroll_edges: compiles every edge of a cell by itself: several times longer to compile, some 15 % faster to run
+      on CPU. The variables are the same.
     dtype: of the computation (bfloat16 on accelerators); parameters, statistics, β and logits keep theirs.
+
+  Raises:
+    InputError: an operation of the space is not known.
   """
 
   space: SearchSpace
   num_classes: int
   channels: int = 16
   cells_per_stage: int = 5
+  layers: int = 8
+  unroll_edges: bool = False
   dtype: jnp.dtype | None = None
+
+  def __post_init__(self):
+    known_operations(self.space.operation_names)
+    super().__post_init__()
 
   @nn.compact
   def __call__(self, images, betas, train: bool = False):
     """Logits [B, num_classes] of images [B, H, W, C] under betas {cell type: [E, O]}.
 
-    With `train` BatchNorm uses the statistics of the batch and updates `batch_stats`.
+    With `train` BatchNorm uses the statistics of the batch and updates `batch_stats`. A space whose operations draw
+    (S4's noise) needs `rngs={'draw': key}`.
     """
     chex.assert_rank(images, 4)
-    cell_betas = [betas[cell_type] for cell_type in self.space.cell_types]
-    chex.assert_shape(cell_betas, self.space.alpha_shape)
+    chex.assert_shape([betas[cell_type] for cell_type in self.space.cell_types], self.space.alpha_shape)
     skeleton = SKELETONS[self.space.skeleton](
-      make_cell=lambda channels: SearchCell(self.space, channels, self.dtype),
+      make_cell=lambda cell_type, channels: SearchCell(self.space, cell_type, channels, self.unroll_edges, self.dtype),
       num_classes=self.num_classes,
       channels=self.channels,
-      cells_per_stage=self.cells_per_stage,
+      depth=self.cells_per_stage if self.space.skeleton == 'nas_bench_201' else self.layers,
+      affine=False,
       dtype=self.dtype,
       name='network',
     )
-    return skeleton(images, *cell_betas, train=train)
+    return skeleton(images, betas, train=train)

@@ -48,14 +48,14 @@ def made_up_lines() -> list[dict]:
   return lines
 
 
-def golden(name: str, dtype=np.float32):
-  """(arrays of a golden file, α, official state dict → our variables), floats as `dtype`."""
+def golden(name: str, dtype=np.float32, space=NAS_BENCH_201):
+  """(arrays of a golden file, prefix → (α, our variables of the state dict under the prefix)), floats as `dtype`."""
   with np.load(GOLDEN / f'{name}.npz') as file:
     arrays = {key: file[key] for key in file.files}
 
   def variables(prefix):
     state_dict = {k.removeprefix(prefix): v.astype(dtype) for k, v in arrays.items() if k.startswith(prefix)}
-    return {'cell': state_dict.get('_arch_parameters')}, interop.supernet_variables(state_dict, NAS_BENCH_201)
+    return {'cell': state_dict.get('_arch_parameters')}, interop.supernet_variables(state_dict, space)
 
   return arrays, variables
 

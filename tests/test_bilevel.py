@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import golden, nhwc
 
-from beta_darts_jax import NAS_BENCH_201, Hyperparameters, SearchState, Supernet, make_search_step, softmax_betas
+from beta_darts_jax import DARTS, NAS_BENCH_201, Hyperparameters, SearchState, Supernet, make_search_step, softmax_betas
 from beta_darts_jax.bilevel import alpha_optimizer, weight_optimizer
 
 SUPERNET = Supernet(NAS_BENCH_201, num_classes=10, channels=4, cells_per_stage=1)
@@ -39,23 +39,34 @@ def test_three_official_steps(name):
   assert int(state.step) == 3
 
 
-def test_the_official_trajectory(request):
-  """float64: α after every step equals the official program's to 1e-12; 100 steps, 400 with --full."""
-  steps = 400 if request.config.getoption('--full') else 100
+TRAJECTORIES = {  # file → (supernet, steps after which λ grows by 5, everyday steps, all steps)
+  'nas_bench_201_trajectory': (Supernet(NAS_BENCH_201, 10, channels=8, cells_per_stage=1), 40, 100, 400),
+  'darts_trajectory': (Supernet(DARTS, 10, channels=4, layers=4), 20, 10, 60),
+}
+
+
+@pytest.mark.parametrize('name', TRAJECTORIES)
+def test_the_official_trajectory(name, request):
+  """float64: α after every step equals the official program's to 1e-12; all steps with --full."""
+  supernet, epoch, everyday, everything = TRAJECTORIES[name]
+  space = supernet.space
   with jax.enable_x64(True):
-    arrays, variables = golden('nas_bench_201_trajectory', np.float64)
+    arrays, variables = golden(name, np.float64, space)
     alphas, before = variables('before/')
-    supernet = Supernet(NAS_BENCH_201, num_classes=10, channels=8, cells_per_stage=1)
+    if space is DARTS:
+      alphas = {cell_type: arrays[f'alphas_{cell_type}_before'] for cell_type in space.cell_types}
     state = SearchState.create(jax.tree.map(jnp.asarray, before), jax.tree.map(jnp.asarray, alphas))
     step = make_search_step(supernet)
     images = ((arrays['images'].astype(np.float32) / 255 - arrays['mean']) / arrays['std']).astype(np.float64)
     batch = lambda index: (images[index], arrays['labels'][index])
     worst = 0.0
-    for i in range(steps):
-      hyper = Hyperparameters(alpha_learning_rate=3e-3, beta_decay_weight=5.0 * (i // 40))
+    for i in range(everything if request.config.getoption('--full') else everyday):
+      hyper = Hyperparameters(alpha_learning_rate=3e-3, beta_decay_weight=5.0 * (i // epoch))
       train, valid = batch(arrays['train_index'][i]), batch(arrays['valid_index'][i])
       state, metrics = step(state, train, valid, hyper)
-      worst = max(worst, np.abs(state.alphas['cell'] - arrays['alpha'][i]).max())
+      for cell_type in space.cell_types:
+        expected = arrays['alpha' if cell_type == 'cell' else f'alphas_{cell_type}'][i]
+        worst = max(worst, np.abs(state.alphas[cell_type] - expected).max())
       np.testing.assert_allclose(metrics['train_loss'], arrays['train_loss'][i], rtol=1e-6)
     assert worst < 1e-12
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype('float64')}

@@ -62,7 +62,7 @@ def test_ranks_and_baselines_of_the_benchmark(table):
 def test_made_up_table_by_eye(lines, tmp_path):
   table = NasBench201.load(write(tmp_path / 't.csv', lines))
   all_3x3 = table.optimum('cifar10_test')
-  assert set(all_3x3.operations) == {'nor_conv_3x3'}
+  assert set(all_3x3.normal.operations) == {'nor_conv_3x3'}
   assert table.rank(all_3x3, 'cifar10_test') == 1 and table.regret(all_3x3, 'cifar10_test') == 0
   assert (
     table.rank(SKIPS, 'cifar10_test')
@@ -73,7 +73,7 @@ def test_made_up_table_by_eye(lines, tmp_path):
   with pytest.raises(InputError, match='conv_9x9'):
     table[SKIPS.replace('skip_connect~2', 'conv_9x9~2')]
 
-  score = lambda genotypes: [g.operations.count('nor_conv_3x3') for g in genotypes]
+  score = lambda genotypes: [g.normal.operations.count('nor_conv_3x3') for g in genotypes]
   correlation = ranking_correlation(table, 'cifar10', score, cells=200)
   assert correlation['one_shot']['tau'] > 0.75 and correlation['one_shot']['n'] == 200
   assert correlation['one_shot'] == correlation['parameters']

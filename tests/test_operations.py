@@ -9,18 +9,18 @@ from beta_darts_jax.operations import OPERATIONS, BatchNorm, Conv, convolution
 KEY = jax.random.key(0)
 
 
-@pytest.mark.parametrize('stride', [1, 2])
-@pytest.mark.parametrize('size', [1, 3])
+@pytest.mark.parametrize('strides', [(1, 1), (2, 2), (1, 2)])
+@pytest.mark.parametrize('size', [(1, 1), (3, 3), (2, 2), (1, 7)])
 @pytest.mark.parametrize('shape', [(2, 8, 8, 3), (2, 7, 6, 3)])
-def test_canonical_gradients_are_the_plain_ones(shape, size, stride):
+def test_canonical_gradients_are_the_plain_ones(shape, size, strides):
   x = jax.random.normal(KEY, shape)
-  kernel = jax.random.normal(KEY, (size, size, shape[-1], 4))
-  padding = (size - 1) // 2
-  y = convolution(x, kernel, stride, padding)
+  kernel = jax.random.normal(KEY, (*size, shape[-1], 4))
+  padding = tuple((k - 1) // 2 for k in size)
+  y = convolution(x, kernel, strides, padding)
   cotangent = jax.random.normal(KEY, y.shape)
-  plain = operations._plain_gradients(stride, padding, x, kernel, cotangent)
-  canonical = operations._canonical_gradients(stride, padding, x, kernel, cotangent)
-  through_vjp = jax.vjp(lambda x, k: convolution(x, k, stride, padding), x, kernel)[1](cotangent)
+  plain = operations._plain_gradients(strides, padding, x, kernel, cotangent)
+  canonical = operations._canonical_gradients(strides, padding, x, kernel, cotangent)
+  through_vjp = jax.vjp(lambda x, k: convolution(x, k, strides, padding), x, kernel)[1](cotangent)
   for a, b, c in zip(plain, canonical, through_vjp, strict=True):
     np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(c, a, rtol=1e-5, atol=1e-5)
@@ -28,8 +28,8 @@ def test_canonical_gradients_are_the_plain_ones(shape, size, stride):
 
 def test_second_derivatives_pass_through_convolution():
   x, kernel = jax.random.normal(KEY, (1, 4, 4, 2)), jax.random.normal(KEY, (3, 3, 2, 2))
-  ours = lambda k: jnp.sum(convolution(x, k, 1, 1) ** 3)
-  plain = lambda k: jnp.sum(operations._plain_convolution(x, k, 1, 1) ** 3)
+  ours = lambda k: jnp.sum(convolution(x, k, (1, 1), (1, 1)) ** 3)
+  plain = lambda k: jnp.sum(operations._plain_convolution(x, k, (1, 1), (1, 1)) ** 3)
   hvp = lambda f: jax.jvp(jax.grad(f), (kernel,), (jnp.ones_like(kernel),))[1]
   np.testing.assert_allclose(hvp(ours), hvp(plain), rtol=1e-4)
 
@@ -38,7 +38,7 @@ def test_strided_padding_is_pytorchs():
   """padding=1 on both sides: the window of output (0, 0) begins one pixel outside ('SAME' would begin inside)."""
   x = jnp.arange(16.0).reshape(1, 4, 4, 1)
   kernel = jnp.zeros((3, 3, 1, 1)).at[0, 0].set(1.0)
-  np.testing.assert_array_equal(convolution(x, kernel, 2, 1)[0, :, :, 0], [[0, 0], [0, 5]])
+  np.testing.assert_array_equal(convolution(x, kernel, (2, 2), (1, 1))[0, :, :, 0], [[0, 0], [0, 5]])
 
 
 def test_1x1_convolution_is_a_convolution():
@@ -50,7 +50,7 @@ def test_1x1_convolution_is_a_convolution():
 
 
 def test_average_pool_does_not_count_padding():
-  y = OPERATIONS['avg_pool_3x3'](1, False, None).apply({}, jnp.arange(9.0).reshape(1, 3, 3, 1), train=True)
+  y = OPERATIONS['avg_pool_3x3'](1, 1, False, None).apply({}, jnp.arange(9.0).reshape(1, 3, 3, 1), train=True)
   np.testing.assert_allclose(y[0, :, :, 0], [[2, 2.5, 3], [3.5, 4, 4.5], [5, 5.5, 6]])
 
 
@@ -63,3 +63,51 @@ def test_batch_norm_is_stable_and_moves_by_a_tenth():
   stats = updates['batch_stats']['norm']
   np.testing.assert_allclose(stats['mean'], 10.0, rtol=1e-4)  # 0.9·0 + 0.1·100
   np.testing.assert_allclose(stats['var'], 0.9 + 0.1 * 0.01**2, rtol=1e-5)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('size, dilation', [(3, 1), (5, 2)])
+def test_depthwise_forms_agree(size, dilation, stride):
+  """Values, both gradients, and the second derivatives forward over reverse and reverse over reverse."""
+  x, kernel = jax.random.normal(KEY, (2, 8, 8, 3)), jax.random.normal(KEY, (size, size, 1, 3))
+
+  def everything(form):
+    loss = lambda x, kernel: jnp.sum(jnp.sin(form(x, kernel, stride, dilation)))
+    gradient = jax.grad(loss, argnums=(0, 1))
+    forward = jax.jvp(gradient, (x, kernel), (x, kernel))[1]
+    reverse = jax.grad(lambda x, kernel: sum(jnp.sum(g**2) for g in gradient(x, kernel)), argnums=(0, 1))(x, kernel)
+    return form(x, kernel, stride, dilation), gradient(x, kernel), forward, reverse
+
+  ours = jax.jit(everything, static_argnums=0)(operations.shifted_depthwise)
+  plain = jax.jit(everything, static_argnums=0)(operations.grouped_depthwise)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), ours, plain)
+  np.testing.assert_allclose(operations.depthwise(x, kernel, stride, dilation), plain[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', OPERATIONS)
+def test_every_operation_halves_with_stride_2(name):
+  x = jnp.zeros((2, 8, 8, 4))
+  for stride in (1, 2):
+    module = OPERATIONS[name](4, stride, False, None)
+    y, _ = jax.eval_shape(lambda m=module: m.init_with_output({'params': KEY, 'draw': KEY}, x, True))
+    assert y.shape == (2, 8 // stride, 8 // stride, 4)
+
+
+def test_factorized_reduce_sees_every_pixel_of_the_diagonals():
+  """conv_1 takes the even pixels, conv_2 those one down and one right of them."""
+  x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+  module = operations.FactorizedReduce(2, affine=False)
+  variables = module.init(KEY, x, False)
+  params = jax.tree.map(jnp.ones_like, variables['params'])
+  y = module.apply(variables | {'params': params}, x, False)  # running statistics 0 and 1
+  np.testing.assert_allclose(y[0, :, :, 0], [[0, 2], [8, 10]], rtol=1e-4)
+  np.testing.assert_allclose(y[0, :, :, 1], [[5, 7], [13, 15]], rtol=1e-4)
+
+
+def test_noise_is_new_for_every_key_and_never_looks_at_its_input():
+  module = OPERATIONS['noise'](4, 1, False, None)
+  draw = lambda x, seed: module.apply({}, x, False, rngs={'draw': jax.random.key(seed)})
+  x = jnp.zeros((64, 8, 8, 4))
+  np.testing.assert_array_equal(draw(x, 0), draw(x + 1, 0))
+  assert not np.array_equal(draw(x, 0), draw(x, 1))
+  assert abs(float(jnp.mean(draw(x, 0)))) < 0.03 and abs(float(jnp.std(draw(x, 0))) - 1) < 0.03

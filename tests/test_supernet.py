@@ -4,9 +4,25 @@ import numpy as np
 import pytest
 from conftest import golden, nhwc
 
-from beta_darts_jax import NAS_BENCH_201, NasBench201Network, Supernet, beta_decay, softmax_betas
-from beta_darts_jax.interop import supernet_variables
+from beta_darts_jax import (
+  DARTS,
+  DARTS_WITH_NONE,
+  NAS_BENCH_201,
+  S1,
+  S2,
+  S3,
+  Genotype,
+  NasBench201Network,
+  Network,
+  SearchSpace,
+  Supernet,
+  beta_decay,
+  softmax_betas,
+)
+from beta_darts_jax.interop import supernet_state_dict, supernet_variables
 from beta_darts_jax.metrics import cross_entropy
+from beta_darts_jax.skeletons import cell_plan
+from beta_darts_jax.supernet import edge_runs
 
 SUPERNET = Supernet(NAS_BENCH_201, num_classes=10, channels=4, cells_per_stage=1)
 
@@ -66,57 +82,146 @@ def test_number_of_weights_is_the_official_one():
   assert round(count / 1e6, 4) == 1.6861
 
 
-def test_initial_variance_is_pytorchs():
-  supernet = Supernet(NAS_BENCH_201, num_classes=100, channels=32, cells_per_stage=2)
-  images, betas = jnp.zeros((1, 8, 8, 3)), {'cell': jnp.zeros((6, 5))}
+@pytest.mark.parametrize('space', [NAS_BENCH_201, DARTS], ids=lambda space: space.name)
+def test_initial_variance_is_pytorchs(space):
+  supernet = Supernet(space, num_classes=100, channels=32, cells_per_stage=2, layers=3)
+  images, betas = jnp.zeros((1, 8, 8, 3)), {cell_type: jnp.zeros(space.alpha_shape) for cell_type in space.cell_types}
   init = jax.jit(jax.vmap(lambda key: supernet.init(key, images, betas)['params']))
   params = init(jax.random.split(jax.random.key(0), 8))
-  checked = 0
+  kernels = 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     name = jax.tree_util.keystr(path)
     if 'kernel' in name:
       fan_in = leaf.shape[-2] if 'classifier' in name else np.prod(leaf.shape[-4:-1])
-      # a uniform sample's variance is known to 0.9/√size: 1 % for the smallest tensor, the stem's
+      # a uniform sample's variance is known to 0.9/√size: 2 % for the smallest tensors
       np.testing.assert_allclose(np.mean(np.square(leaf)) * 3 * fan_in, 1, rtol=0.05, err_msg=name)
       assert np.abs(leaf).max() <= 1 / np.sqrt(fan_in) * (1 + 1e-6)
-      checked += 1
-  assert checked == 3 * 12 + 2 * 3 + 2
+      kernels += leaf.size // 8
+  fan_in = params['network']['classifier']['kernel'].shape[-2]
   bias = params['network']['classifier']['bias']
-  assert 0.5 / np.sqrt(128) < np.abs(bias).max() <= 1 / np.sqrt(128)
+  assert 0.5 / np.sqrt(fan_in) < np.abs(bias).max() <= 1 / np.sqrt(fan_in)
+  assert kernels > 0.98 * sum(leaf.size // 8 for leaf in jax.tree.leaves(params))
 
 
-def test_cells_of_a_stage_start_differently():
+def test_cells_and_edges_start_differently():
   supernet = Supernet(NAS_BENCH_201, num_classes=2, channels=2, cells_per_stage=2)
   params = jax.jit(supernet.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), {'cell': jnp.zeros((6, 5))})['params']
-  kernel = params['network']['stage1']['edge_1_0']['nor_conv_3x3']['conv']['kernel']
-  assert kernel.shape == (2, 3, 3, 2, 2)
-  assert not np.array_equal(kernel[0], kernel[1])
+  kernel = params['network']['stage1']['edges_0']['nor_conv_3x3']['conv']['kernel']
+  assert kernel.shape == (2, 6, 3, 3, 2, 2)
+  assert len(np.unique(np.asarray(kernel).reshape(12, -1), axis=0)) == 12
 
 
-def test_one_hot_supernet_is_the_discrete_network():
-  supernet = Supernet(NAS_BENCH_201, num_classes=10, channels=4, cells_per_stage=2)
+def discrete(tree, space, genotype):
+  """The supernet's weights of the operations that `genotype` keeps, in the places of the discrete network's."""
+  types = [cell_type for cell_type, *_ in cell_plan(LAYERS, 1)]
+
+  def of_cell(cell_tree, cell_type, stacked):
+    kept = {}
+    rows = {e: (run[0], run.index(e) if len(run) > 1 else None) for _, run in edge_runs(space, cell_type) for e in run}
+    cell = genotype.cells[space.cell_types.index(cell_type)]
+    for target, node in enumerate(cell.nodes, start=space.num_inputs):
+      for k, (operation, source) in enumerate(node):
+        first, index = rows[space.edges.index((target, source))]
+        names = {'': operation, '_batch_norm': f'{operation}_batch_norm', '_auxiliary_skip': 'auxiliary_skip'}
+        for suffix, name in names.items():
+          if part := cell_tree.get(f'edges_{first}', {}).get(name):
+            where = (slice(None),) * stacked + (() if index is None else (index,))
+            kept[f'edge_{target}_{k}{suffix}'] = jax.tree.map(lambda x, where=where: x[where], part)
+    return kept
+
+  network = dict(tree['network'])
+  for name, part in tree['network'].items():
+    if name.startswith('stage'):
+      network[name] = of_cell(part, 'cell', stacked=1)
+    elif name.startswith('cells_'):
+      cell = of_cell(part.get('cell', {}), types[int(name.removeprefix('cells_'))], stacked=0)
+      network[name] = {**part, 'cell': cell}
+  return {'network': {name: part for name, part in network.items() if part}}
+
+
+LAYERS = 3
+ONE_HOT = {
+  'nas_bench_201': NAS_BENCH_201,
+  's1': S1,
+  'everything': SearchSpace(
+    'everything',
+    'darts',
+    2,
+    (*DARTS_WITH_NONE.candidates('normal')[0], 'sep_conv_7x7', 'conv_7x1_1x7', 'nor_conv_3x3'),
+  ),
+  # one node keeps both its edges; with more, the supernet's skips of edges that are not kept would remain
+  'auxiliary skip': SearchSpace('auxiliary', 'darts', 1, ('max_pool_3x3', 'sep_conv_3x3'), auxiliary_skip=True),
+}
+
+
+@pytest.mark.parametrize('space', ONE_HOT.values(), ids=ONE_HOT)
+def test_one_hot_supernet_is_the_discrete_network(space):
+  supernet = Supernet(space, num_classes=10, channels=4, cells_per_stage=2, layers=LAYERS)
   images = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
-  variables = jax.jit(supernet.init)(jax.random.key(0), images, {'cell': jnp.zeros((6, 5))})
+  betas = {cell_type: jnp.zeros(space.alpha_shape) for cell_type in space.cell_types}
+  variables = jax.jit(supernet.init)(jax.random.key(0), images, betas)
   forward = jax.jit(lambda betas: supernet.apply(variables, images, betas, train=True, mutable=['batch_stats'])[0])
   rng = np.random.default_rng(0)
   for _ in range(3):
-    genotype = NAS_BENCH_201.random_genotype(rng)
-
-    def discrete(tree, genotype=genotype):
-      """The weights of the chosen operations, one level up: an edge is its operation."""
-      stages = {}
-      for name, stage in tree['network'].items():
-        if name.startswith('stage'):
-          edges = zip(NAS_BENCH_201.edges, genotype.operations, strict=True)
-          edges = {f'edge_{t}_{s}': stage.get(f'edge_{t}_{s}', {}).get(op) for (t, s), op in edges}
-          stage = {edge: weights for edge, weights in edges.items() if weights}
-        stages[name] = stage
-      return {'network': stages}
-
-    network = NasBench201Network(genotype, 10, channels=4, cells_per_stage=2, affine=False)
-    chosen = {collection: discrete(tree) for collection, tree in variables.items()}
+    genotype = space.random_genotype(rng)
+    sizes = {'channels': 4, 'affine': False, 'auxiliary_skip': space.auxiliary_skip}
+    if space.skeleton == 'darts':
+      network = Network(genotype, 10, layers=LAYERS, **sizes)
+    else:
+      network = NasBench201Network(genotype, 10, cells_per_stage=2, **sizes)
+    chosen = {collection: discrete(tree, space, genotype) for collection, tree in variables.items()}
     expected = jax.jit(lambda v, n=network: n.apply(v, images, train=True, mutable=['batch_stats'])[0])(chosen)
-    np.testing.assert_allclose(forward(NAS_BENCH_201.one_hot(genotype)), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(forward(space.one_hot(genotype)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_unrolled_edges_are_the_same_network():
+  images, betas = jax.random.normal(jax.random.key(1), (2, 8, 8, 3)), NAS_BENCH_201.init_alphas(jax.random.key(2))
+  scanned, unrolled = (
+    Supernet(NAS_BENCH_201, num_classes=2, channels=2, cells_per_stage=1, unroll_edges=unroll)
+    for unroll in (False, True)
+  )
+  variables = jax.jit(scanned.init)(jax.random.key(0), images, betas)
+  apply = lambda net: jax.jit(lambda v: net.apply(v, images, betas, train=True, mutable=['batch_stats'])[0])(variables)
+  np.testing.assert_allclose(apply(scanned), apply(unrolled), rtol=1e-5)
+  other = jax.eval_shape(unrolled.init, jax.random.key(0), images, betas)
+  assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, other)
+
+
+SPACES_OF_GOLDEN = {'s1': S1, 's2': S2, 's3': S3, 's5': DARTS}
+
+
+@pytest.mark.parametrize('name', SPACES_OF_GOLDEN)
+def test_darts_logits_loss_gradients_and_genotype_are_the_official_ones(name):
+  space = SPACES_OF_GOLDEN[name]
+  arrays, variables = golden(f'darts_supernet_{name}', space=space)
+  alphas, variables = {t: arrays[f'alphas_{t}'] for t in space.cell_types}, variables('before/')[1]
+  supernet = Supernet(space, num_classes=10, channels=4, layers=4)
+
+  @jax.jit
+  def everything(alphas, images, labels):
+    def penalized(alphas):
+      logits, _ = supernet.apply(variables, images, softmax_betas(alphas), train=True, mutable=['batch_stats'])
+      loss = cross_entropy(logits, labels)
+      return loss + 2 * beta_decay(alphas), (logits, loss)
+
+    return jax.value_and_grad(penalized, has_aux=True)(alphas)
+
+  (_, (logits, loss)), gradient = everything(alphas, nhwc(arrays['x']), arrays['y'])
+  assert relative(logits, arrays['logits']) < 1e-5 and relative(loss, arrays['loss']) < 1e-5
+  assert relative(beta_decay(alphas), arrays['beta_decay']) < 1e-5
+  for cell_type in space.cell_types:
+    assert relative(gradient[cell_type], arrays[f'alpha_grad_{cell_type}_lambda2']) < 1e-5
+  assert str(space.derive(softmax_betas(alphas))) == str(Genotype.parse(str(arrays['genotype'])))
+
+
+@pytest.mark.parametrize('name, space', [('nas_bench_201_supernet', NAS_BENCH_201), ('darts_supernet_s5', DARTS)])
+def test_interop_goes_both_ways(name, space):
+  arrays, variables = golden(name, space=space)
+  state_dict = {k.removeprefix('before/'): v for k, v in arrays.items() if k.startswith('before/')}
+  back = supernet_state_dict(variables('before/')[1], space)
+  assert back.keys() == {n for n in state_dict if not n.endswith('num_batches_tracked')} - {'_arch_parameters'}
+  for weight in back:
+    np.testing.assert_array_equal(back[weight], state_dict[weight])
 
 
 def test_bfloat16_touches_only_the_computation():

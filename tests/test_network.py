@@ -1,0 +1,116 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import GOLDEN, nhwc
+
+from beta_darts_jax import Genotype, InputError, Network
+from beta_darts_jax.genotype import published
+from beta_darts_jax.interop import network_state_dict, network_variables
+from beta_darts_jax.metrics import cross_entropy
+from beta_darts_jax.network import DiscreteCell, drop_path
+
+DARTS_V2 = published()['DARTS_V2']
+
+
+def official(name):
+  """(arrays of the golden file, our variables of its start)."""
+  with np.load(GOLDEN / f'{name}.npz') as file:
+    arrays = {key: file[key] for key in file.files}
+  assert Genotype.parse(str(arrays['genotype'])) == DARTS_V2
+  state_dict = {k.removeprefix('before/'): v for k, v in arrays.items() if k.startswith('before/')}
+  return arrays, state_dict, network_variables(state_dict, DARTS_V2)
+
+
+def relative(actual, expected):
+  return np.abs(actual - expected).max() / np.abs(expected).max()
+
+
+def test_cifar_network_is_the_official_one():
+  arrays, state_dict, variables = official('darts_network_cifar')
+  network = Network(DARTS_V2, 10, channels=4, layers=6, auxiliary=True)
+  images, labels = nhwc(arrays['x']), arrays['y']
+
+  @jax.jit
+  def train_pass(params):
+    def loss(params):
+      variables_ = {'params': params, 'batch_stats': variables['batch_stats']}
+      (logits, auxiliary), updates = network.apply(variables_, images, train=True, mutable=['batch_stats'])
+      return cross_entropy(logits, labels) + 0.4 * cross_entropy(auxiliary, labels), (logits, auxiliary, updates)
+
+    return jax.value_and_grad(loss, has_aux=True)(params)
+
+  (loss, (logits, auxiliary, updates)), gradient = train_pass(variables['params'])
+  assert relative(logits, arrays['logits']) < 1e-5
+  assert relative(auxiliary, arrays['logits_aux']) < 5e-5  # BatchNorm over two numbers: float64 here differs as much
+  assert relative(loss, arrays['loss']) < 1e-5
+  evaluated = network.apply({'params': variables['params'], **updates}, images, train=False)
+  assert relative(evaluated, arrays['logits_eval']) < 1e-4
+  sent_back = network_state_dict({'params': gradient, **updates}, DARTS_V2)
+  expected = {k.removeprefix('weight_grad/'): v for k, v in arrays.items() if k.startswith('weight_grad/')}
+  assert len(expected) > 100
+  for name, value in expected.items():
+    assert relative(sent_back[name], value) < 1e-4, name
+
+
+def test_imagenet_network_is_the_official_one():
+  arrays, state_dict, variables = official('darts_network_imagenet')
+  network = Network(DARTS_V2, 20, channels=4, layers=4, stem='imagenet', auxiliary=True)
+  images = nhwc(arrays['x'])
+  run = jax.jit(lambda variables: network.apply(variables, images, train=True, mutable=['batch_stats']))
+  (logits, auxiliary), updates = run(variables)
+  assert relative(logits, arrays['logits']) < 1e-5 and relative(auxiliary, arrays['logits_aux']) < 1e-5
+  evaluate = jax.jit(lambda variables: network.apply(variables, images, train=False))
+  # the running variance of the last cells is of 98 numbers: biased here, unbiased there
+  assert relative(evaluate({'params': variables['params'], **updates}), arrays['logits_eval']) < 1e-3
+  back = network_state_dict(variables, DARTS_V2)
+  assert back.keys() == {name for name in state_dict if not name.endswith('num_batches_tracked')}
+  for name in back:
+    np.testing.assert_array_equal(back[name], state_dict[name])
+
+
+@pytest.mark.parametrize(
+  'stem, size, num_classes, channels, layers, count',
+  [('cifar', 32, 10, 36, 20, 3_349_342), ('imagenet', 224, 1000, 48, 14, 4_718_752)],
+)
+def test_number_of_weights_is_the_official_one(stem, size, num_classes, channels, layers, count):
+  network = Network(DARTS_V2, num_classes, channels=channels, layers=layers, stem=stem)
+  shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+  assert sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes['params'])) == count
+
+
+@pytest.mark.parametrize('name', published())
+def test_published_cells_are_networks(name):
+  network = Network(published()[name], 10, channels=4, layers=3)
+  logits, _ = jax.eval_shape(network.init_with_output, jax.random.key(0), jnp.zeros((2, 16, 16, 3)))
+  assert logits.shape == (2, 10)
+
+
+def test_an_unknown_operation_is_named():
+  text = str(DARTS_V2).replace('dil_conv_3x3', 'dil_conv_9x9')
+  with pytest.raises(InputError, match="unknown operation 'dil_conv_9x9': allowed are none, skip_connect"):
+    Network(Genotype.parse(text), 10)
+
+
+def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+  y = np.asarray(drop_path(jax.random.key(0), jnp.ones((20_000, 2, 2, 1)), 0.3))
+  assert set(np.unique(y)) == {0, np.float32(1 / 0.7)}
+  assert (y == y[:, :1, :1]).all()
+  assert abs((y == 0).mean() - 0.3) < 4 * np.sqrt(0.21 / 20_000)
+
+
+def test_drop_path_spares_identities():
+  """At rate 1 − ε nothing passes but the skip connections of normal cells: a cell of them alone is untouched."""
+  text = 'Genotype(normal=[{0}], normal_concat=[2], reduce=[{1}], reduce_concat=[2])'
+  skips, convs = "('skip_connect', 0), ('skip_connect', 1)", "('sep_conv_3x3', 0), ('sep_conv_3x3', 1)"
+  images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
+
+  for normal, same in ((skips, True), (convs, False)):
+    cell = Genotype.parse(text.format(normal, skips)).normal
+    module = DiscreteCell(cell, 'normal', 3)
+    x = (images, images)
+    variables = module.init(jax.random.key(0), x, train=True)
+    apply = lambda *rate, m=module, v=variables: m.apply(
+      v, x, *rate, train=True, mutable=['batch_stats'], rngs={'draw': jax.random.key(2)}
+    )[0]
+    assert np.allclose(apply(), apply(0.999)) == same
