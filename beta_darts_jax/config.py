@@ -1,7 +1,8 @@
 """Every value of a run with its default, and what is allowed.
 
-The defaults are the NAS-Bench-201 protocol of β-DARTS on CIFAR-10; the files in
-configs/ change some of them.
+A run searches (`default`: the NAS-Bench-201 protocol of β-DARTS on CIFAR-10) or
+retrains a found cell (`default_retrain`: DARTS' protocol on CIFAR-10); the files
+in configs/ change some of the values.
 """
 
 import math
@@ -11,19 +12,25 @@ from ml_collections import ConfigDict
 from beta_darts_jax.errors import InputError
 
 
+def _data() -> ConfigDict:
+  data = ConfigDict()
+  data.source = 'cifar10'  # digits, a name of TFDS, imagenet16_120, folder:PATH, npz:PATH
+  data.data_dir = ''  # of TFDS; '' is $TFDS_DATA_DIR
+  data.image_size = 0  # pixels to resize to; 0 leaves the images
+  data.part = 'all'  # of the training images: all, first half or second half
+  data.fraction = 1.0  # share of those
+  data.crop_padding = 4  # pixels; 0 is off
+  data.flip = True
+  data.cutout = 0  # pixels; 0 is off
+  return data
+
+
 def default() -> ConfigDict:
   """The config of the official search."""
   config = ConfigDict()
+  config.task = 'search'
   config.name = 'nas_bench_201'  # names the run's folder
-
-  config.data = ConfigDict()
-  config.data.source = 'cifar10'  # digits, a name of TFDS, imagenet16_120, folder:PATH, npz:PATH
-  config.data.data_dir = ''  # of TFDS; '' is $TFDS_DATA_DIR
-  config.data.image_size = 0  # pixels to resize to; 0 leaves the images
-  config.data.fraction = 1.0  # share of each half of the training images
-  config.data.crop_padding = 4  # pixels; 0 is off
-  config.data.flip = True
-  config.data.cutout = 0  # pixels; 0 is off
+  config.data = _data()
 
   config.space = ConfigDict()
   config.space.name = 'nas_bench_201'  # or darts, darts_with_none, s1, s2, s3, s4 …
@@ -66,15 +73,74 @@ def default() -> ConfigDict:
   config.retrain.epochs = 0  # of the found cell, after the search; 0 is off
   config.retrain.random_cells = 3  # retrained the same way, for comparison
   config.retrain.channels = 16
-  config.retrain.cells_per_stage = 5
+  config.retrain.cells_per_stage = 5  # in NAS-Bench-201
+  config.retrain.layers = 20  # in the DARTS family
   config.retrain.batch_size = 256
-  config.retrain.learning_rate = 0.1  # cosine per step, to 0
-  config.retrain.momentum = 0.9  # Nesterov
+  config.retrain.learning_rate = 0.1
+  config.retrain.schedule = 'cosine_steps'  # see default_retrain
+  config.retrain.momentum = 0.9
+  config.retrain.nesterov = True
   config.retrain.weight_decay = 5e-4
+  config.retrain.clip_norm = 0.0  # 0 is off
+  config.retrain.drop_path_rate = 0.0
 
   config.devices = 0  # to shard the batch over; 0 is all that divide it (on CPU: one virtual device a core)
   config.tensorboard = False
   return config
+
+
+def default_retrain() -> ConfigDict:
+  """The config of DARTS' retraining on CIFAR-10."""
+  config = ConfigDict()
+  config.task = 'retrain'
+  config.name = 'retrain_cifar10'  # names the run's folder
+  config.genotype = ''  # a run's folder, a file, a published name (DARTS_V2, PC_DARTS_CIFAR, …) or the text itself
+  config.data = _data()
+  config.data.cutout = 16
+  config.data.workers = 4  # processes that decode ImageNet; 0 is this one
+
+  config.network = ConfigDict()
+  config.network.stem = 'cifar'  # cifar or imagenet (the DARTS family), or nas_bench_201
+  config.network.channels = 36  # C of the first cells
+  config.network.layers = 20  # cells, in the DARTS family
+  config.network.cells_per_stage = 5  # N, in NAS-Bench-201
+  config.network.auxiliary_weight = 0.4  # of the auxiliary head's loss; 0 leaves the head out
+  config.network.auxiliary_skip = False  # a skip connection beside every edge; a run's folder sets it
+  config.network.dtype = 'float32'  # of the computation: float32 or bfloat16
+
+  config.train = ConfigDict()
+  config.train.seed = 0
+  config.train.epochs = 600
+  config.train.batch_size = 96
+  config.train.learning_rate = 0.025
+  config.train.schedule = 'cosine_epochs'  # to 0, a level an epoch; or cosine_steps, or linear_tail (ImageNet's)
+  config.train.warmup_epochs = 0  # linear
+  config.train.momentum = 0.9
+  config.train.nesterov = False
+  config.train.weight_decay = 3e-4
+  config.train.clip_norm = 5.0  # 0 is off
+  config.train.label_smoothing = 0.0
+  config.train.drop_path_rate = 0.2  # grows linearly from 0: rate·epoch/epochs
+  config.train.ema_decay = 0.0  # of a moving average of the weights, evaluated in their place; 0 is off
+  config.train.steps_per_dispatch = 20
+
+  config.checkpoint = ConfigDict()
+  config.checkpoint.every_steps = 0  # besides the end of every epoch; 0 is off
+
+  config.devices = 0  # to shard the batch over; 0 is all that divide it (on CPU: one virtual device a core)
+  config.tensorboard = False
+  return config
+
+
+DEFAULTS = {'search': default, 'retrain': default_retrain}
+
+
+def reference(config: ConfigDict) -> ConfigDict:
+  """The defaults of the task of `config`. Raises InputError."""
+  task = config.get('task', 'search')
+  if task not in DEFAULTS:
+    raise InputError(f'config.task={task!r}: allowed are {", ".join(DEFAULTS)}')
+  return DEFAULTS[task]()
 
 
 # numbers that must be above 0; the others may be 0
@@ -89,29 +155,56 @@ _POSITIVE = (
   'retrain.channels',
   'retrain.cells_per_stage',
   'retrain.batch_size',
+  'retrain.layers',
+  'supernet.layers',
+  'network.channels',
+  'network.layers',
+  'network.cells_per_stage',
+  'train.epochs',
+  'train.batch_size',
+  'train.steps_per_dispatch',
 )
+_CHOICES = {
+  'data.part': ('all', 'first half', 'second half'),
+  'supernet.dtype': ('float32', 'bfloat16'),
+  'network.dtype': ('float32', 'bfloat16'),
+  'network.stem': ('cifar', 'imagenet', 'nas_bench_201'),
+  'train.schedule': ('cosine_epochs', 'cosine_steps', 'linear_tail'),
+  'retrain.schedule': ('cosine_epochs', 'cosine_steps', 'linear_tail'),
+}
+# half-open intervals [0, end)
+_BELOW = {
+  'train.label_smoothing': 1,
+  'train.drop_path_rate': 1,
+  'train.ema_decay': 1,
+  'retrain.drop_path_rate': 1,
+  'search.seed': 2**32,
+  'train.seed': 2**32,
+}
 
 
 def check(config: ConfigDict) -> ConfigDict:
-  """Returns `config` locked if every value is allowed; all keys of `default()` and no other.
+  """Returns `config` locked if every value is allowed; all keys of its task's defaults and no other.
 
   Raises:
     InputError: names the key, what was given and what is allowed.
   """
-  _check_tree(config, default(), '')
+  _check_tree(config, reference(config), '')
   for name, value in _leaves(config, ''):
     if isinstance(value, (int, float)) and not isinstance(value, bool):
       positive = name in _POSITIVE
       if not math.isfinite(value) or value < 0 or (positive and value == 0):
         raise InputError(f'config.{name}={value!r}: allowed is a number {"> 0" if positive else "≥ 0"}')
-  if not all(0 <= beta < 1 for beta in config.search.alpha_betas):
+      if value >= _BELOW.get(name, math.inf):
+        raise InputError(f'config.{name}={value!r}: allowed is a number below {_BELOW[name]}')
+    if value not in _CHOICES.get(name, (value,)):
+      raise InputError(f'config.{name}={value!r}: allowed are {", ".join(_CHOICES[name])}')
+  if config.task == 'search' and not all(0 <= beta < 1 for beta in config.search.alpha_betas):
     raise InputError(f'config.search.alpha_betas={config.search.alpha_betas}: allowed are two numbers in [0, 1)')
-  if config.supernet.dtype not in ('float32', 'bfloat16'):
-    raise InputError(f'config.supernet.dtype={config.supernet.dtype!r}: allowed are float32, bfloat16')
   if not 0 < config.data.fraction <= 1:
     raise InputError(f'config.data.fraction={config.data.fraction}: allowed is a number in (0, 1]')
-  if config.search.seed >= 2**32:
-    raise InputError(f'config.search.seed={config.search.seed}: allowed is an integer below 2**32')
+  if config.task == 'retrain' and config.train.schedule == 'linear_tail' and config.train.epochs <= 5:
+    raise InputError(f'config.train.epochs={config.train.epochs}: linear_tail allows 6 or more')
   return config.lock()
 
 
@@ -137,6 +230,8 @@ def _check_tree(config, reference, prefix):
 
 
 def _same_type(value, expected):
+  if expected == ():
+    return isinstance(value, tuple) and all(isinstance(part, str) for part in value)
   if isinstance(expected, tuple):
     same_length = isinstance(value, tuple) and len(value) == len(expected)
     return same_length and all(map(_same_type, value, expected))
@@ -149,6 +244,8 @@ def describe(expected) -> str:
   """What a value of the type of `expected` is called in messages."""
   if isinstance(expected, ConfigDict):
     return f'a group of {", ".join(sorted(expected.keys()))}'
+  if expected == ():
+    return 'a tuple of texts'
   if isinstance(expected, tuple):
     return f'a tuple of {len(expected)}: ({", ".join(describe(e) for e in expected)})'
   names = {'bool': 'True or False', 'int': 'an integer', 'float': 'a number', 'str': 'a text'}

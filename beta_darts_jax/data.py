@@ -48,6 +48,17 @@ class Dataset:
   std: tuple[float, ...]
   in_order: bool = False
 
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """(H, W, C)."""
+    return self.train[0].shape[1:]
+
+  def part(self, which: str) -> 'Dataset':
+    """This data set with only the 'first half' or 'second half' of its training images; 'all' is all of it."""
+    if which == 'all':
+      return self
+    return dataclasses.replace(self, train=self.halves()[which == 'second half'])
+
   def halves(self, fraction: float = 1.0):
     """The two halves of the training images: one trains the weights, the other α.
 
@@ -103,7 +114,9 @@ def load(source: str, data_dir: str = '', image_size: int = 0) -> Dataset:
     shapes = f'training images are {list(train[0].shape[1:])}, test images {list(test[0].shape[1:])}'
     raise InputError(f'{source}: {shapes}; allowed is one shape')
   statistics = _STATISTICS.get(source) or _statistics(train[0])
-  num_classes = int(max(train[1].max(), test[1].max())) + 1
+  num_classes = int(train[1].max()) + 1
+  if test[1].max() >= num_classes:
+    raise InputError(f'{source}: test labels go up to {test[1].max()}, training labels to {num_classes - 1}')
   return Dataset(source, train, test, num_classes, *statistics, in_order=source in ('cifar10', 'cifar100'))
 
 

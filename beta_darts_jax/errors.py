@@ -7,3 +7,7 @@ class InputError(ValueError):
   `main` prints it and exits with status 2; in a notebook it is an ordinary
   `ValueError`.
   """
+
+
+class NonFiniteLoss(RuntimeError):
+  """A loss became NaN or infinite; names the epoch and the step."""

@@ -8,8 +8,14 @@ import optax
 from jax import lax
 
 
+def correct(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Whether the label has the largest logit, and one of the five largest: bool [B] each; logits [B, K], labels [B]."""
+  best = lax.top_k(logits, min(5, logits.shape[-1]))[1] == labels[:, None]
+  return best[:, 0], jnp.any(best, axis=-1)
+
+
 def make_evaluate(logits: Callable, prepare: Callable, batch_size: int) -> Callable:
-  """Builds `evaluate(arguments, images, labels) -> (mean loss in nats, accuracy 0 … 1)`, jitted.
+  """Builds `evaluate(arguments, images, labels) -> (mean loss in nats, top-1, top-5 accuracy 0 … 1)`, jitted.
 
   Args:
     logits: (arguments, float images [B, H, W, C]) → [B, K].
@@ -25,11 +31,9 @@ def make_evaluate(logits: Callable, prepare: Callable, batch_size: int) -> Calla
       where = jnp.minimum(i, len(labels) - 1)
       output = logits(arguments, prepare(images[where]))
       loss = optax.softmax_cross_entropy_with_integer_labels(output, labels[where])
-      correct = jnp.argmax(output, axis=-1) == labels[where]
       counts = i < len(labels)
-      return jnp.sum(loss * counts), jnp.sum(correct & counts)
+      return tuple(jnp.sum(value * counts) for value in (loss, *correct(output, labels[where])))
 
-    loss, correct = lax.map(batch, index)
-    return jnp.sum(loss) / len(labels), jnp.sum(correct) / len(labels)
+    return tuple(jnp.sum(total) / len(labels) for total in lax.map(batch, index))
 
   return evaluate

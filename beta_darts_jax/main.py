@@ -1,14 +1,15 @@
-"""The command line: flags → config → search → retraining → result.
+"""The command line: flags → config → search or retraining → result.
 
   python -m beta_darts_jax.main --config configs/digits.py [--workdir DIR] [--config.KEY=VALUE …]
 
-Exit status: 0 finished (or a search stopped by SIGTERM or SIGINT after saving), 1 the
-loss became non-finite, 2 something given cannot be used.
+Exit status: 0 finished (or stopped by SIGTERM or SIGINT after saving), 1 the loss
+became non-finite, 2 something given cannot be used.
 """
 
 import contextlib
 import os
 import re
+import runpy
 import signal
 import sys
 import threading
@@ -17,7 +18,7 @@ import time
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from beta_darts_jax.errors import InputError
+from beta_darts_jax.errors import InputError, NonFiniteLoss
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE[:ARGUMENTS] with get_config().', lock_config=True)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; default runs/<config>-<dataset>-<seed>.')
@@ -48,15 +49,19 @@ def parse(argv):
 
 def _explanation(message, argv):
   """What is allowed for the --config.a.b that `message` is about, else `message` itself."""
-  from beta_darts_jax.config import default, describe
+  from beta_darts_jax.config import describe, reference
 
+  tree = None
   for argument in argv:
-    if match := re.match(r'--?config=([^:]+)', argument):
+    if match := re.match(r'--?config=([^:]+):?(.*)', argument):
       if not os.path.isfile(match[1]):
         return f'--config={match[1]}: no such file'
-    elif match := re.match(r'--?(?:no)?config\.([\w.]+)(=.*)?', argument):
-      path, given = match[1], match[2] or ''
-      node = default()
+      with contextlib.suppress(Exception):  # what is wrong with the file is what `message` says
+        tree = reference(runpy.run_path(match[1])['get_config'](*filter(None, [match[2]])))
+  for argument in argv:
+    match = re.match(r'--?(?:no)?config\.([\w.]+)(=.*)?', argument)
+    if match and tree:
+      path, given, node = match[1], match[2] or '', tree
       for name in path.split('.'):
         if not isinstance(node, ConfigDict):
           return f'config.{path}{given}: allowed are values, this is no group'
@@ -101,47 +106,100 @@ def stop_signals():
 
 
 def main(_) -> None:
-  started = time.perf_counter()
   config = _CONFIG.value
-  set_cpu_devices(config.search.batch_size)
-  from beta_darts_jax import data, nas_bench_201, retrain, search, workdir
-  from beta_darts_jax.spaces import NAS_BENCH_201
-
-  dataset_name = re.sub(r'[^\w.-]+', '_', config.data.source)
-  path = _WORKDIR.value or f'runs/{config.name}-{dataset_name}-{config.search.seed}'
+  dataset = re.sub(r'[^\w.-]+', '_', config.data.source)
+  seed = config.search.seed if config.task == 'search' else config.train.seed
+  path = _WORKDIR.value or f'runs/{config.name}-{dataset}-{seed}'
   try:
-    workdir.refuse_other(path, config.to_dict())
-    if (result := workdir.read_result(path)) is not None:
-      print(f'{path} is finished')
-      return report(result, path)
-    table = nas_bench_201.find_table(config.benchmark.table)
-    logging.set_verbosity(logging.ERROR)  # TFDS recommends packages
-    dataset = data.load(config.data.source, config.data.data_dir, config.data.image_size)
-    logging.set_verbosity(logging.WARNING)
-    search.check_sizes(config, dataset)
-    with workdir.Workdir(path, config.to_dict()) as run:
-      if table is None and dataset.name in nas_bench_201.DATASETS:
-        print(nas_bench_201.HOW_TO_GET)
-      search_started = time.perf_counter()
-      with stop_signals() as stop:
-        outcome = search.run(config, dataset, table, run, stop)
-      search_seconds = time.perf_counter() - search_started
-      if outcome is None:
-        print(f'stopped and saved in {path}; the same command goes on from there')
-        return None
-      result = search.summarize(config, dataset, table, run, outcome)
-      if config.retrain.epochs:
-        result['retrain'] = retrain.compare(NAS_BENCH_201, result['genotype'], dataset, config)
-      other = time.perf_counter() - started - search_seconds  # data, Kendall's τ, retraining
-      result['seconds']['other'] = round(other, 2)
-      run.finish(result)
-      return report(result, path)
+    {'search': run_search, 'retrain': run_retrain}[config.task](config, path)
   except InputError as error:
     _fail(str(error))
   except KeyboardInterrupt:
     _fail(f'interrupted; the same command goes on with {path}', status=130)
-  except search.NonFiniteLoss as error:
+  except NonFiniteLoss as error:
     _fail(str(error), status=1)
+
+
+def run_search(config, path) -> None:
+  """Searches, and retrains what was found beside random cells if the config says so."""
+  started = time.perf_counter()
+  set_cpu_devices(config.search.batch_size)
+  from beta_darts_jax import data, nas_bench_201, retrain, search, workdir
+
+  workdir.refuse_other(path, config.to_dict())
+  if (result := workdir.read_result(path)) is not None:
+    print(f'{path} is finished')
+    return report(result, path)
+  space = search.space_of(config)
+  table = nas_bench_201.find_table(config.benchmark.table)
+  dataset = quietly(data.load, config.data.source, config.data.data_dir, config.data.image_size)
+  dataset = dataset.part(config.data.part)
+  search.check_sizes(config, dataset)
+  with workdir.Workdir(path, config.to_dict()) as run:
+    if table is None and dataset.name in nas_bench_201.DATASETS and space.name == 'nas_bench_201':
+      print(nas_bench_201.HOW_TO_GET)
+    search_started = time.perf_counter()
+    with stop_signals() as stop:
+      outcome = search.run(config, dataset, table, run, stop)
+    search_seconds = time.perf_counter() - search_started
+    if outcome is None:
+      return print(f'stopped and saved in {path}; the same command goes on from there')
+    result = search.summarize(config, dataset, table, run, outcome)
+    if config.retrain.epochs:
+      result['retrain'] = retrain.compare(space, result['genotype'], dataset, config)
+    other = time.perf_counter() - started - search_seconds  # data, Kendall's τ, retraining
+    result['seconds']['other'] = round(other, 2)
+    run.finish(result)
+    return report(result, path)
+
+
+def run_retrain(config, path) -> None:
+  """Trains the network of one genotype to the end."""
+  started = time.perf_counter()
+  set_cpu_devices(config.train.batch_size)
+  from beta_darts_jax import data, retrain, streaming, workdir
+  from beta_darts_jax.environment import environment, make_mesh
+
+  workdir.refuse_other(path, config.to_dict())
+  if (result := workdir.read_result(path)) is not None:
+    print(f'{path} is finished')
+    return report_retrain(result, path)
+  genotype, auxiliary_skip = workdir.find_genotype(config.genotype)
+  settings = config.network.to_dict() | {'auxiliary_skip': auxiliary_skip or config.network.auxiliary_skip}
+  where = config.data.source, config.data.data_dir, config.data.image_size
+  if config.data.source == 'imagenet2012':
+    dataset = quietly(streaming.load, *where)
+  else:
+    dataset = quietly(data.load, *where).part(config.data.part)
+  retrain.check_sizes(config, dataset)
+  mesh = make_mesh(config.devices, config.train.batch_size)
+  network = retrain.make_network(genotype, dataset.num_classes, settings, dataset.image_shape[:2])
+  with workdir.Workdir(path, config.to_dict()) as run:
+    if changes := run.changes(environment(mesh)):
+      print(f'this run began elsewhere, so its last bits may come out differently: {"; ".join(changes)}', flush=True)
+    programs = retrain.build(config, network, dataset, mesh)
+    with stop_signals() as stop:
+      rows = retrain.run(config, programs, run, stop)
+    if rows is None:
+      return print(f'stopped and saved in {path}; the same command goes on from there')
+    last = rows[-1]
+    result = {'genotype': str(genotype), 'dataset': dataset.name}
+    result |= {name: last[name] for name in ('train_accuracy', 'test_accuracy', 'test_top5_accuracy')}
+    result |= retrain.describe_network(network, dataset.image_shape)
+    train = sum(row['seconds'] for row in rows)
+    result['seconds'] = {'train': round(train, 2), 'all': round(time.perf_counter() - started, 2)}
+    result['environment'] = environment(mesh)
+    run.finish(result)
+    return report_retrain(result, path)
+
+
+def quietly(load, *arguments):
+  """Calls `load` without TFDS' recommendations of packages."""
+  logging.set_verbosity(logging.ERROR)
+  try:
+    return load(*arguments)
+  finally:
+    logging.set_verbosity(logging.WARNING)
 
 
 def report(result: dict, path) -> None:
@@ -160,6 +218,15 @@ def report(result: dict, path) -> None:
     for who, cell in [('found ', found), *(('random', other) for other in others)]:
       figures = f'test accuracy {100 * cell["test_accuracy"]:.2f} % ({cell["parameters"]:,} parameters)'
       print(f'retrained {who} {figures}  {cell["genotype"]}')
+  print(f'run       {path}')
+
+
+def report_retrain(result: dict, path) -> None:
+  """Prints what a finished training reached."""
+  print(f'\ngenotype  {result["genotype"]}')
+  top1, top5 = 100 * result['test_accuracy'], 100 * result['test_top5_accuracy']
+  print(f'{result["dataset"]} test accuracy {top1:.2f} %, among the best five {top5:.2f} % (last epoch)')
+  print(f'network   {result["parameters"]:,} parameters, {result["multiply_adds"]:,} multiply-adds an image')
   print(f'run       {path}')
 
 

@@ -12,9 +12,15 @@ import optax
 from absl import logging
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Mean over the batch of −log softmax(logits)[label], in nats; logits [B, K], labels int [B]."""
-  return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
+  """Mean over the batch of −log softmax(logits)[label], in nats; logits [B, K], labels int [B].
+
+  With `smoothing` ε the target gives 1 − ε to the label and spreads ε evenly over all K classes.
+  """
+  losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  if smoothing:
+    losses = (1 - smoothing) * losses - smoothing * jnp.mean(jax.nn.log_softmax(logits), axis=-1)
+  return jnp.mean(losses)
 
 
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -62,7 +68,8 @@ class TensorBoard:
     for name, value in row.items():
       if isinstance(value, (int, float)) and name != 'epoch':
         self._writer.add_scalar(name, value, row['epoch'])
-    self._writer.add_text('genotype', f'`{row["genotype"]}`', row['epoch'])
+    if 'genotype' in row:
+      self._writer.add_text('genotype', f'`{row["genotype"]}`', row['epoch'])
     self._writer.flush()
 
   def close(self) -> None:
@@ -90,7 +97,7 @@ class Progress:
         console=Console(stderr=True),
       )
       self._bar.start()
-      self._task = self._bar.add_task('search', total=self._epochs * self._steps, state='compiling')
+      self._task = self._bar.add_task('starting', total=self._epochs * self._steps, state='compiling')
       self._handler = logging.get_absl_handler().python_handler
       self._stream = self._handler.stream
       self._handler.setStream(sys.stderr)  # rich has replaced it: log lines go above the bar
@@ -102,19 +109,18 @@ class Progress:
       self._bar.stop()
 
   def steps(self, epoch: int, step: int, values: dict) -> None:
-    """After a chunk of steps: `values` has train_loss, train_accuracy, images_per_second and genotype."""
+    """After a chunk of steps: `values` has train_loss, train_accuracy, images_per_second, of a search genotype."""
     if self._bar:
-      state = f'{_figures(values)}  {values["genotype"]}'
+      state = f'{_figures(values)}  {values.get("genotype", "")}'
       self._bar.update(self._task, description=f'epoch {epoch + 1}/{self._epochs}', completed=step, state=state)
 
   def epoch(self, row: dict) -> None:
     """After an epoch, with its row of metrics.jsonl."""
     if not self._bar:
-      valid = f'valid loss {row["valid_loss"]:.3f} accuracy {row["valid_accuracy"]:.3f}'
-      print(
-        f'epoch {row["epoch"] + 1}/{self._epochs}  train {_figures(row)}  {valid}  {row["genotype"]}',
-        flush=True,
-      )
+      half = 'valid' if 'valid_loss' in row else 'test'
+      held_out = f'{half} loss {row[f"{half}_loss"]:.3f} accuracy {row[f"{half}_accuracy"]:.3f}'
+      line = f'epoch {row["epoch"] + 1}/{self._epochs}  train {_figures(row)}  {held_out}  {row.get("genotype", "")}'
+      print(line.rstrip(), flush=True)
 
 
 def _figures(values):

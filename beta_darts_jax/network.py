@@ -3,6 +3,8 @@
 Arrays are [B, H, W, C].
 """
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -163,3 +165,35 @@ class NasBench201Network(nn.Module):
       dtype=self.dtype,
       name='network',
     )(images, *(() if drop_path_rate is None else (drop_path_rate,)), train=train)
+
+
+def multiply_adds(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
+  """Multiply-adds of convolutions and linear layers for one image, what the field reports as FLOPs.
+
+  Counted on the traced evaluation pass, so it holds for any network; the auxiliary head takes no part in it.
+
+  Args:
+    network: Network or NasBench201Network.
+    image_shape: (H, W, C).
+  """
+  image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  variables = jax.eval_shape(network.init, jax.random.key(0), image)
+  return _multiply_adds(jax.make_jaxpr(lambda v, x: network.apply(v, x, train=False))(variables, image).jaxpr)
+
+
+def _multiply_adds(jaxpr) -> int:
+  total = 0
+  for equation in jaxpr.eqns:
+    inner = [_multiply_adds(sub) for sub in jax.extend.core.jaxprs_in_params(equation.params)]
+    name = equation.primitive.name
+    if name == 'conv_general_dilated':  # a filter's share of each output: its height × width × channels in
+      filters, dimensions = equation.invars[1].aval.shape, equation.params['dimension_numbers']
+      total += equation.outvars[0].aval.size * math.prod(filters) // filters[dimensions.rhs_spec[0]]
+    elif name == 'dot_general':
+      contracted = equation.params['dimension_numbers'][0][0]
+      total += equation.outvars[0].aval.size * math.prod(equation.invars[0].aval.shape[i] for i in contracted)
+    elif name == 'cond':  # of the forms for different backends, that with the convolution
+      total += max(inner)
+    else:
+      total += sum(inner) * equation.params.get('length', 1)
+  return total

@@ -1,115 +1,504 @@
 """Trains one genotype from scratch and evaluates it."""
 
+import contextlib
+import dataclasses
+import functools
 import itertools
 import math
+import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
+from beta_darts_jax.bilevel import clip_by_global_norm
+from beta_darts_jax.checkpoint import Checkpoints
 from beta_darts_jax.data import Augmentation, Dataset, epoch_order, normalize
-from beta_darts_jax.evaluation import make_evaluate
+from beta_darts_jax.errors import InputError, NonFiniteLoss
+from beta_darts_jax.evaluation import correct, make_evaluate
 from beta_darts_jax.genotype import Genotype
-from beta_darts_jax.metrics import cross_entropy
-from beta_darts_jax.network import NasBench201Network
+from beta_darts_jax.metrics import MetricsFile, Progress, TensorBoard, accuracy, cross_entropy
+from beta_darts_jax.network import NasBench201Network, Network, multiply_adds
+from beta_darts_jax.skeletons import check_image_size
+from beta_darts_jax.streaming import StreamedDataset, test_batches, train_batches
+from beta_darts_jax.workdir import Workdir
 
 
-def retrain(
-  genotype: Genotype,
-  dataset: Dataset,
-  augmentation: Augmentation,
-  *,
-  seed: int,
-  epochs: int,
-  batch_size: int,
-  channels: int,
-  cells_per_stage: int,
-  learning_rate: float,
-  momentum: float,
-  weight_decay: float,
-) -> dict:
-  """Trains on all training images: SGD with Nesterov momentum, coupled decay, cosine per step to 0.
+def make_network(genotype: Genotype, num_classes: int, settings, image_size: tuple[int, int]):
+  """The network of a genotype.
 
-  Returns:
-    test_loss (nats), test_accuracy (0 … 1, of the last epoch), parameters (count) and seconds.
+  Args:
+    genotype: its cells decide between Network and NasBench201Network.
+    num_classes: size of the logits.
+    settings: mapping with channels, layers, cells_per_stage, stem, auxiliary_weight, auxiliary_skip and dtype.
+    image_size: height and width in pixels.
+
+  Raises:
+    InputError: the images do not fit, or the genotype does not belong to the stem.
   """
-  started = time.perf_counter()
-  images, labels = map(jnp.asarray, dataset.train)
-  steps = len(labels) // batch_size
-  network = NasBench201Network(genotype, dataset.num_classes, channels, cells_per_stage)
-  schedule = optax.cosine_decay_schedule(learning_rate, epochs * steps)
-  optimizer = optax.chain(
-    optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum=momentum, nesterov=True)
+  stem, auxiliary = settings['stem'], settings['auxiliary_weight'] > 0
+  dtype = None if settings['dtype'] == 'float32' else jnp.dtype(settings['dtype'])
+  shared = {'channels': settings['channels'], 'auxiliary_skip': settings['auxiliary_skip'], 'dtype': dtype}
+  if len(genotype.cells) == 1:
+    if stem != 'nas_bench_201' or auxiliary:
+      raise InputError(
+        f"{genotype} is one cell: allowed is config.network.stem='nas_bench_201' with auxiliary_weight 0, "
+        f'see configs/retrain_nas_bench_201.py'
+      )
+    check_image_size(image_size)
+    return NasBench201Network(genotype, num_classes, cells_per_stage=settings['cells_per_stage'], **shared)
+  if stem not in ('cifar', 'imagenet'):
+    raise InputError(f'{genotype} is of the DARTS family: allowed for config.network.stem are cifar, imagenet')
+  check_image_size(image_size, stem, auxiliary)
+  return Network(genotype, num_classes, layers=settings['layers'], stem=stem, auxiliary=auxiliary, **shared)
+
+
+@flax.struct.dataclass
+class TrainState:
+  """All that training carries from step to step.
+
+  Attributes:
+    step: steps taken, int32.
+    seed: uint32; with `step` it determines every random number.
+    params, batch_stats: of the network.
+    optimizer_state: momentum.
+    average: exponential moving average of params; None where it is off.
+    sums: train_loss and train_accuracy added up since the epoch began.
+  """
+
+  step: jax.Array
+  seed: jax.Array
+  params: Any
+  batch_stats: Any
+  optimizer_state: Any
+  average: Any
+  sums: dict[str, jax.Array]
+
+
+def zero_sums() -> dict[str, jax.Array]:
+  """`TrainState.sums` at the beginning of an epoch."""
+  return {name: jnp.zeros(()) for name in ('train_loss', 'train_accuracy')}
+
+
+def optimizer(recipe, learning_rate) -> optax.GradientTransformation:
+  """SGD with coupled decay: clip, decay, momentum (PyTorch's order). `clip_norm` 0 is off."""
+  return optax.chain(
+    clip_by_global_norm(recipe['clip_norm']) if recipe['clip_norm'] else optax.identity(),
+    optax.add_decayed_weights(recipe['weight_decay']),
+    optax.sgd(learning_rate, momentum=recipe['momentum'], nesterov=recipe['nesterov']),
   )
 
-  @jax.jit
-  def begin(key):
-    variables = network.init(key, jnp.zeros((1, *images.shape[1:])))
-    return variables['params'], variables['batch_stats'], optimizer.init(variables['params'])
 
-  @jax.jit
-  def train_epoch(carry, epoch, images, labels):
-    order = epoch_order(seed, epoch, len(labels), batch_size)
+def create_state(network, image_shape, recipe, seed) -> TrainState:
+  """The state before the first step, as a function of `seed` (to be jitted)."""
+  variables = network.init(jax.random.key(seed), jnp.zeros((1, *image_shape)))
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    seed=jnp.asarray(seed, jnp.uint32),
+    params=variables['params'],
+    batch_stats=variables['batch_stats'],
+    optimizer_state=optimizer(recipe, 0.0).init(variables['params']),
+    average=jax.tree.map(jnp.copy, variables['params']) if recipe['ema_decay'] else None,
+    sums=zero_sums(),
+  )
 
-    def step(i, carry):
-      params, batch_stats, optimizer_state = carry
-      key = jax.random.fold_in(jax.random.key(seed), epoch * steps + i)
-      batch = augmentation(key, images[order[i]])
 
-      def loss(params):
-        variables = {'params': params, 'batch_stats': batch_stats}
-        logits, updates = network.apply(variables, batch, train=True, mutable=['batch_stats'])
-        return cross_entropy(logits, labels[order[i]]), updates['batch_stats']
+def make_train_step(network, recipe, auxiliary_weight: float = 0.0) -> Callable:
+  """Builds `step(state, images, labels, learning_rate, drop_path_rate) → state`: pure, to be jitted by the caller.
 
-      gradient, batch_stats = jax.grad(loss, has_aux=True)(params)
-      updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
-      return optax.apply_updates(params, updates), batch_stats, optimizer_state
+  Args:
+    network: a module; with an auxiliary head where `auxiliary_weight` is above 0.
+    recipe: mapping with momentum, nesterov, weight_decay, clip_norm, label_smoothing, drop_path_rate and ema_decay.
+    auxiliary_weight: of the auxiliary head's loss.
+  """
 
-    return lax.fori_loop(0, steps, step, carry)
+  def loss(params, batch_stats, images, labels, rate, key):
+    output, updates = network.apply(
+      {'params': params, 'batch_stats': batch_stats},
+      images,
+      rate if recipe['drop_path_rate'] else None,
+      train=True,
+      mutable=['batch_stats'],
+      rngs={'draw': key},
+    )
+    logits, auxiliary = output if auxiliary_weight else (output, None)
+    value = cross_entropy(logits, labels, recipe['label_smoothing'])
+    if auxiliary_weight:
+      value += auxiliary_weight * cross_entropy(auxiliary, labels, recipe['label_smoothing'])
+    return value, (accuracy(logits, labels), updates['batch_stats'])
 
-  carry = begin(jax.random.key(seed))
-  for epoch in range(epochs):
-    carry = train_epoch(carry, epoch, images, labels)
-  params, batch_stats, _ = carry
+  def step(state, images, labels, learning_rate, drop_path_rate):
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(state.seed), 0x6472), state.step)
+    (value, (correct, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(
+      state.params, state.batch_stats, images, labels, drop_path_rate, key
+    )
+    updates, optimizer_state = optimizer(recipe, learning_rate).update(gradient, state.optimizer_state, state.params)
+    params, decay = optax.apply_updates(state.params, updates), recipe['ema_decay']
+    return state.replace(
+      step=state.step + 1,
+      params=params,
+      batch_stats=batch_stats,
+      optimizer_state=optimizer_state,
+      average=jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.average, params) if decay else None,
+      sums={'train_loss': state.sums['train_loss'] + value, 'train_accuracy': state.sums['train_accuracy'] + correct},
+    )
+
+  return step
+
+
+# ---- schedules: (recipe, progress in epochs) → learning rate ----
+
+
+def _cosine(recipe, epoch):
+  return recipe['learning_rate'] * (1 + math.cos(math.pi * epoch / recipe['epochs'])) / 2
+
+
+def _linear_tail(recipe, epoch):
+  """ImageNet's: linear to 0 over all but the last five epochs, which it shares out anew; never 0."""
+  epochs, rate = recipe['epochs'], recipe['learning_rate']
+  body = epochs - 5
+  return rate * (body - epoch) / body if epoch < body else rate * (epochs - epoch) / (body * 5)
+
+
+SCHEDULES = {
+  'cosine_epochs': lambda recipe, epoch: _cosine(recipe, math.floor(epoch)),
+  'cosine_steps': _cosine,
+  'linear_tail': lambda recipe, epoch: _linear_tail(recipe, math.floor(epoch)),
+}
+
+
+def learning_rates(recipe, epoch: int, steps: int) -> np.ndarray:
+  """Learning rate of each step of an epoch, [steps] float32; the first warmup_epochs grow linearly, epoch by epoch."""
+  schedule = SCHEDULES[recipe['schedule']]
+  rates = np.array([schedule(recipe, epoch + i / steps) for i in range(steps)], np.float32)
+  if epoch < recipe['warmup_epochs']:
+    rates[:] = recipe['learning_rate'] * (epoch + 1) / recipe['warmup_epochs']
+  return rates
+
+
+def drop_path_rate(recipe, epoch: int) -> np.float32:
+  """Grows linearly from 0: drop_path_rate·epoch/epochs."""
+  return np.float32(recipe['drop_path_rate'] * epoch / recipe['epochs'])
+
+
+# ---- a whole training ----
+
+
+@dataclasses.dataclass
+class Programs:
+  """What training calls, data already in its place.
+
+  Attributes:
+    state: step 0.
+    steps_per_epoch: steps.
+    train: (state, epoch, until) → state at step `until`, or at the first step with a non-finite loss.
+    evaluate: state → (loss in nats, top-1, top-5 accuracy 0 … 1) on the test images.
+  """
+
+  state: TrainState
+  steps_per_epoch: int
+  train: Callable
+  evaluate: Callable
+
+
+def variables_of(state: TrainState) -> dict:
+  """What is evaluated: the averaged weights where there are any."""
+  params = state.params if state.average is None else state.average
+  return {'params': params, 'batch_stats': state.batch_stats}
+
+
+def resident_programs(network, dataset: Dataset, augmentation: Augmentation, recipe, auxiliary_weight, put) -> Programs:
+  """Programs with the whole data set on the devices.
+
+  Args:
+    network: a module.
+    dataset: all its training images train.
+    augmentation: of training images.
+    recipe: mapping as for make_train_step, with seed, epochs, batch_size, learning_rate, schedule, warmup_epochs.
+    auxiliary_weight: of the auxiliary head's loss.
+    put: places a tree on the devices; `put.batch(x)` says, inside a program, that x is sharded along its first axis.
+  """
+  images, labels = put(dataset.train)
+  batch_size, seed = recipe['batch_size'], recipe['seed']
+  steps = len(labels) // batch_size
+  step = make_train_step(network, recipe, auxiliary_weight)
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def train(state, images, labels, order, rates, drop_path, stop):
+    def proceed(state):
+      return (state.step < stop) & jnp.isfinite(state.sums['train_loss'])
+
+    def one(state):
+      key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+      i = state.step % steps
+      index = put.batch(order[i])
+      return step(state, augmentation(key, images[index]), labels[index], rates[i], drop_path)
+
+    return lax.while_loop(proceed, one, state)
+
+  order = jax.jit(lambda epoch: epoch_order(seed, epoch, len(labels), batch_size))
+
+  @functools.lru_cache(maxsize=1)
+  def epoch_arguments(epoch):
+    return put((order(np.int32(epoch)), learning_rates(recipe, epoch, steps), drop_path_rate(recipe, epoch)))
+
   evaluate = make_evaluate(
     network.apply, lambda x: normalize(x, dataset.mean, dataset.std), min(batch_size, len(dataset.test[1]))
   )
-  loss, accuracy = evaluate({'params': params, 'batch_stats': batch_stats}, *map(jnp.asarray, dataset.test))
+  test = put(dataset.test)
+  return Programs(
+    state=put(jax.jit(lambda seed: create_state(network, images.shape[1:], recipe, seed))(np.uint32(seed))),
+    steps_per_epoch=steps,
+    train=lambda state, epoch, until: train(state, images, labels, *epoch_arguments(epoch), put(np.int32(until))),
+    evaluate=lambda state: evaluate(variables_of(state), *test),
+  )
+
+
+class Placement:
+  """Arrays on the devices of a mesh: replicated, and batches sharded over it."""
+
+  def __init__(self, mesh):
+    self._replicated = NamedSharding(mesh, PartitionSpec())
+    self._sharded = NamedSharding(mesh, PartitionSpec('data'))
+    self.mesh = mesh
+
+  def __call__(self, tree):
+    return jax.device_put(tree, self._replicated)
+
+  def batch(self, x):
+    """Inside a program: x is sharded along its first axis."""
+    return lax.with_sharding_constraint(x, self._sharded)
+
+  def shares(self, tree):
+    """Arrays of which every process gives its share of the first axis."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._sharded, x), tree)
+
+  def rows(self, tree):
+    """Arrays that every process has whole, sharded along the first axis."""
+    return jax.device_put(tree, self._sharded)
+
+
+def check_sizes(config, dataset) -> None:
+  """Raises InputError where the batches and the data do not fit: before anything is written."""
+  images = _training_images(config, dataset)
+  if isinstance(dataset, StreamedDataset) and (config.data.part, config.data.fraction) != ('all', 1.0):
+    raise InputError(f'{dataset.name} streams: allowed are config.data.part=all and config.data.fraction=1.0')
+  if config.train.batch_size > images:
+    raise InputError(f'config.train.batch_size={config.train.batch_size}: allowed is up to the data, {images}')
+
+
+def _training_images(config, dataset):
+  whole = len(dataset.train) if isinstance(dataset, StreamedDataset) else len(dataset.train[1])
+  return int(whole * config.data.fraction)
+
+
+def build(config, network, dataset, mesh) -> Programs:
+  """Programs of `config.train` for a data set on the devices, or one that streams."""
+  placement, weight = Placement(mesh), config.network.auxiliary_weight
+  if isinstance(dataset, StreamedDataset):
+    return streamed_programs(network, dataset, config.train, weight, placement, config.data.workers)
+  keep = _training_images(config, dataset)
+  dataset = dataclasses.replace(dataset, train=tuple(array[:keep] for array in dataset.train))
+  data = config.data
+  augmentation = Augmentation(dataset.mean, dataset.std, data.crop_padding, data.flip, data.cutout)
+  return resident_programs(network, dataset, augmentation, config.train, weight, placement)
+
+
+def streamed_programs(network, dataset: StreamedDataset, recipe, auxiliary_weight, put, workers: int) -> Programs:
+  """Programs that take their batches from the host; arguments as for resident_programs.
+
+  Batch n is a function of (seed, n): resuming needs nothing but the step. Each process decodes its share.
+  """
+  batch_size, seed = recipe['batch_size'], recipe['seed']
+  steps = len(dataset.train) // batch_size
+  share = (jax.process_index(), jax.process_count())
+  step = make_train_step(network, recipe, auxiliary_weight)
+  prepare = lambda images: normalize(images, dataset.mean, dataset.std)
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def train_step(state, images, labels, rate, drop_path):
+    finite = jnp.isfinite(state.sums['train_loss'])  # else the state stays where it is
+    return lax.cond(finite, lambda s: step(s, prepare(images), labels, rate, drop_path), lambda s: s, state)
+
+  @jax.jit
+  def evaluate_batch(variables, images, labels, counts):
+    logits = network.apply(variables, prepare(images), train=False)
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return jnp.stack([jnp.sum(value * counts) for value in (loss, *correct(logits, labels))])
+
+  stream = {'next': None, 'batches': None}
+
+  def train(state, epoch, until):
+    rates, drop_path = learning_rates(recipe, epoch, steps), drop_path_rate(recipe, epoch)
+    begin = int(state.step)
+    if stream['next'] != begin:
+      stream['batches'] = train_batches(dataset, seed, batch_size, begin, workers, *share)
+    for number in range(begin, until):
+      images, labels = put.shares(next(stream['batches']))
+      state = train_step(state, images, labels, rates[number % steps], drop_path)
+    stream['next'] = until
+    return state
+
+  def evaluate(state):
+    variables = variables_of(state)
+    sums = [evaluate_batch(variables, *put.rows(b)) for b in test_batches(dataset, batch_size)]
+    return np.sum(jax.device_get(sums), axis=0) / len(dataset.test)
+
+  state = jax.jit(lambda seed: create_state(network, dataset.image_shape, recipe, seed))(np.uint32(seed))
+  return Programs(put(state), steps, train, evaluate)
+
+
+class OneDevice:
+  """The same on a single device."""
+
+  def __init__(self, device):
+    self._device = device
+
+  def __call__(self, tree):
+    return jax.device_put(tree, self._device)
+
+  def batch(self, x):
+    return x
+
+
+def run(config, programs: Programs, workdir: Workdir, stop: threading.Event) -> list[dict] | None:
+  """Trains to the end, or goes on where an interrupted run of the same config stopped.
+
+  Args:
+    config: checked, of the task 'retrain'.
+    programs: of its network and data.
+    workdir: opened for this config.
+    stop: when set, the state is saved after the steps under way and None is returned.
+
+  Returns:
+    The rows of metrics.jsonl; None when stopped.
+
+  Raises:
+    NonFiniteLoss: and the last good checkpoint stays.
+  """
+  recipe, steps = config.train, programs.steps_per_epoch
+  checkpoints = Checkpoints(workdir.path)
+  state = checkpoints.restore(programs.state) or programs.state
+  step = int(state.step)
+  if step:
+    print(f'going on from step {step} of {recipe.epochs * steps}', flush=True)
+  log = MetricsFile(workdir.path / 'metrics.jsonl', epochs=step // steps)
+  writers = [log]
+  if config.tensorboard:
+    writers.append(TensorBoard(workdir.path / 'tensorboard', epochs=len(log.rows)))
+  zeros = jax.device_get(zero_sums())
+
+  with contextlib.ExitStack() as stack:
+    progress = stack.enter_context(Progress(recipe.epochs, steps))
+    for closable in (checkpoints, *writers):
+      stack.enter_context(contextlib.closing(closable))
+    for epoch in range(step // steps, recipe.epochs):
+      first, end = epoch * steps, (epoch + 1) * steps
+      begun, epoch_started = step, time.perf_counter()
+      if step == first:
+        state = state.replace(sums=jax.device_put(zeros, state.step.sharding))
+
+      while step < end:
+        every = config.checkpoint.every_steps
+        until = min([step + recipe.steps_per_dispatch, end] + ([(step // every + 1) * every] if every else []))
+        state = programs.train(state, epoch, until)
+        step = int(state.step)
+        means = {name: float(total) / (step - first) for name, total in jax.device_get(state.sums).items()}
+        if not math.isfinite(means['train_loss']):
+          raise NonFiniteLoss(
+            f'the loss is no longer finite at epoch {epoch + 1}, step {step} (train {means["train_loss"]:.4g}); '
+            f'{workdir.path} keeps the checkpoints before it'
+          )
+        checkpoints.seal()
+        rate = recipe.batch_size * (step - begun) / (time.perf_counter() - epoch_started)
+        progress.steps(epoch, step, means | {'images_per_second': rate})
+        if step < end and (stop.is_set() or (every and step % every == 0)):
+          checkpoints.save(step, state)
+          if stop.is_set():
+            return None
+
+      test_loss, test_accuracy, test_top5_accuracy = map(float, programs.evaluate(state))
+      row = {
+        'epoch': epoch,
+        **means,
+        'test_loss': test_loss,
+        'test_accuracy': test_accuracy,
+        'test_top5_accuracy': test_top5_accuracy,
+        'learning_rate': float(learning_rates(recipe, epoch, steps)[-1]),
+        'drop_path_rate': float(drop_path_rate(recipe, epoch)),
+        'seconds': round(time.perf_counter() - epoch_started, 3),
+        'images_per_second': round(rate, 1),
+      }
+      for writer in writers:  # before the checkpoint: a resumed run cuts the file back to it
+        writer.append(row)
+      progress.epoch(row)
+      checkpoints.save(step, state)
+      if stop.is_set():
+        return None
+  return log.rows
+
+
+def describe_network(network, image_shape) -> dict:
+  """Counts: parameters without the auxiliary head, and multiply-adds of one image (the field's "FLOPs")."""
+  shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *image_shape)))['params']['network']
+  kept = {name: part for name, part in shapes.items() if name != 'auxiliary_head'}
   return {
-    'genotype': str(genotype),
-    'test_loss': float(loss),
-    'test_accuracy': float(accuracy),
-    'parameters': sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(params)),
-    'seconds': round(time.perf_counter() - started, 2),
+    'parameters': sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(kept)),
+    'multiply_adds': multiply_adds(network, image_shape),
   }
 
 
+# ---- after a search: the found cell beside random ones ----
+
+
 def compare(space, genotype: str, dataset: Dataset, config) -> dict:
-  """Retrains a cell, and random cells of its space in the same way.
+  """Trains a cell, and random cells of its space in the same way, each in one go.
 
   Args:
     space: of the cell.
     genotype: its text.
     dataset: to train and test on.
-    config: checked; `config.retrain` has the recipe, `config.search.seed` the seed.
+    config: checked, of a search; `config.retrain` has the recipe, `config.search.seed` the seed.
 
   Returns:
-    {'found': …, 'random': […]}: what `retrain` returns of each.
+    {'found': …, 'random': […]} with genotype, test_loss (nats), test_accuracy (0 … 1, of the last epoch), parameters,
+    multiply_adds and seconds of each.
   """
-  recipe = config.retrain.to_dict()
+  recipe = config.retrain.to_dict() | {'seed': config.search.seed, 'warmup_epochs': 0, 'ema_decay': 0.0}
+  recipe |= {'label_smoothing': 0.0}
+  settings = recipe | {'stem': 'nas_bench_201' if space.skeleton == 'nas_bench_201' else 'cifar', 'dtype': 'float32'}
+  settings |= {'auxiliary_weight': 0.0, 'auxiliary_skip': space.auxiliary_skip}
   rng = np.random.default_rng(config.search.seed)
-  cells = [space.random_genotype(rng) for _ in range(recipe.pop('random_cells'))]
+  cells = [space.random_genotype(rng) for _ in range(recipe['random_cells'])]
   augmentation = Augmentation(dataset.mean, dataset.std, config.data.crop_padding, config.data.flip, config.data.cutout)
+  image_shape = dataset.train[0].shape[1:]
 
-  def on_device(device, cell):
+  def train(device, cell):
+    started = time.perf_counter()
     with jax.default_device(device):
-      return retrain(cell, dataset, augmentation, seed=config.search.seed, **recipe)
+      network = make_network(cell, dataset.num_classes, settings, image_shape[:2])
+      programs = resident_programs(network, dataset, augmentation, recipe, 0.0, OneDevice(device))
+      state = programs.state
+      for epoch in range(recipe['epochs']):
+        state = programs.train(state, epoch, (epoch + 1) * programs.steps_per_epoch)
+      loss, top1, _ = map(float, programs.evaluate(state))
+    return {
+      'genotype': str(cell),
+      'test_loss': loss,
+      'test_accuracy': top1,
+      **describe_network(network, image_shape),
+      'seconds': round(time.perf_counter() - started, 2),
+    }
 
   devices = jax.local_devices()
   with ThreadPoolExecutor(len(devices)) as pool:  # a cell on each device at a time
-    results = list(pool.map(on_device, itertools.cycle(devices), (space.parse(genotype), *cells)))
+    results = list(pool.map(train, itertools.cycle(devices), (space.parse(genotype), *cells)))
   return {'found': results[0], 'random': results[1:]}

@@ -4,25 +4,23 @@ import contextlib
 import dataclasses
 import functools
 import math
-import os
-import platform
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from beta_darts_jax.bilevel import Hyperparameters, SearchState, make_search_step, zero_sums
 from beta_darts_jax.checkpoint import Checkpoints
 from beta_darts_jax.data import Augmentation, Dataset, distinct_indices, epoch_order, normalize
 from beta_darts_jax.diagnostics import one_shot_accuracies, ranking_correlation
-from beta_darts_jax.errors import InputError
+from beta_darts_jax.environment import environment, make_mesh
+from beta_darts_jax.errors import InputError, NonFiniteLoss
 from beta_darts_jax.evaluation import make_evaluate
 from beta_darts_jax.metrics import MetricsFile, Progress, TensorBoard
 from beta_darts_jax.nas_bench_201 import DATASETS, NasBench201
@@ -54,10 +52,6 @@ def check_sizes(config, dataset: Dataset) -> None:
   make_mesh(config.devices, batch_size)
 
 
-class NonFiniteLoss(RuntimeError):
-  """A loss became NaN or infinite; names the epoch and the step."""
-
-
 def cosine(maximum: float, minimum: float, epoch: int, epochs: int) -> float:
   """Learning rate of an epoch: `maximum` in the first, towards `minimum` after the last."""
   return minimum + (maximum - minimum) * (1 + math.cos(math.pi * epoch / epochs)) / 2
@@ -77,18 +71,6 @@ def hyperparameters(search, epoch: int) -> Hyperparameters:
     alpha_weight_decay=search.alpha_weight_decay,
     beta_decay_weight=linear_ramp(search.beta_decay_weight, epoch, search.epochs),
   )
-
-
-def make_mesh(devices: int, batch_size: int) -> jax.sharding.Mesh:
-  """The devices that share a batch; 0: as many as divide it. Raises InputError."""
-  available = len(jax.devices())
-  if devices == 0:
-    devices = max(n for n in range(1, available + 1) if batch_size % n == 0)
-  if devices > available or batch_size % devices:
-    raise InputError(
-      f'config.devices={devices}: allowed are divisors of the batch size {batch_size} up to the {available} present'
-    )
-  return jax.make_mesh((devices,), ('data',), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
 
 
 def make_train(supernet, augmentation, batch_size: int, steps_per_epoch: int, mesh):
@@ -135,7 +117,7 @@ class Programs:
     state: step 0, replicated.
     steps_per_epoch: bilevel steps.
     train: (state, epoch, until) → state at step `until`, or at the first step with a non-finite loss.
-    evaluate: state → (loss in nats, accuracy 0 … 1) of the supernet on images of α's half.
+    evaluate: state → (loss in nats, top-1, top-5 accuracy 0 … 1) of the supernet on images of α's half.
     is_finite: state → whether every number of it is finite.
     one_shot: (state, genotypes) → accuracies [n] of cells with the supernet's weights.
     compile_seconds: spent on it.
@@ -299,7 +281,7 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
           if stop.is_set():
             return None
 
-      valid_loss, valid_accuracy = map(float, programs.evaluate(state))
+      valid_loss, valid_accuracy, _ = map(float, programs.evaluate(state))
       if not math.isfinite(valid_loss):
         raise NonFiniteLoss(f'the validation loss is {valid_loss} at epoch {epoch + 1}, step {step}')
       betas = _betas(state)
@@ -357,16 +339,3 @@ def _next_stop(step, end, dispatch, every):
 
 def _betas(state):
   return jax.device_get(softmax_betas(state.alphas))
-
-
-def environment(mesh) -> dict:
-  """What an exact repetition needs to be the same: versions, devices, cores."""
-  packages = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
-  return {
-    'device': mesh.devices.flat[0].device_kind,
-    'devices': mesh.size,
-    'cores': len(os.sched_getaffinity(0)),
-    'machine': platform.machine(),
-    'python': platform.python_version(),
-    'versions': {name: metadata.version(name) for name in packages},
-  }

@@ -6,6 +6,7 @@ import os
 import pathlib
 
 from beta_darts_jax.errors import InputError
+from beta_darts_jax.genotype import Genotype, published
 
 
 def write_json(path: pathlib.Path, value) -> None:
@@ -97,6 +98,44 @@ class Workdir:
 
   def __exit__(self, *_):
     self._lock.close()
+
+
+def find_genotype(text: str) -> tuple[Genotype, bool]:
+  """Reads what a user calls a genotype.
+
+  Args:
+    text: the folder of a search, a file with a genotype's text or JSON, the name of a published cell, or the text.
+
+  Returns:
+    (genotype, whether its search space adds auxiliary skips).
+
+  Raises:
+    InputError: it is none of them.
+  """
+  if not text:
+    raise InputError(
+      'config.genotype is missing: allowed are the folder of a search, a file, '
+      f'a name of {", ".join(published())}, or the text itself'
+    )
+  if text in published():
+    return published()[text], False
+  path = pathlib.Path(text)
+  try:
+    file = path / 'genotype.json' if path.is_dir() else path
+    if not file.is_file():
+      if path.is_dir():
+        raise InputError(f'{path} has no genotype.json: allowed is the folder of a finished search')
+      return Genotype.parse(text), False
+    content = file.read_text()
+  except (OSError, ValueError):  # longer than a file's name may be, or no text
+    return Genotype.parse(text), False
+  try:
+    tree = json.loads(content)
+  except ValueError:
+    return Genotype.parse(content), False
+  if isinstance(tree, dict) and 'genotype' in tree:
+    return Genotype.parse(tree['genotype']), bool(tree.get('space', {}).get('auxiliary_skip'))
+  return Genotype.parse(content), False
 
 
 def read_result(path) -> dict | None:

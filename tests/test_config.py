@@ -1,10 +1,13 @@
 import importlib.util
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import pytest
 
-from beta_darts_jax import InputError
+from beta_darts_jax import InputError, Supernet
 from beta_darts_jax.config import check, default
+from beta_darts_jax.search import space_of
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
@@ -20,9 +23,11 @@ def config(name, *arguments):
 def test_the_official_protocol(dataset):
   full = config('nas_bench_201', dataset)
   assert full.data.to_dict() == {
-    'source': dataset, 'data_dir': '', 'image_size': 0, 'fraction': 1.0, 'crop_padding': 4, 'flip': True, 'cutout': 0,
+    'source': dataset, 'data_dir': '', 'image_size': 0, 'part': 'all', 'fraction': 1.0, 'crop_padding': 4, 'flip': True,
+    'cutout': 0,
   }  # fmt: skip
-  assert full.supernet.to_dict() == {'channels': 16, 'cells_per_stage': 5, 'dtype': 'float32'}
+  assert {'channels': 16, 'cells_per_stage': 5, 'dtype': 'float32'}.items() <= full.supernet.to_dict().items()
+  assert full.space.to_dict() == {'name': 'nas_bench_201', 'nodes': 0, 'operations': (), 'auxiliary_skip': False}
   published = {
     'epochs': 100, 'batch_size': 64, 'learning_rate': 0.025, 'learning_rate_min': 0.001, 'momentum': 0.9,
     'weight_decay': 3e-4, 'clip_norm': 5.0, 'alpha_learning_rate': 3e-4, 'alpha_betas': (0.5, 0.999),
@@ -54,6 +59,59 @@ def test_digits():
 def test_unknown_arguments(argument):
   with pytest.raises(InputError, match='DATASET one of cifar10'):
     config('nas_bench_201', argument)
+
+
+@pytest.mark.parametrize('dataset', ['cifar10', 'cifar100', 'svhn'])
+def test_the_darts_protocol(dataset):
+  darts = config('darts', dataset)
+  assert (darts.space.name, darts.supernet.channels, darts.supernet.layers) == ('darts', 16, 8)
+  assert (darts.search.epochs, darts.search.batch_size, darts.search.beta_decay_weight) == (50, 64, 25.0)
+  assert darts.search.to_dict().items() >= {'weight_decay': 3e-4, 'alpha_learning_rate': 3e-4}.items()
+
+
+def test_the_darts_proxy_keeps_alphas_time():
+  """S = 10·39 steps of rate 0.015 are 5.85, the official 50·390·3e-4."""
+  proxy = config('darts', 'cifar10,proxy')
+  assert proxy.search.beta_decay_weight == pytest.approx(25, abs=0.01)
+  assert proxy.search.alpha_betas == pytest.approx((0.5, 0.95), abs=1e-5)
+
+
+SUITE = [f'{space},{ops}' for space in ('wide', 'deep', 'single_cell') for ops in ('regular', 'no_skip', 'all_skip')]
+
+
+@pytest.mark.parametrize('argument', SUITE)
+def test_darts_bench_suite_is_nine_spaces(argument):
+  searched, trained = config('darts_bench_suite', argument), config('darts_bench_suite', f'{argument},retrain')
+  space = space_of(searched)
+  assert space.nodes == (8 if 'single' in argument else 4) and space.auxiliary_skip == ('all_skip' in argument)
+  assert ('skip_connect' in space.operation_names) == ('no_skip' not in argument)
+  assert {searched.data.part, trained.data.part} == {'first half', 'second half'}
+  assert trained.network.layers == searched.supernet.layers == {'w': 4, 'd': 18, 's': 1}[argument[0]]
+  supernet = Supernet(space, 10, channels=4, layers=searched.supernet.layers)
+  betas = {cell_type: jnp.zeros(space.alpha_shape) for cell_type in space.cell_types}
+  logits, _ = jax.eval_shape(supernet.init_with_output, jax.random.key(0), jnp.zeros((2, 8, 8, 3)), betas)
+  assert logits.shape == (2, 10)
+
+
+@pytest.mark.parametrize('space', ['s1', 's2', 's3', 's4'])
+def test_robust_darts(space):
+  assert space_of(config('robust_darts', f'{space},cifar100')).name == space
+
+
+def test_the_retraining_protocols():
+  cifar, imagenet = config('retrain_cifar10'), config('retrain_imagenet')
+  assert cifar.train.to_dict().items() >= {
+    'epochs': 600, 'batch_size': 96, 'learning_rate': 0.025, 'weight_decay': 3e-4, 'momentum': 0.9, 'clip_norm': 5.0,
+    'drop_path_rate': 0.2, 'nesterov': False, 'label_smoothing': 0.0, 'ema_decay': 0.0,
+  }.items()  # fmt: skip
+  assert (cifar.network.channels, cifar.network.layers, cifar.network.auxiliary_weight) == (36, 20, 0.4)
+  assert cifar.data.cutout == 16 and config('retrain_cifar100').data.source == 'cifar100'
+  assert imagenet.train.to_dict().items() >= {
+    'epochs': 250, 'batch_size': 1024, 'learning_rate': 0.5, 'weight_decay': 3e-5, 'label_smoothing': 0.1,
+    'warmup_epochs': 5, 'drop_path_rate': 0.0, 'schedule': 'linear_tail', 'clip_norm': 5.0,
+  }.items()  # fmt: skip
+  assert (imagenet.network.channels, imagenet.network.layers, imagenet.network.auxiliary_weight) == (48, 14, 0.0)
+  assert config('retrain_nas_bench_201', 'cifar100').train.nesterov
 
 
 def test_a_config_has_all_keys_and_no_other():

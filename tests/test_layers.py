@@ -10,15 +10,16 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / 'beta_darts_jax'
 # each may import only what stands before it
 ORDER = """
-  errors genotype spaces regularizers operations skeletons supernet network metrics evaluation interop bilevel
-  nas_bench_201 diagnostics data workdir checkpoint retrain search config main
+  errors environment genotype spaces regularizers operations skeletons supernet network metrics evaluation interop
+  bilevel nas_bench_201 diagnostics data streaming workdir checkpoint retrain search config main
 """.split()  # noqa: SIM905
 ONLY = {
   'ml_collections': {'config', 'main'},
-  'flax': {'operations', 'skeletons', 'supernet', 'network', 'bilevel'},
+  'flax': {'operations', 'skeletons', 'supernet', 'network', 'bilevel', 'retrain'},
+  'grain': {'streaming'},
   'orbax': {'checkpoint'},
-  'tensorflow_datasets': {'data'},
-  'os': {'data', 'nas_bench_201', 'workdir', 'checkpoint', 'metrics', 'interop', 'main', 'search'},
+  'tensorflow_datasets': {'data', 'streaming'},
+  'os': {'data', 'nas_bench_201', 'workdir', 'checkpoint', 'metrics', 'interop', 'main', 'streaming', 'environment'},
   'pathlib': {'data', 'nas_bench_201', 'workdir', 'checkpoint', 'metrics', 'interop', 'main'},
 }
 MODULES = sorted(path.stem for path in PACKAGE.glob('*.py') if path.stem != '__init__')

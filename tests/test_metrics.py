@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beta_darts_jax.evaluation import make_evaluate
+from beta_darts_jax.evaluation import correct, make_evaluate
 from beta_darts_jax.metrics import MetricsFile, Progress, TensorBoard, accuracy, cross_entropy
 
 
@@ -20,10 +20,23 @@ def test_evaluation_counts_every_image_once(batch_size):
   images = jnp.arange(7, dtype=jnp.uint8).reshape(7, 1, 1, 1)
   labels = jnp.array([0, 1, 2, 0, 0, 0, 0])
   logits = lambda scale, x: scale * jnp.eye(7)[x[:, 0, 0, 0].astype(int)]
-  loss, right = make_evaluate(logits, lambda x: x, batch_size)(2.0, images, labels)
+  loss, right, top5 = make_evaluate(logits, lambda x: x, batch_size)(2.0, images, labels)
   table = 2 * np.eye(7)
   expected = np.mean(np.log(np.exp(table).sum(1)) - table[np.arange(7), labels])
   np.testing.assert_allclose([loss, right], [expected, 3 / 7], rtol=1e-6)
+  assert top5 == 1
+
+
+def test_among_the_best_five():
+  top1, top5 = correct(jnp.tile(jnp.arange(7.0), (3, 1)), jnp.array([6, 2, 1]))
+  assert top1.tolist() == [True, False, False] and top5.tolist() == [True, True, False]
+
+
+def test_label_smoothing_by_hand():
+  """Targets 0.9 + 0.1/2 and 0.1/2."""
+  logits = jnp.log(jnp.array([[0.75, 0.25]]))
+  expected = -(0.95 * np.log(0.75) + 0.05 * np.log(0.25))
+  np.testing.assert_allclose(cross_entropy(logits, jnp.array([0]), 0.1), expected, rtol=1e-6)
 
 
 def test_metrics_file_is_cut_back_to_the_checkpoint(tmp_path):

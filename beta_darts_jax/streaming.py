@@ -1,0 +1,212 @@
+"""ImageNet-sized data: images decoded and augmented on the host, batch by batch.
+
+A batch is a function of (seed, its number), whatever the number of worker
+processes, so resuming needs nothing but the step. Every process of a
+distributed run decodes its own part of each batch.
+"""
+
+import dataclasses
+import functools
+import io
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from beta_darts_jax.errors import InputError
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the field's, of ImageNet's images scaled to 0 … 1
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamedDataset:
+  """Two splits that are read record by record.
+
+  Attributes:
+    name: the source.
+    train, test: random access to records {'image': encoded bytes, 'label': int}.
+    num_classes: labels are 0 … num_classes − 1.
+    image_size: height and width in pixels after augmentation.
+  """
+
+  name: str
+  train: object
+  test: object
+  num_classes: int
+  image_size: int = 224
+  mean: tuple[float, ...] = MEAN
+  std: tuple[float, ...] = STD
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """(H, W, C) after augmentation."""
+    return self.image_size, self.image_size, 3
+
+
+def load(source: str = 'imagenet2012', data_dir: str = '', image_size: int = 224) -> StreamedDataset:
+  """Opens a prepared TFDS data set of encoded images, without TensorFlow.
+
+  Args:
+    source: name in TFDS.
+    data_dir: TFDS' folder; '' is TFDS_DATA_DIR, else TFDS' own default.
+    image_size: pixels after cropping; 0 is 224.
+
+  Raises:
+    InputError: it is not there.
+  """
+  import tensorflow_datasets as tfds
+
+  builder = tfds.builder(source, data_dir=data_dir or os.environ.get('TFDS_DATA_DIR') or None)
+  if not builder.is_prepared():
+    raise InputError(
+      f'{source} is not prepared in {builder.data_dir}: prepare it once where TensorFlow is installed, by '
+      f'`tfds build {source} --file_format=array_record`, and set TFDS_DATA_DIR or config.data.data_dir to it'
+    )
+  decoders = {'image': tfds.decode.SkipDecoding()}
+  train, test = (builder.as_data_source(split, decoders=decoders) for split in ('train', 'validation'))
+  return StreamedDataset(source, train, test, builder.info.features['label'].num_classes, image_size or 224)
+
+
+# ---- one image, on the host ----
+
+
+def decode(encoded: bytes):
+  """JPEG or PNG bytes → an RGB PIL image."""
+  from PIL import Image
+
+  return Image.open(io.BytesIO(encoded)).convert('RGB')
+
+
+def random_resized_crop(rng: np.random.Generator, image, size: int):
+  """A random box of 8 to 100 % of the area and of aspect 3/4 … 4/3 (log-uniform), resized to size×size.
+
+  Ten boxes are tried; if none fits inside the image, the largest centred one of an allowed aspect is taken.
+  """
+  from PIL import Image
+
+  width, height = image.size
+  for _ in range(10):
+    area = width * height * rng.uniform(0.08, 1)
+    aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+    w, h = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
+    if 0 < w <= width and 0 < h <= height:
+      left, top = rng.integers(0, width - w + 1), rng.integers(0, height - h + 1)
+      break
+  else:
+    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+    left, top = (width - w) // 2, (height - h) // 2
+  return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + w, top + h))
+
+
+def color_jitter(rng: np.random.Generator, image, strength=(0.4, 0.4, 0.4, 0.2)):
+  """Brightness, contrast and saturation by a factor 1 ± strength, hue by ± strength of the circle; in random order."""
+  from PIL import Image, ImageEnhance
+
+  def hue(image, shift):
+    channels = list(image.convert('HSV').split())
+    turned = (np.asarray(channels[0], np.int16) + round(shift * 255)) % 256
+    channels[0] = Image.fromarray(turned.astype(np.uint8))
+    return Image.merge('HSV', channels).convert('RGB')
+
+  by_factor = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+  changes = [
+    lambda image, enhance=enhance, s=s: enhance(image).enhance(rng.uniform(1 - s, 1 + s))
+    for enhance, s in zip(by_factor, strength[:3], strict=True)
+  ]
+  changes.append(lambda image: hue(image, rng.uniform(-strength[3], strength[3])))
+  for i in rng.permutation(4):
+    image = changes[i](image)
+  return image
+
+
+def center_crop(image, size: int):
+  """The shorter side resized to 256/224 of `size`, then the central size×size: the field's evaluation."""
+  from PIL import Image
+
+  scale = round(size * 256 / 224) / min(image.size)
+  image = image.resize([max(size, round(n * scale)) for n in image.size], Image.Resampling.BILINEAR)
+  left, top = ((n - size) // 2 for n in image.size)
+  return image.crop((left, top, left + size, top + size))
+
+
+# ---- batches ----
+
+
+class _Examples:
+  """Random access to the augmented training examples that this process sees, one after the other for ever.
+
+  Example k is of batch k // share; that batch's records are a permutation of (seed, epoch).
+  """
+
+  def __init__(self, dataset: StreamedDataset, seed: int, batch_size: int, process: int, processes: int):
+    self._dataset, self._seed, self._batch_size = dataset, seed, batch_size
+    self._share, self._process = batch_size // processes, process
+    self._steps = len(dataset.train) // batch_size
+    self._order = functools.lru_cache(maxsize=2)(self._permutation)
+
+  def __getstate__(self):  # goes to worker processes; each makes its own permutations
+    return {name: value for name, value in self.__dict__.items() if name != '_order'}
+
+  def __setstate__(self, state):
+    self.__dict__ |= state
+    self._order = functools.lru_cache(maxsize=2)(self._permutation)
+
+  def _permutation(self, epoch):
+    return np.random.default_rng((self._seed, epoch)).permutation(len(self._dataset.train))
+
+  def __len__(self):
+    return 2**40
+
+  def __getitem__(self, k):
+    step, i = divmod(int(k), self._share)
+    epoch, step_in_epoch = divmod(step, self._steps)
+    position = step_in_epoch * self._batch_size + self._process * self._share + i
+    record = self._dataset.train[int(self._order(epoch)[position])]
+    rng = np.random.default_rng((self._seed, epoch, position, 1))
+    image = random_resized_crop(rng, decode(record['image']), self._dataset.image_size)
+    if rng.random() < 0.5:
+      image = image.transpose(0)  # left to right
+    return np.asarray(color_jitter(rng, image)), np.int32(record['label'])
+
+
+def train_batches(
+  dataset: StreamedDataset, seed: int, batch_size: int, first: int, workers: int, process: int = 0, processes: int = 1
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Batches number `first`, `first` + 1, … for ever: this process' share of (uint8 [B, S, S, 3], int32 [B]).
+
+  Args:
+    dataset: as from `load`.
+    seed: with the number of a batch it determines the batch.
+    batch_size: B of all processes together, a multiple of `processes`.
+    first: number of the first batch; epochs have len(train) // batch_size of them.
+    workers: processes that decode; 0 decodes in this one. The batches do not depend on it.
+    process, processes: which share.
+  """
+  import grain
+  from absl import flags
+
+  if not flags.FLAGS.is_parsed():  # grain reads flags; notebooks and tests have none
+    flags.FLAGS.mark_as_parsed()
+  share = batch_size // processes
+  examples = grain.MapDataset.source(_Examples(dataset, seed, batch_size, process, processes))
+  batches = examples[first * share :].batch(share)
+  if workers:
+    stream = batches.to_iter_dataset().mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+  else:
+    stream = batches.to_iter_dataset(grain.ReadOptions(num_threads=0))
+  yield from iter(stream)
+
+
+def test_batches(dataset: StreamedDataset, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+  """All test images once: (uint8 [B, S, S, 3], int32 [B], bool [B]: counts); the last batch is filled up."""
+  from concurrent.futures import ThreadPoolExecutor
+
+  def example(i):
+    record = dataset.test[min(i, len(dataset.test) - 1)]
+    return np.asarray(center_crop(decode(record['image']), dataset.image_size)), np.int32(record['label'])
+
+  with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL decodes without Python's lock
+    for begin in range(0, len(dataset.test), batch_size):
+      rows = range(begin, begin + batch_size)
+      images, labels = zip(*pool.map(example, rows), strict=True)
+      yield np.stack(images), np.stack(labels), np.array(rows) < len(dataset.test)

@@ -1,0 +1,31 @@
+"""Trains a cell of NAS-Bench-201 to the end, as the benchmark did.
+
+  python -m beta_darts_jax.main --config configs/retrain_nas_bench_201.py:DATASET --config.genotype=GENOTYPE
+
+DATASET is cifar10 or cifar100, GENOTYPE the folder of a search or an arch string. C=16, N=5, 200 epochs of batch 256,
+SGD with Nesterov momentum, cosine from 0.1 to 0. The benchmark's accuracy of the cell is the published result:
+`python -m beta_darts_jax.nas_bench_201 query GENOTYPE`.
+"""
+
+from beta_darts_jax.config import default_retrain
+from beta_darts_jax.errors import InputError
+
+
+def get_config(dataset: str = 'cifar10'):
+  if dataset not in ('cifar10', 'cifar100'):
+    raise InputError(f'retrain_nas_bench_201.py:{dataset}: allowed are cifar10, cifar100')
+  config = default_retrain()
+  config.name = 'retrain_nas_bench_201'
+  config.data.source = dataset
+  config.data.cutout = 0
+  config.network.stem = 'nas_bench_201'
+  config.network.channels = 16
+  config.network.auxiliary_weight = 0.0
+  config.train.epochs, config.train.batch_size = 200, 256
+  config.train.learning_rate = 0.1
+  config.train.schedule = 'cosine_steps'
+  config.train.nesterov = True
+  config.train.weight_decay = 5e-4
+  config.train.clip_norm = 0.0
+  config.train.drop_path_rate = 0.0
+  return config

@@ -1,0 +1,31 @@
+"""β-DARTS in the four spaces where DARTS collapses (RobustDARTS: S1 … S4).
+
+  python -m beta_darts_jax.main --config configs/robust_darts.py:SPACE,DATASET
+
+SPACE is s1, s2, s3 or s4, DATASET cifar10, cifar100 or svhn. The protocol is that
+of configs/darts.py: eight cells, C=16, 50 epochs of batch 64, λ from 0 to 25.
+S1 has two operations an edge, each edge its own; S2 {skip, sep 3×3}; S3 {none,
+skip, sep 3×3}; S4 {noise, sep 3×3}. On two CPU cores a step takes seconds.
+"""
+
+from beta_darts_jax.config import default
+from beta_darts_jax.errors import InputError
+
+_SPACES, _SOURCES = ('s1', 's2', 's3', 's4'), {'cifar10': 'cifar10', 'cifar100': 'cifar100', 'svhn': 'svhn_cropped'}
+
+
+def get_config(argument: str = 's1,cifar10'):
+  space, _, dataset = argument.partition(',')
+  if space not in _SPACES or dataset not in _SOURCES:
+    raise InputError(
+      f'robust_darts.py:{argument}: allowed is SPACE,DATASET of {", ".join(_SPACES)} and {", ".join(_SOURCES)}'
+    )
+  config = default()
+  config.name = f'robust_darts_{space}'
+  config.data.source = _SOURCES[dataset]
+  config.data.flip = dataset != 'svhn'  # a mirrored digit is another digit
+  config.space.name = space
+  config.supernet.unroll_edges = False
+  config.search.epochs = 50
+  config.search.beta_decay_weight = 25.0
+  return config
