@@ -170,7 +170,8 @@ class NasBench201Network(nn.Module):
 def multiply_adds(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
   """Multiply-adds of convolutions and linear layers for one image, what the field reports as FLOPs.
 
-  Counted on the traced evaluation pass, so it holds for any network; the auxiliary head takes no part in it.
+  Counted on the traced evaluation pass, so it holds for any network; the auxiliary head takes no part in it. Of
+  NAS-Bench-201's cells it gives the benchmark's own figure, less the ten additions of the classifier's bias.
 
   Args:
     network: Network or NasBench201Network.

@@ -120,20 +120,21 @@ def find_genotype(text: str) -> tuple[Genotype, bool]:
   if text in published():
     return published()[text], False
   path = pathlib.Path(text)
-  try:
-    file = path / 'genotype.json' if path.is_dir() else path
-    if not file.is_file():
-      if path.is_dir():
-        raise InputError(f'{path} has no genotype.json: allowed is the folder of a finished search')
-      return Genotype.parse(text), False
-    content = file.read_text()
-  except (OSError, ValueError):  # longer than a file's name may be, or no text
+  if os.path.isdir(text):
+    path /= 'genotype.json'
+    if not path.is_file():
+      raise InputError(f'{text} has no genotype.json: allowed is the folder of a finished search')
+  elif not os.path.isfile(text):  # (False for what is too long to be a file's name)
     return Genotype.parse(text), False
+  try:
+    content = path.read_text()
+  except (OSError, UnicodeDecodeError) as error:
+    raise InputError(f'{path} cannot be read as a genotype: {error}') from None
   try:
     tree = json.loads(content)
   except ValueError:
     return Genotype.parse(content), False
-  if isinstance(tree, dict) and 'genotype' in tree:
+  if isinstance(tree, dict) and isinstance(tree.get('genotype'), str):
     return Genotype.parse(tree['genotype']), bool(tree.get('space', {}).get('auxiliary_skip'))
   return Genotype.parse(content), False
 

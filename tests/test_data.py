@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import external
 from PIL import Image
 
 from beta_darts_jax import InputError, data
@@ -241,3 +242,29 @@ def test_a_wrong_checksum_is_refused(archive, tmp_path):
   done = prepare(url, len(content), hashlib.sha256(b'other').hexdigest(), tmp_path)
   assert done.returncode != 0 and 'NonMatchingChecksumError' in done.stderr
   assert not list(tmp_path.glob('cifar10/*/*.array_record*'))
+
+
+@pytest.mark.parametrize('source, size, classes', [('cifar100', 32, 100), ('imagenet16_120', 16, 120)])
+def test_data_sets_of_the_paper_load_in_their_real_schema(source, size, classes):
+  dataset = data.load(source, external('TFDS_STANDINS_DIR'))
+  assert dataset.num_classes == classes and dataset.image_shape == (size, size, 3)
+  assert len(dataset.train[1]) == 100 * classes and len(dataset.test[1]) == 20 * classes
+  (_, first), (_, last) = dataset.halves()
+  assert len(first) == len(last) == 50 * classes
+
+
+def test_parts_are_halves():
+  labels = np.arange(10, dtype=np.int32)
+  images = np.zeros((10, 1, 1, 1), np.uint8)
+  whole = data.Dataset('x', (images, labels), (images, labels), 10, (0,), (1,), in_order=True)
+  assert whole.part('first half').train[1].tolist() == [0, 1, 2, 3, 4]
+  assert whole.part('second half').train[1].tolist() == [5, 6, 7, 8, 9]
+  assert whole.part('second half').halves()[1][1].tolist() == [7, 8]
+  assert whole.part('all') is whole
+
+
+def test_test_labels_that_do_not_exist_in_training_are_refused(tmp_path):
+  images, labels = np.zeros((4, 2, 2, 1), np.uint8), np.arange(4) % 2
+  np.savez(tmp_path / 'x.npz', images=images, labels=labels, test_images=images, test_labels=labels + 1)
+  with pytest.raises(InputError, match='test labels go up to 2, training labels to 1'):
+    data.load(f'npz:{tmp_path}/x.npz')

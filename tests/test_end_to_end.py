@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from conftest import external
 
 from beta_darts_jax import NAS_BENCH_201
 
@@ -35,8 +36,8 @@ def environment(tmp_path_factory):
   return os.environ | cache | {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0', 'PYTHONUNBUFFERED': '1'}
 
 
-def start(workdir, environment, *more):
-  command = [sys.executable, '-m', 'beta_darts_jax.main', *ARGUMENTS, f'--workdir={workdir}', *more]
+def start(workdir, environment, *more, arguments=ARGUMENTS):
+  command = [sys.executable, '-m', 'beta_darts_jax.main', *arguments, f'--workdir={workdir}', *more]
   return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -51,8 +52,8 @@ def wait_for_checkpoint(process, workdir, step):
     time.sleep(0.001)
 
 
-def final_state(workdir):
-  folder = workdir / 'checkpoints' / str(STEPS * EPOCHS) / 'default'
+def final_state(workdir, step=STEPS * EPOCHS):
+  folder = workdir / 'checkpoints' / str(step) / 'default'
   checkpointer = ocp.PyTreeCheckpointer()
   tree = checkpointer.metadata(folder).item_metadata.tree
   numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
@@ -136,3 +137,43 @@ def test_a_non_finite_loss_stops_the_run(environment, tmp_path):
   code, _, err = finish(start(tmp_path, environment, '--config.search.learning_rate=1e38'))
   assert code == 1 and 'not finite' in err.replace('no longer', 'not') and 'epoch 1, step' in err, err
   assert err.count('\n') == 1 and not (tmp_path / 'result.json').exists()
+
+
+SMALL = "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=[2], reduce=[('max_pool_3x3', 0), ('skip_connect', 1)], reduce_concat=[2])"  # noqa: E501
+RETRAINING = {
+  'resident': (
+    '--config=configs/retrain_cifar10.py', '--config.data.source=digits', '--config.network.auxiliary_weight=0.0',
+    '--config.network.channels=2', '--config.network.layers=3', '--config.data.crop_padding=1',
+    '--config.data.cutout=2', '--config.train.epochs=6', '--config.train.batch_size=128',
+    '--config.train.ema_decay=0.9',
+  ),  # 11 steps an epoch
+  'streamed': (
+    '--config=configs/retrain_imagenet.py', '--config.data.image_size=32', '--config.network.channels=4',
+    '--config.network.layers=3', '--config.train.epochs=6', '--config.train.batch_size=108',
+    '--config.data.workers=1',
+  ),  # 11 steps an epoch of the stand-in's 1,200 images
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', RETRAINING)
+def test_a_stopped_training_goes_on_to_the_same_bits(kind, environment, tmp_path):
+  if kind == 'streamed':
+    environment = environment | {'TFDS_DATA_DIR': external('TFDS_STANDINS_DIR')}
+  more = (f'--config.genotype={SMALL}', '--config.train.steps_per_dispatch=1', '--config.checkpoint.every_steps=4')
+  begin = lambda folder: start(tmp_path / folder, environment, *more, arguments=RETRAINING[kind])
+  code, out, err = finish(begin('whole'))
+  assert code == 0, err
+  result = json.loads((tmp_path / 'whole' / 'result.json').read_text())
+  assert f'{result["parameters"]:,} parameters' in out and result['multiply_adds'] > 0
+  assert 0 <= result['test_accuracy'] <= result['test_top5_accuracy'] <= 1
+
+  process = begin('torn')
+  wait_for_checkpoint(process, tmp_path / 'torn', 16)
+  process.terminate()
+  code, out, err = finish(process)
+  assert code == 0 and 'stopped and saved' in out, err
+  code, out, err = finish(begin('torn'))
+  resumed = int(re.search(r'going on from step (\d+)', out)[1])
+  assert code == 0 and 16 <= resumed < 66, err
+  assert rows(tmp_path / 'torn') == rows(tmp_path / 'whole')
+  jax.tree.map(np.testing.assert_array_equal, *(final_state(tmp_path / run, 66) for run in ('torn', 'whole')))

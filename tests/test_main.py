@@ -9,6 +9,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = '--config=configs/digits.py'
+RETRAIN = '--config=configs/retrain_cifar10.py'
+ARCH = '|none~0|+|none~0|none~1|+|none~0|none~1|none~2|'
 
 
 def start(*arguments, **environment):
@@ -40,11 +42,27 @@ def start(*arguments, **environment):
     ([DIGITS, '--config.retrain.batch_size=2000'], 'allowed is up to the data, 1438'),
     ([DIGITS, '--config.devices=3'], 'divisors of the batch size 32'),
     ([DIGITS, '--config.data.image_size=6'], '6×6 pixels, allowed are multiples of 4'),
+    ([DIGITS, '--config.space.name=s5'], "unknown search space 's5': allowed are nas_bench_201, darts"),
+    ([DIGITS, '--config.space.operations=("none", "conv_9x9")'], "unknown operation 'conv_9x9'"),
+    ([DIGITS, '--config.space.operations=(3,)'], 'allowed is a tuple of texts'),
+    (['--config=configs/robust_darts.py:s9,cifar10'], 'SPACE,DATASET of s1, s2, s3, s4 and cifar10'),
+    ([RETRAIN], 'config.genotype is missing'),
+    ([RETRAIN, '--config.genotype=Genotype(normal=[])'], "cannot read the genotype 'Genotype(normal=[])'"),
+    ([RETRAIN, '--config.genotype=tests'], 'tests has no genotype.json'),
+    ([RETRAIN, f'--config.genotype={ARCH}'], 'is one cell: allowed is config.network.stem'),
+    ([RETRAIN, '--config.genotype=DARTS_V2', '--config.network.stem=nas_bench_201'], 'is of the DARTS family'),
+    ([RETRAIN, '--config.genotype=DARTS_V2'], '8×8 pixels, allowed are multiples of 4 from 32 on, for the auxiliary'),
+    ([RETRAIN, '--config.train.schedule=step'], 'allowed are cosine_epochs, cosine_steps, linear_tail'),
+    ([RETRAIN, '--config.train.drop_path_rate=1.0'], 'allowed is a number below 1'),
+    ([RETRAIN, '--config.search.epochs=3'], 'unknown config.search.epochs: allowed are checkpoint, data'),
+    (['--config=configs/retrain_imagenet.py', '--config.genotype=DARTS_V2'], 'imagenet2012 is not prepared in'),
     ([DIGITS, '--config.benchmark.table=README.md'], 'README.md: line 2 is damaged'),
   ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(arguments, message, tmp_path):
-  done = start(*arguments, f'--workdir={tmp_path}/run')
+  if RETRAIN in arguments:
+    arguments = [*arguments, '--config.data.source=digits']
+  done = start(*arguments, f'--workdir={tmp_path}/run', TFDS_DATA_DIR=str(tmp_path))
   assert done.returncode == 2, done.stderr
   assert message in done.stderr
   assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
