@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beta_darts_jax import NAS_BENCH_201
+from beta_darts_jax import NAS_BENCH_201, NasBench201, NasBench201Network
 from beta_darts_jax.config import default, default_retrain
 from beta_darts_jax.data import Dataset
 from beta_darts_jax.retrain import (
