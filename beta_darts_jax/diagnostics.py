@@ -24,7 +24,9 @@ def one_shot_accuracies(supernet, variables, genotypes, images, labels, prepare,
 
   def logits(arguments, images):
     variables, betas = arguments
-    return supernet.apply(variables, images, betas, train=True, mutable=['batch_stats'])[0]
+    return supernet.apply(
+      variables, images, betas, train=True, mutable=['batch_stats'], rngs={'draw': jax.random.key(0)}
+    )[0]
 
   evaluate = make_evaluate(logits, prepare, batch_size)
   whole = max(1, len(labels) // batch_size) * batch_size

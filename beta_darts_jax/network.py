@@ -179,7 +179,8 @@ def multiply_adds(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
   """
   image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   variables = jax.eval_shape(network.init, jax.random.key(0), image)
-  return _multiply_adds(jax.make_jaxpr(lambda v, x: network.apply(v, x, train=False))(variables, image).jaxpr)
+  apply = lambda variables, image: network.apply(variables, image, train=False, rngs={'draw': jax.random.key(0)})
+  return _multiply_adds(jax.make_jaxpr(apply)(variables, image).jaxpr)
 
 
 def _multiply_adds(jaxpr) -> int:

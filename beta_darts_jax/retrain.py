@@ -209,6 +209,11 @@ class Programs:
   evaluate: Callable
 
 
+def evaluation_logits(network, variables, images):
+  """Logits [B, K] of images [B, H, W, C]; cells with noise draw the same for every batch."""
+  return network.apply(variables, images, train=False, rngs={'draw': jax.random.key(0)})
+
+
 def variables_of(state: TrainState) -> dict:
   """What is evaluated: the averaged weights where there are any."""
   params = state.params if state.average is None else state.average
@@ -251,7 +256,9 @@ def resident_programs(network, dataset: Dataset, augmentation: Augmentation, rec
     return put((order(np.int32(epoch)), learning_rates(recipe, epoch, steps), drop_path_rate(recipe, epoch)))
 
   evaluate = make_evaluate(
-    network.apply, lambda x: normalize(x, dataset.mean, dataset.std), min(batch_size, len(dataset.test[1]))
+    functools.partial(evaluation_logits, network),
+    lambda x: normalize(x, dataset.mean, dataset.std),
+    min(batch_size, len(dataset.test[1])),
   )
   test = put(dataset.test)
   return Programs(
@@ -330,7 +337,7 @@ def streamed_programs(network, dataset: StreamedDataset, recipe, auxiliary_weigh
 
   @jax.jit
   def evaluate_batch(variables, images, labels, counts):
-    logits = network.apply(variables, prepare(images), train=False)
+    logits = evaluation_logits(network, variables, prepare(images))
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     return jnp.stack([jnp.sum(value * counts) for value in (loss, *correct(logits, labels))])
 

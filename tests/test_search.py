@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from conftest import made_up_lines
 
-from beta_darts_jax import NAS_BENCH_201, NasBench201, SearchState, Supernet, main, search, softmax_betas
+from beta_darts_jax import NAS_BENCH_201, NasBench201, SearchState, Supernet, main, retrain, search, softmax_betas
 from beta_darts_jax.bilevel import Hyperparameters
 from beta_darts_jax.config import check, default
 from beta_darts_jax.data import Augmentation, Dataset
 from beta_darts_jax.nas_bench_201 import Row
-from beta_darts_jax.workdir import Workdir
+from beta_darts_jax.workdir import Workdir, find_genotype
 
 
 def pictures(seed, count=64):
@@ -62,14 +62,37 @@ def test_each_level_learns_from_its_own_half():
 def small_run():
   dataset = Dataset('cifar10', pictures(0), pictures(1), 4, (0.5,) * 3, (0.25,) * 3, in_order=True)
   config = default()
-  config.supernet.channels, config.supernet.cells_per_stage = 2, 1
+  config.supernet.channels, config.supernet.cells_per_stage, config.supernet.unroll_edges = 2, 1, False
   config.search.epochs, config.search.batch_size = 2, 16
   config.devices = 1
   return config, dataset
 
 
-def test_a_loss_that_becomes_infinite_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
+def tiny_run():
+  """Quick to compile: cells of one node, a separable convolution or noise on its two edges."""
   config, dataset = small_run()
+  config.space.name, config.space.nodes = 's4', 1
+  config.supernet.layers = 1
+  return config, dataset
+
+
+def test_a_space_with_noise_searches_and_retrains(tmp_path):
+  config, dataset = tiny_run()
+  config.retrain.epochs, config.retrain.random_cells, config.retrain.batch_size = 1, 1, 32
+  config.retrain.channels, config.retrain.layers = 2, 2
+  search.check_sizes(check(config), dataset)
+  with Workdir(tmp_path, config.to_dict()) as workdir:
+    outcome = search.run(config, dataset, None, workdir, threading.Event())
+    result = search.summarize(config, dataset, None, workdir, outcome)
+  space = search.space_of(config)
+  assert str(space.parse(result['genotype'])) == result['genotype'] == outcome.rows[-1]['genotype']
+  assert find_genotype(str(tmp_path)) == (space.parse(result['genotype']), False)
+  cells = retrain.compare(space, result['genotype'], dataset, config)
+  assert len(cells['random']) == 1 and all(0 <= cell['test_accuracy'] <= 1 for cell in cells['random'])
+
+
+def test_a_loss_that_becomes_infinite_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
+  config, dataset = tiny_run()
   rate = search.cosine
   monkeypatch.setattr(search, 'cosine', lambda *args: rate(*args) if args[2] == 0 else float('nan'))
   with Workdir(tmp_path, check(config).to_dict()) as workdir:
