@@ -29,12 +29,17 @@ __all__ = [
   'Supernet',
   'beta_decay',
   'interop',
+  'load_run',
   'make_search_step',
   'softmax_betas',
 ]
 
 
-def __getattr__(name):  # its module is also a program, which must not be imported before it runs
+def __getattr__(name):  # rooms above the notebook's: one is also a program, one takes seconds to import
+  if name == 'load_run':
+    from beta_darts_jax.retrain import load_run
+
+    return load_run
   if name == 'NasBench201':
     from beta_darts_jax.nas_bench_201 import NasBench201
 

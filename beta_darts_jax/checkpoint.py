@@ -10,6 +10,7 @@ import pathlib
 import shutil
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
@@ -82,6 +83,16 @@ class Checkpoints:
         logging.warning('checkpoint %d cannot be read (%s) and is not used', step, type(error).__name__)
         self._manager.delete(step)
     return None
+
+  def restore_arrays(self):
+    """The newest intact state as nested dicts of numpy arrays; None where there is none."""
+    steps = self._manager.all_steps()
+    if not steps:
+      return None
+    folder, checkpointer = self._folder / str(max(steps)) / 'default', ocp.PyTreeCheckpointer()
+    tree = checkpointer.metadata(folder).item_metadata.tree
+    arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+    return checkpointer.restore(folder, restore_args=arrays)
 
   def close(self) -> None:
     """Waits for the last save and seals it."""

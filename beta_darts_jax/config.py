@@ -97,7 +97,10 @@ def default_retrain() -> ConfigDict:
   config.genotype = ''  # a run's folder, a file, a published name (DARTS_V2, PC_DARTS_CIFAR, …) or the text itself
   config.data = _data()
   config.data.cutout = 16
-  config.data.workers = 4  # processes that decode ImageNet; 0 is this one
+  config.data.workers = 4  # of streamed ImageNet: processes that decode; 0 is this one
+  config.data.crop_scale = (0.08, 1.0)  # … share of the area of random resized crops
+  config.data.color_jitter = (0.4, 0.4, 0.4, 0.2)  # … brightness, contrast, saturation, hue
+  config.data.resize = 256  # … pixels of the shorter side before the central crop of evaluation
 
   config.network = ConfigDict()
   config.network.stem = 'cifar'  # cifar or imagenet (the DARTS family), or nas_bench_201
@@ -114,7 +117,7 @@ def default_retrain() -> ConfigDict:
   config.train.batch_size = 96
   config.train.learning_rate = 0.025
   config.train.schedule = 'cosine_epochs'  # to 0, a level an epoch; or cosine_steps, or linear_tail (ImageNet's)
-  config.train.warmup_epochs = 0  # linear
+  config.train.warmup_epochs = 0  # linear (the official ImageNet program warms up for batches above 256 only)
   config.train.momentum = 0.9
   config.train.nesterov = False
   config.train.weight_decay = 3e-4
@@ -203,6 +206,10 @@ def check(config: ConfigDict) -> ConfigDict:
     raise InputError(f'config.search.alpha_betas={config.search.alpha_betas}: allowed are two numbers in [0, 1)')
   if not 0 < config.data.fraction <= 1:
     raise InputError(f'config.data.fraction={config.data.fraction}: allowed is a number in (0, 1]')
+  if config.task == 'retrain' and not 0 < config.data.crop_scale[0] <= config.data.crop_scale[1] <= 1:
+    raise InputError(f'config.data.crop_scale={config.data.crop_scale}: allowed are two rising numbers in (0, 1]')
+  if config.task == 'retrain' and not all(0 <= strength <= 1 for strength in config.data.color_jitter):
+    raise InputError(f'config.data.color_jitter={config.data.color_jitter}: allowed are four numbers in [0, 1]')
   if config.task == 'retrain' and config.train.schedule == 'linear_tail' and config.train.epochs <= 5:
     raise InputError(f'config.train.epochs={config.train.epochs}: linear_tail allows 6 or more')
   return config.lock()

@@ -59,6 +59,13 @@ class Dataset:
       return self
     return dataclasses.replace(self, train=self.halves()[which == 'second half'])
 
+  def share(self, fraction: float) -> 'Dataset':
+    """This data set with a share of its training images: the first in published order, else drawn with seed 0."""
+    images, labels = self.train
+    order = np.arange(len(labels)) if self.in_order else np.random.default_rng(0).permutation(len(labels))
+    kept = np.sort(order[: int(len(labels) * fraction)])
+    return dataclasses.replace(self, train=(images[kept], labels[kept]))
+
   def halves(self, fraction: float = 1.0):
     """The two halves of the training images: one trains the weights, the other α.
 

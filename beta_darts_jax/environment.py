@@ -1,5 +1,6 @@
 """The devices that a run uses, and what an exact repetition of it needs to be the same."""
 
+import contextlib
 import os
 import platform
 from importlib import metadata
@@ -33,3 +34,19 @@ def environment(mesh) -> dict:
     'python': platform.python_version(),
     'versions': {name: metadata.version(name) for name in packages},
   }
+
+
+@contextlib.contextmanager
+def compile_seconds():
+  """A list of one number: the seconds that XLA spends on compiling inside the context, added up over threads."""
+  total = [0.0]
+
+  def listen(event, seconds, **_):
+    if event == '/jax/core/compile/backend_compile_duration':
+      total[0] += seconds
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    yield total
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)

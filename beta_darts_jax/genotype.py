@@ -165,8 +165,8 @@ def _cell(name, edges, concat):
   for target, node in enumerate(nodes, start=2):
     if any(not 0 <= source < target for _, source in node):
       raise ValueError(f'{name}: node {target} may only take from nodes below it')
-  if not concat or any(type(node) is not int or not 0 <= node < len(nodes) + 2 for node in concat):
-    raise ValueError(f'{name}_concat is {list(concat)}, allowed are nodes 0 … {len(nodes) + 1}')
+  if not concat or any(type(node) is not int or not 2 <= node < len(nodes) + 2 for node in concat):
+    raise ValueError(f'{name}_concat is {list(concat)}, allowed are nodes 2 … {len(nodes) + 1}')
   return Cell(nodes, concat)
 
 

@@ -239,6 +239,9 @@ def _to_state_dict(variables: Mapping, entries: list[Entry]) -> dict[str, np.nda
       array = array[part]
     array = np.asarray(array)[tuple(index for index, _ in entry.stack)]
     state_dict[entry.name] = array.transpose(np.argsort(_AXES[entry.layout]))
+  ours = sum(np.size(leaf) for collection in ('params', 'batch_stats') for leaf in _leaves(variables[collection]))
+  if sum(map(np.size, state_dict.values())) != ours:
+    raise InputError('the official program has no place for some of these weights (auxiliary skips?)')
   return state_dict
 
 
@@ -279,7 +282,11 @@ def network_variables(state_dict: Mapping[str, np.ndarray], genotype: Genotype) 
 
 
 def network_state_dict(variables: Mapping, genotype: Genotype) -> dict[str, np.ndarray]:
-  """The inverse of `network_variables`: a trained network leaves for PyTorch (as float arrays in its layouts)."""
+  """The inverse of `network_variables`: a trained network leaves for PyTorch, as numpy arrays in its layouts.
+
+  `retrain.load_run` gives the variables of a finished training; `torch.from_numpy` makes tensors of the arrays.
+  Raises InputError for networks of NAS-Bench-201 and with auxiliary skips.
+  """
   params = variables['params']['network']
   stem = 'imagenet' if 'stem1' in params else 'cifar'
   entries = _network_entries(genotype, _our_cells(variables), stem, 'auxiliary_head' in params)

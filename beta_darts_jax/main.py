@@ -7,6 +7,7 @@ became non-finite, 2 something given cannot be used.
 """
 
 import contextlib
+import functools
 import os
 import re
 import runpy
@@ -125,18 +126,19 @@ def run_search(config, path) -> None:
   started = time.perf_counter()
   set_cpu_devices(config.search.batch_size)
   from beta_darts_jax import data, nas_bench_201, retrain, search, workdir
+  from beta_darts_jax.spaces import NAS_BENCH_201
 
   workdir.refuse_other(path, config.to_dict())
   if (result := workdir.read_result(path)) is not None:
     print(f'{path} is finished')
     return report(result, path)
   space = search.space_of(config)
-  table = nas_bench_201.find_table(config.benchmark.table)
+  table = nas_bench_201.find_table(config.benchmark.table) if space == NAS_BENCH_201 else None
   dataset = quietly(data.load, config.data.source, config.data.data_dir, config.data.image_size)
   dataset = dataset.part(config.data.part)
   search.check_sizes(config, dataset)
   with workdir.Workdir(path, config.to_dict()) as run:
-    if table is None and dataset.name in nas_bench_201.DATASETS and space.name == 'nas_bench_201':
+    if table is None and dataset.name in nas_bench_201.DATASETS and space == NAS_BENCH_201:
       print(nas_bench_201.HOW_TO_GET)
     search_started = time.perf_counter()
     with stop_signals() as stop:
@@ -158,27 +160,30 @@ def run_retrain(config, path) -> None:
   started = time.perf_counter()
   set_cpu_devices(config.train.batch_size)
   from beta_darts_jax import data, retrain, streaming, workdir
-  from beta_darts_jax.environment import environment, make_mesh
+  from beta_darts_jax.environment import compile_seconds, environment, make_mesh
 
+  genotype, auxiliary_skip = workdir.find_genotype(config.genotype)
+  config.genotype = str(genotype)  # the cell itself, so that the run keeps it whatever becomes of its file
+  config.network.auxiliary_skip |= auxiliary_skip
   workdir.refuse_other(path, config.to_dict())
   if (result := workdir.read_result(path)) is not None:
     print(f'{path} is finished')
     return report_retrain(result, path)
-  genotype, auxiliary_skip = workdir.find_genotype(config.genotype)
-  settings = config.network.to_dict() | {'auxiliary_skip': auxiliary_skip or config.network.auxiliary_skip}
   where = config.data.source, config.data.data_dir, config.data.image_size
   if config.data.source == 'imagenet2012':
-    dataset = quietly(streaming.load, *where)
+    names = ('flip', 'crop_scale', 'color_jitter', 'resize')
+    augmentation = {name: config.data[name] for name in names}
+    dataset = quietly(functools.partial(streaming.load, **augmentation), *where)
   else:
     dataset = quietly(data.load, *where).part(config.data.part)
   retrain.check_sizes(config, dataset)
   mesh = make_mesh(config.devices, config.train.batch_size)
-  network = retrain.make_network(genotype, dataset.num_classes, settings, dataset.image_shape[:2])
+  network = retrain.make_network(genotype, dataset.num_classes, config.network, dataset.image_shape[:2])
   with workdir.Workdir(path, config.to_dict()) as run:
     if changes := run.changes(environment(mesh)):
       print(f'this run began elsewhere, so its last bits may come out differently: {"; ".join(changes)}', flush=True)
-    programs = retrain.build(config, network, dataset, mesh)
-    with stop_signals() as stop:
+    with stop_signals() as stop, compile_seconds() as compiling:
+      programs = retrain.build(config, network, dataset, mesh)
       rows = retrain.run(config, programs, run, stop)
     if rows is None:
       return print(f'stopped and saved in {path}; the same command goes on from there')
@@ -186,8 +191,10 @@ def run_retrain(config, path) -> None:
     result = {'genotype': str(genotype), 'dataset': dataset.name}
     result |= {name: last[name] for name in ('train_accuracy', 'test_accuracy', 'test_top5_accuracy')}
     result |= retrain.describe_network(network, dataset.image_shape)
-    train = sum(row['seconds'] for row in rows)
-    result['seconds'] = {'train': round(train, 2), 'all': round(time.perf_counter() - started, 2)}
+    train = sum(row['seconds'] for row in rows)  # of all processes that worked on the run, with their evaluations
+    other = time.perf_counter() - started - train
+    result['seconds'] = {'compile': compiling[0], 'train': train, 'other': max(0.0, other)}
+    result['seconds'] = {name: round(seconds, 2) for name, seconds in result['seconds'].items()}
     result['environment'] = environment(mesh)
     run.finish(result)
     return report_retrain(result, path)

@@ -7,6 +7,7 @@ import math
 
 import flax.linen as nn
 import jax
+import jax.extend
 import jax.numpy as jnp
 
 from beta_darts_jax.genotype import Cell, Genotype

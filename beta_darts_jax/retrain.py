@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import pathlib
 import threading
 import time
 from collections.abc import Callable
@@ -22,14 +23,15 @@ from jax.sharding import NamedSharding, PartitionSpec
 from beta_darts_jax.bilevel import clip_by_global_norm
 from beta_darts_jax.checkpoint import Checkpoints
 from beta_darts_jax.data import Augmentation, Dataset, epoch_order, normalize
-from beta_darts_jax.errors import InputError, NonFiniteLoss
+from beta_darts_jax.errors import InputError
 from beta_darts_jax.evaluation import correct, make_evaluate
 from beta_darts_jax.genotype import Genotype
-from beta_darts_jax.metrics import MetricsFile, Progress, TensorBoard, accuracy, cross_entropy
+from beta_darts_jax.loop import run_epochs
+from beta_darts_jax.metrics import accuracy, cross_entropy
 from beta_darts_jax.network import NasBench201Network, Network, multiply_adds
 from beta_darts_jax.skeletons import check_image_size
 from beta_darts_jax.streaming import StreamedDataset, test_batches, train_batches
-from beta_darts_jax.workdir import Workdir
+from beta_darts_jax.workdir import Workdir, read_result
 
 
 def make_network(genotype: Genotype, num_classes: int, settings, image_size: tuple[int, int]):
@@ -70,7 +72,7 @@ class TrainState:
     seed: uint32; with `step` it determines every random number.
     params, batch_stats: of the network.
     optimizer_state: momentum.
-    average: exponential moving average of params; None where it is off.
+    average: exponential moving average of the variables; None where it is off.
     sums: train_loss and train_accuracy added up since the epoch began.
   """
 
@@ -106,7 +108,7 @@ def create_state(network, image_shape, recipe, seed) -> TrainState:
     params=variables['params'],
     batch_stats=variables['batch_stats'],
     optimizer_state=optimizer(recipe, 0.0).init(variables['params']),
-    average=jax.tree.map(jnp.copy, variables['params']) if recipe['ema_decay'] else None,
+    average=jax.tree.map(jnp.copy, dict(variables)) if recipe['ema_decay'] else None,
     sums=zero_sums(),
   )
 
@@ -142,12 +144,13 @@ def make_train_step(network, recipe, auxiliary_weight: float = 0.0) -> Callable:
     )
     updates, optimizer_state = optimizer(recipe, learning_rate).update(gradient, state.optimizer_state, state.params)
     params, decay = optax.apply_updates(state.params, updates), recipe['ema_decay']
+    variables = {'params': params, 'batch_stats': batch_stats}
     return state.replace(
       step=state.step + 1,
       params=params,
       batch_stats=batch_stats,
       optimizer_state=optimizer_state,
-      average=jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.average, params) if decay else None,
+      average=jax.tree.map(lambda a, v: decay * a + (1 - decay) * v, state.average, variables) if decay else None,
       sums={'train_loss': state.sums['train_loss'] + value, 'train_accuracy': state.sums['train_accuracy'] + correct},
     )
 
@@ -215,9 +218,8 @@ def evaluation_logits(network, variables, images):
 
 
 def variables_of(state: TrainState) -> dict:
-  """What is evaluated: the averaged weights where there are any."""
-  params = state.params if state.average is None else state.average
-  return {'params': params, 'batch_stats': state.batch_stats}
+  """What is evaluated: the averaged variables where there are any."""
+  return state.average or {'params': state.params, 'batch_stats': state.batch_stats}
 
 
 def resident_programs(network, dataset: Dataset, augmentation: Augmentation, recipe, auxiliary_weight, put) -> Programs:
@@ -275,7 +277,6 @@ class Placement:
   def __init__(self, mesh):
     self._replicated = NamedSharding(mesh, PartitionSpec())
     self._sharded = NamedSharding(mesh, PartitionSpec('data'))
-    self.mesh = mesh
 
   def __call__(self, tree):
     return jax.device_put(tree, self._replicated)
@@ -296,8 +297,16 @@ class Placement:
 def check_sizes(config, dataset) -> None:
   """Raises InputError where the batches and the data do not fit: before anything is written."""
   images = _training_images(config, dataset)
-  if isinstance(dataset, StreamedDataset) and (config.data.part, config.data.fraction) != ('all', 1.0):
-    raise InputError(f'{dataset.name} streams: allowed are config.data.part=all and config.data.fraction=1.0')
+  data = config.data
+  if isinstance(dataset, StreamedDataset):
+    if (data.part, data.fraction, data.crop_padding, data.cutout) != ('all', 1.0, 0, 0):
+      raise InputError(
+        f'{dataset.name} streams: allowed are config.data.part=all, fraction=1.0, crop_padding=0 and cutout=0'
+      )
+    if data.resize < dataset.image_size:
+      raise InputError(
+        f'config.data.resize={data.resize}: allowed is config.data.image_size, {dataset.image_size}, or more'
+      )
   if config.train.batch_size > images:
     raise InputError(f'config.train.batch_size={config.train.batch_size}: allowed is up to the data, {images}')
 
@@ -312,9 +321,8 @@ def build(config, network, dataset, mesh) -> Programs:
   placement, weight = Placement(mesh), config.network.auxiliary_weight
   if isinstance(dataset, StreamedDataset):
     return streamed_programs(network, dataset, config.train, weight, placement, config.data.workers)
-  keep = _training_images(config, dataset)
-  dataset = dataclasses.replace(dataset, train=tuple(array[:keep] for array in dataset.train))
   data = config.data
+  dataset = dataset.share(data.fraction)
   augmentation = Augmentation(dataset.mean, dataset.std, data.crop_padding, data.flip, data.cutout)
   return resident_programs(network, dataset, augmentation, config.train, weight, placement)
 
@@ -392,65 +400,31 @@ def run(config, programs: Programs, workdir: Workdir, stop: threading.Event) -> 
     NonFiniteLoss: and the last good checkpoint stays.
   """
   recipe, steps = config.train, programs.steps_per_epoch
-  checkpoints = Checkpoints(workdir.path)
-  state = checkpoints.restore(programs.state) or programs.state
-  step = int(state.step)
-  if step:
-    print(f'going on from step {step} of {recipe.epochs * steps}', flush=True)
-  log = MetricsFile(workdir.path / 'metrics.jsonl', epochs=step // steps)
-  writers = [log]
-  if config.tensorboard:
-    writers.append(TensorBoard(workdir.path / 'tensorboard', epochs=len(log.rows)))
-  zeros = jax.device_get(zero_sums())
 
-  with contextlib.ExitStack() as stack:
-    progress = stack.enter_context(Progress(recipe.epochs, steps))
-    for closable in (checkpoints, *writers):
-      stack.enter_context(contextlib.closing(closable))
-    for epoch in range(step // steps, recipe.epochs):
-      first, end = epoch * steps, (epoch + 1) * steps
-      begun, epoch_started = step, time.perf_counter()
-      if step == first:
-        state = state.replace(sums=jax.device_put(zeros, state.step.sharding))
+  def row_of(state, epoch):
+    test_loss, test_accuracy, test_top5_accuracy = map(float, programs.evaluate(state))
+    return {
+      'test_loss': test_loss,
+      'test_accuracy': test_accuracy,
+      'test_top5_accuracy': test_top5_accuracy,
+      'learning_rate': float(learning_rates(recipe, epoch, steps)[-1]),
+      'drop_path_rate': float(drop_path_rate(recipe, epoch)),
+    }
 
-      while step < end:
-        every = config.checkpoint.every_steps
-        until = min([step + recipe.steps_per_dispatch, end] + ([(step // every + 1) * every] if every else []))
-        state = programs.train(state, epoch, until)
-        step = int(state.step)
-        means = {name: float(total) / (step - first) for name, total in jax.device_get(state.sums).items()}
-        if not math.isfinite(means['train_loss']):
-          raise NonFiniteLoss(
-            f'the loss is no longer finite at epoch {epoch + 1}, step {step} (train {means["train_loss"]:.4g}); '
-            f'{workdir.path} keeps the checkpoints before it'
-          )
-        checkpoints.seal()
-        rate = recipe.batch_size * (step - begun) / (time.perf_counter() - epoch_started)
-        progress.steps(epoch, step, means | {'images_per_second': rate})
-        if step < end and (stop.is_set() or (every and step % every == 0)):
-          checkpoints.save(step, state)
-          if stop.is_set():
-            return None
-
-      test_loss, test_accuracy, test_top5_accuracy = map(float, programs.evaluate(state))
-      row = {
-        'epoch': epoch,
-        **means,
-        'test_loss': test_loss,
-        'test_accuracy': test_accuracy,
-        'test_top5_accuracy': test_top5_accuracy,
-        'learning_rate': float(learning_rates(recipe, epoch, steps)[-1]),
-        'drop_path_rate': float(drop_path_rate(recipe, epoch)),
-        'seconds': round(time.perf_counter() - epoch_started, 3),
-        'images_per_second': round(rate, 1),
-      }
-      for writer in writers:  # before the checkpoint: a resumed run cuts the file back to it
-        writer.append(row)
-      progress.epoch(row)
-      checkpoints.save(step, state)
-      if stop.is_set():
-        return None
-  return log.rows
+  done = run_epochs(
+    programs.state,
+    programs.train,
+    row_of,
+    workdir,
+    stop,
+    epochs=recipe.epochs,
+    steps_per_epoch=steps,
+    steps_per_dispatch=recipe.steps_per_dispatch,
+    images_per_step=recipe.batch_size,
+    checkpoint_every=config.checkpoint.every_steps,
+    tensorboard=config.tensorboard,
+  )
+  return done and done[1]
 
 
 def describe_network(network, image_shape) -> dict:
@@ -461,6 +435,24 @@ def describe_network(network, image_shape) -> dict:
     'parameters': sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(kept)),
     'multiply_adds': multiply_adds(network, image_shape),
   }
+
+
+def load_run(path) -> tuple[Genotype, dict]:
+  """The genotype and the trained variables of a finished training, from its folder.
+
+  Returns:
+    (genotype, {'params', 'batch_stats'} of numpy arrays); the averaged ones where the run kept an average.
+
+  Raises:
+    InputError: `path` holds no finished training.
+  """
+  result = read_result(path)
+  if result is None or 'test_accuracy' not in result:
+    raise InputError(f'{path} holds no finished training')
+  with contextlib.closing(Checkpoints(pathlib.Path(path))) as checkpoints:
+    state = checkpoints.restore_arrays()
+  variables = state.get('average') or {name: state[name] for name in ('params', 'batch_stats')}
+  return Genotype.parse(result['genotype']), variables
 
 
 # ---- after a search: the found cell beside random ones ----

@@ -1,6 +1,5 @@
 """One search, from a config to a genotype: epochs of bilevel steps, evaluation, derivation, logs, checkpoints."""
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -15,19 +14,18 @@ import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from beta_darts_jax.bilevel import Hyperparameters, SearchState, make_search_step, zero_sums
-from beta_darts_jax.checkpoint import Checkpoints
+from beta_darts_jax.bilevel import Hyperparameters, SearchState, make_search_step
 from beta_darts_jax.data import Augmentation, Dataset, distinct_indices, epoch_order, normalize
 from beta_darts_jax.diagnostics import one_shot_accuracies, ranking_correlation
 from beta_darts_jax.environment import environment, make_mesh
-from beta_darts_jax.errors import InputError, NonFiniteLoss
+from beta_darts_jax.errors import InputError
 from beta_darts_jax.evaluation import make_evaluate
-from beta_darts_jax.metrics import MetricsFile, Progress, TensorBoard
+from beta_darts_jax.loop import run_epochs
 from beta_darts_jax.nas_bench_201 import DATASETS, NasBench201
 from beta_darts_jax.operations import known_operations
 from beta_darts_jax.regularizers import linear_ramp
 from beta_darts_jax.skeletons import check_image_size
-from beta_darts_jax.spaces import NAS_BENCH_201, SearchSpace, customized, softmax_betas
+from beta_darts_jax.spaces import SearchSpace, customized, softmax_betas
 from beta_darts_jax.supernet import Supernet
 from beta_darts_jax.workdir import Workdir, write_json
 
@@ -118,7 +116,6 @@ class Programs:
     steps_per_epoch: bilevel steps.
     train: (state, epoch, until) → state at step `until`, or at the first step with a non-finite loss.
     evaluate: state → (loss in nats, top-1, top-5 accuracy 0 … 1) of the supernet on images of α's half.
-    is_finite: state → whether every number of it is finite.
     one_shot: (state, genotypes) → accuracies [n] of cells with the supernet's weights.
     compile_seconds: spent on it.
   """
@@ -127,7 +124,6 @@ class Programs:
   steps_per_epoch: int
   train: Callable
   evaluate: Callable
-  is_finite: Callable
   one_shot: Callable
   compile_seconds: float
 
@@ -186,7 +182,6 @@ def build(config, dataset: Dataset, mesh) -> Programs:
   with ThreadPoolExecutor() as pool:  # XLA compiles without Python's lock
     train, evaluate, initial_state = pool.map(lambda lowered: lowered.compile(), (train, evaluate, initial_state))
   state = initial_state(seed)
-  is_finite = jax.jit(lambda state: jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(state)])))
 
   def train_until(state, epoch, until):
     indices, hyper = epoch_arguments(epoch)
@@ -201,7 +196,6 @@ def build(config, dataset: Dataset, mesh) -> Programs:
     steps_per_epoch=steps_per_epoch,
     train=train_until,
     evaluate=lambda state: evaluate((variables_of(state), softmax_betas(state.alphas)), *evaluated),
-    is_finite=is_finite,
     one_shot=one_shot,
     compile_seconds=time.perf_counter() - started,
   )
@@ -222,7 +216,7 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
   Args:
     config: checked, as from `config.check`.
     dataset: what to search on.
-    table: the benchmark; used when it knows the data set.
+    table: the benchmark of the space, used when it knows the data set; or None.
     workdir: opened for this config.
     stop: when set, the state is saved after the steps under way and None is returned.
 
@@ -233,82 +227,41 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
     NonFiniteLoss: and the last good checkpoint stays.
   """
   search, space = config.search, space_of(config)
-  table = table if dataset.name in DATASETS and space == NAS_BENCH_201 else None
+  table = table if dataset.name in DATASETS else None
   mesh = make_mesh(config.devices, search.batch_size)
   if changes := workdir.changes(environment(mesh)):
     print(f'this run began elsewhere, so its last bits may come out differently: {"; ".join(changes)}', flush=True)
   programs = build(config, dataset, mesh)
-  steps_per_epoch = programs.steps_per_epoch
 
-  checkpoints = Checkpoints(workdir.path)
-  state = checkpoints.restore(programs.state) or programs.state
-  step = int(state.step)
-  if step:
-    print(f'going on from step {step} of {search.epochs * steps_per_epoch}', flush=True)
-  log = MetricsFile(workdir.path / 'metrics.jsonl', epochs=step // steps_per_epoch)
-  writers = [log]
-  if config.tensorboard:
-    writers.append(TensorBoard(workdir.path / 'tensorboard', epochs=len(log.rows)))
-  zeros = jax.device_get(zero_sums())
+  def row_of(state, epoch):
+    valid_loss, valid_accuracy, _ = map(float, programs.evaluate(state))
+    betas, hyper = _betas(state), hyperparameters(search, epoch)
+    genotype = space.derive(betas)
+    row = {
+      'valid_loss': valid_loss,
+      'valid_accuracy': valid_accuracy,
+      'beta_decay_weight': hyper.beta_decay_weight,
+      'learning_rate': hyper.learning_rate,
+      'genotype': str(genotype),
+      'betas': {cell_type: beta.tolist() for cell_type, beta in betas.items()},
+    }
+    return row | ({'benchmark': table.summary(genotype)} if table else {})
 
-  with contextlib.ExitStack() as stack:
-    progress = stack.enter_context(Progress(search.epochs, steps_per_epoch))
-    for closable in (checkpoints, *writers):
-      stack.enter_context(contextlib.closing(closable))
-    for epoch in range(step // steps_per_epoch, search.epochs):
-      first, end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
-      begun, epoch_started = step, time.perf_counter()
-      if step == first:
-        state = state.replace(sums=jax.device_put(zeros, state.step.sharding))
-
-      while step < end:
-        until = _next_stop(step, end, search.steps_per_dispatch, config.checkpoint.every_steps)
-        state = programs.train(state, epoch, until)
-        step = int(state.step)
-        means = {name: float(total) / (step - first) for name, total in jax.device_get(state.sums).items()}
-        if not programs.is_finite(state):
-          raise NonFiniteLoss(
-            f'the loss is no longer finite at epoch {epoch + 1}, step {step} (train {means["train_loss"]:.4g}, '
-            f'alpha {means["alpha_loss"]:.4g}); {workdir.path} keeps the checkpoints before it'
-          )
-        checkpoints.seal()
-        train_seconds = time.perf_counter() - epoch_started
-        rate = 2 * search.batch_size * (step - begun) / train_seconds
-        progress.steps(epoch, step, means | {'images_per_second': rate, 'genotype': space.derive(_betas(state))})
-        every = config.checkpoint.every_steps
-        if step < end and (stop.is_set() or (every and step % every == 0)):
-          checkpoints.save(step, state)
-          if stop.is_set():
-            return None
-
-      valid_loss, valid_accuracy, _ = map(float, programs.evaluate(state))
-      if not math.isfinite(valid_loss):
-        raise NonFiniteLoss(f'the validation loss is {valid_loss} at epoch {epoch + 1}, step {step}')
-      betas = _betas(state)
-      genotype = space.derive(betas)
-      hyper = hyperparameters(search, epoch)
-      row = {
-        'epoch': epoch,
-        **means,
-        'valid_loss': valid_loss,
-        'valid_accuracy': valid_accuracy,
-        'beta_decay_weight': hyper.beta_decay_weight,
-        'learning_rate': hyper.learning_rate,
-        'seconds': round(time.perf_counter() - epoch_started, 3),
-        'images_per_second': round(rate, 1),
-        'genotype': str(genotype),
-        'betas': {cell_type: beta.tolist() for cell_type, beta in betas.items()},
-      }
-      if table:
-        row['benchmark'] = table.summary(genotype)
-      for writer in writers:  # before the checkpoint: a resumed run cuts the file back to it
-        writer.append(row)
-      progress.epoch(row)
-      checkpoints.save(step, state)
-      if stop.is_set():
-        return None
-
-  return Outcome(programs, state, log.rows)
+  done = run_epochs(
+    programs.state,
+    programs.train,
+    row_of,
+    workdir,
+    stop,
+    epochs=search.epochs,
+    steps_per_epoch=programs.steps_per_epoch,
+    steps_per_dispatch=search.steps_per_dispatch,
+    images_per_step=2 * search.batch_size,
+    checkpoint_every=config.checkpoint.every_steps,
+    tensorboard=config.tensorboard,
+    shown=lambda state: {'genotype': space.derive(_betas(state))},
+  )
+  return done and Outcome(programs, *done)
 
 
 def summarize(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, outcome: Outcome) -> dict:
@@ -329,12 +282,6 @@ def summarize(config, dataset: Dataset, table: NasBench201 | None, workdir: Work
     'train': round(sum(row['seconds'] for row in outcome.rows), 2),
   }
   return result | {'environment': environment(outcome.state.step.sharding.mesh)}
-
-
-def _next_stop(step, end, dispatch, every):
-  """The step to run to: a chunk, cut off at the epoch's end and at multiples of `every` (0: none)."""
-  stops = [step + dispatch, end] + ([(step // every + 1) * every] if every else [])
-  return min(stops)
 
 
 def _betas(state):

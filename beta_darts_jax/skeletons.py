@@ -171,7 +171,7 @@ def equal_runs(plan):
   runs = []
   for layer, cell in enumerate(plan):
     joins = layer >= 3 and all(other[:2] == cell[:2] for other in plan[layer - 3 : layer]) and cell[0] == 'normal'
-    if joins and not plan[layer - 1][2]:
+    if joins:
       first, length = runs.pop()
       runs.append((first, length + 1))
     else:

@@ -74,7 +74,7 @@ class SearchSpace:
   @property
   def num_inputs(self) -> int:
     """Nodes that are inputs of the cell: 0, or 0 and 1."""
-    return len(self.cell_types)
+    return 1 if self.skeleton == 'nas_bench_201' else 2
 
   @property
   def edges(self) -> tuple[tuple[int, int], ...]:

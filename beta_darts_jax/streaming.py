@@ -2,13 +2,15 @@
 
 A batch is a function of (seed, its number), whatever the number of worker
 processes, so resuming needs nothing but the step. Every process of a
-distributed run decodes its own part of each batch.
+distributed run decodes its own part of each training batch, and all of the test
+images.
 """
 
 import dataclasses
 import functools
 import io
 import os
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -27,6 +29,11 @@ class StreamedDataset:
     train, test: random access to records {'image': encoded bytes, 'label': int}.
     num_classes: labels are 0 … num_classes − 1.
     image_size: height and width in pixels after augmentation.
+    flip: mirror half of the training images.
+    crop_scale: smallest and largest share of the area of a training crop.
+    color_jitter: strengths of brightness, contrast, saturation and hue.
+    resize: pixels of the shorter side of a test image before its central crop.
+    mean, std: per channel, of images scaled to 0 … 1.
   """
 
   name: str
@@ -34,6 +41,10 @@ class StreamedDataset:
   test: object
   num_classes: int
   image_size: int = 224
+  flip: bool = True
+  crop_scale: tuple[float, float] = (0.08, 1.0)
+  color_jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.2)
+  resize: int = 256
   mean: tuple[float, ...] = MEAN
   std: tuple[float, ...] = STD
 
@@ -43,13 +54,14 @@ class StreamedDataset:
     return self.image_size, self.image_size, 3
 
 
-def load(source: str = 'imagenet2012', data_dir: str = '', image_size: int = 224) -> StreamedDataset:
+def load(source: str = 'imagenet2012', data_dir: str = '', image_size: int = 224, **augmentation) -> StreamedDataset:
   """Opens a prepared TFDS data set of encoded images, without TensorFlow.
 
   Args:
     source: name in TFDS.
     data_dir: TFDS' folder; '' is TFDS_DATA_DIR, else TFDS' own default.
     image_size: pixels after cropping; 0 is 224.
+    augmentation: flip, crop_scale, color_jitter and resize of StreamedDataset.
 
   Raises:
     InputError: it is not there.
@@ -63,8 +75,13 @@ def load(source: str = 'imagenet2012', data_dir: str = '', image_size: int = 224
       f'`tfds build {source} --file_format=array_record`, and set TFDS_DATA_DIR or config.data.data_dir to it'
     )
   decoders = {'image': tfds.decode.SkipDecoding()}
-  train, test = (builder.as_data_source(split, decoders=decoders) for split in ('train', 'validation'))
-  return StreamedDataset(source, train, test, builder.info.features['label'].num_classes, image_size or 224)
+  try:
+    train, test = (builder.as_data_source(split, decoders=decoders) for split in ('train', 'validation'))
+  except Exception as error:  # prepared in another format, or damaged: TFDS raises types of all kinds
+    raise InputError(f'{source} in {builder.data_dir} cannot be read: {error}') from None
+  return StreamedDataset(
+    source, train, test, builder.info.features['label'].num_classes, image_size or 224, **augmentation
+  )
 
 
 # ---- one image, on the host ----
@@ -77,8 +94,8 @@ def decode(encoded: bytes):
   return Image.open(io.BytesIO(encoded)).convert('RGB')
 
 
-def random_resized_crop(rng: np.random.Generator, image, size: int):
-  """A random box of 8 to 100 % of the area and of aspect 3/4 … 4/3 (log-uniform), resized to size×size.
+def random_resized_crop(rng: np.random.Generator, image, size: int, scale=(0.08, 1.0)):
+  """A random box of a share of the area in `scale` and of aspect 3/4 … 4/3 (log-uniform), resized to size×size.
 
   Ten boxes are tried; if none fits inside the image, the largest centred one of an allowed aspect is taken.
   """
@@ -86,7 +103,7 @@ def random_resized_crop(rng: np.random.Generator, image, size: int):
 
   width, height = image.size
   for _ in range(10):
-    area = width * height * rng.uniform(0.08, 1)
+    area = width * height * rng.uniform(*scale)
     aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
     w, h = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
     if 0 < w <= width and 0 < h <= height:
@@ -119,11 +136,11 @@ def color_jitter(rng: np.random.Generator, image, strength=(0.4, 0.4, 0.4, 0.2))
   return image
 
 
-def center_crop(image, size: int):
-  """The shorter side resized to 256/224 of `size`, then the central size×size: the field's evaluation."""
+def center_crop(image, size: int, resize: int):
+  """The shorter side resized to `resize` pixels, then the central size×size: the field's evaluation."""
   from PIL import Image
 
-  scale = round(size * 256 / 224) / min(image.size)
+  scale = resize / min(image.size)
   image = image.resize([max(size, round(n * scale)) for n in image.size], Image.Resampling.BILINEAR)
   left, top = ((n - size) // 2 for n in image.size)
   return image.crop((left, top, left + size, top + size))
@@ -163,10 +180,11 @@ class _Examples:
     position = step_in_epoch * self._batch_size + self._process * self._share + i
     record = self._dataset.train[int(self._order(epoch)[position])]
     rng = np.random.default_rng((self._seed, epoch, position, 1))
-    image = random_resized_crop(rng, decode(record['image']), self._dataset.image_size)
-    if rng.random() < 0.5:
+    dataset = self._dataset
+    image = random_resized_crop(rng, decode(record['image']), dataset.image_size, dataset.crop_scale)
+    if rng.random() < 0.5 and dataset.flip:
       image = image.transpose(0)  # left to right
-    return np.asarray(color_jitter(rng, image)), np.int32(record['label'])
+    return np.asarray(color_jitter(rng, image, dataset.color_jitter)), np.int32(record['label'])
 
 
 def train_batches(
@@ -187,14 +205,19 @@ def train_batches(
 
   if not flags.FLAGS.is_parsed():  # grain reads flags; notebooks and tests have none
     flags.FLAGS.mark_as_parsed()
+  read = grain.ReadOptions(num_threads=int(workers > 0), prefetch_buffer_size=1)  # elements are whole batches
   share = batch_size // processes
   examples = grain.MapDataset.source(_Examples(dataset, seed, batch_size, process, processes))
   batches = examples[first * share :].batch(share)
+  stream = batches.to_iter_dataset(read)
   if workers:
-    stream = batches.to_iter_dataset().mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-  else:
-    stream = batches.to_iter_dataset(grain.ReadOptions(num_threads=0))
+    stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), _ignore_interrupt)
   yield from iter(stream)
+
+
+def _ignore_interrupt(*_):
+  """In a worker: Ctrl-C reaches the whole group, and the main process still needs batches until it has saved."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def test_batches(dataset: StreamedDataset, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -203,7 +226,8 @@ def test_batches(dataset: StreamedDataset, batch_size: int) -> Iterator[tuple[np
 
   def example(i):
     record = dataset.test[min(i, len(dataset.test) - 1)]
-    return np.asarray(center_crop(decode(record['image']), dataset.image_size)), np.int32(record['label'])
+    image = center_crop(decode(record['image']), dataset.image_size, dataset.resize)
+    return np.asarray(image), np.int32(record['label'])
 
   with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL decodes without Python's lock
     for begin in range(0, len(dataset.test), batch_size):

@@ -135,7 +135,9 @@ def find_genotype(text: str) -> tuple[Genotype, bool]:
   except ValueError:
     return Genotype.parse(content), False
   if isinstance(tree, dict) and isinstance(tree.get('genotype'), str):
-    return Genotype.parse(tree['genotype']), bool(tree.get('space', {}).get('auxiliary_skip'))
+    return Genotype.parse(tree['genotype']), isinstance(tree.get('space'), dict) and bool(
+      tree['space'].get('auxiliary_skip')
+    )
   return Genotype.parse(content), False
 
 

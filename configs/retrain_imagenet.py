@@ -21,7 +21,7 @@ def get_config():
   config.name = 'retrain_imagenet'
   config.data.source = 'imagenet2012'
   config.data.image_size = 224
-  config.data.cutout = 0
+  config.data.crop_padding = config.data.cutout = 0
   config.network.stem = 'imagenet'
   config.network.channels, config.network.layers = 48, 14
   config.network.auxiliary_weight = 0.0

@@ -2,9 +2,10 @@
 
   python -m beta_darts_jax.main --config configs/retrain_nas_bench_201.py:DATASET --config.genotype=GENOTYPE
 
-DATASET is cifar10 or cifar100, GENOTYPE the folder of a search or an arch string. C=16, N=5, 200 epochs of batch 256,
-SGD with Nesterov momentum, cosine from 0.1 to 0. The benchmark's accuracy of the cell is the published result:
-`python -m beta_darts_jax.nas_bench_201 query GENOTYPE`.
+DATASET is cifar10, cifar100 or imagenet16_120, GENOTYPE the folder of a search or
+an arch string. C=16, N=5, 200 epochs of batch 256, SGD with Nesterov momentum, cosine
+from 0.1 to 0. The benchmark's accuracy of the cell is the published result:
+`python -m beta_darts_jax.nas_bench_201 query GENOTYPE`. For accelerators.
 """
 
 from beta_darts_jax.config import default_retrain
@@ -12,12 +13,13 @@ from beta_darts_jax.errors import InputError
 
 
 def get_config(dataset: str = 'cifar10'):
-  if dataset not in ('cifar10', 'cifar100'):
-    raise InputError(f'retrain_nas_bench_201.py:{dataset}: allowed are cifar10, cifar100')
+  if dataset not in ('cifar10', 'cifar100', 'imagenet16_120'):
+    raise InputError(f'retrain_nas_bench_201.py:{dataset}: allowed are cifar10, cifar100, imagenet16_120')
   config = default_retrain()
   config.name = 'retrain_nas_bench_201'
   config.data.source = dataset
   config.data.cutout = 0
+  config.data.crop_padding = 2 if dataset == 'imagenet16_120' else 4
   config.network.stem = 'nas_bench_201'
   config.network.channels = 16
   config.network.auxiliary_weight = 0.0

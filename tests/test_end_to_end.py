@@ -15,7 +15,8 @@ import orbax.checkpoint as ocp
 import pytest
 from conftest import external
 
-from beta_darts_jax import NAS_BENCH_201
+from beta_darts_jax import NAS_BENCH_201, load_run
+from beta_darts_jax.interop import network_state_dict
 
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS, EPOCHS = 22, 4
@@ -148,9 +149,9 @@ RETRAINING = {
     '--config.train.ema_decay=0.9',
   ),  # 11 steps an epoch
   'streamed': (
-    '--config=configs/retrain_imagenet.py', '--config.data.image_size=32', '--config.network.channels=4',
-    '--config.network.layers=3', '--config.train.epochs=6', '--config.train.batch_size=108',
-    '--config.data.workers=1',
+    '--config=configs/retrain_imagenet.py', '--config.data.image_size=32', '--config.data.resize=36',
+    '--config.network.channels=4', '--config.network.layers=3', '--config.train.epochs=6',
+    '--config.train.batch_size=108', '--config.data.workers=1',
   ),  # 11 steps an epoch of the stand-in's 1,200 images
 }  # fmt: skip
 
@@ -175,5 +176,8 @@ def test_a_stopped_training_goes_on_to_the_same_bits(kind, environment, tmp_path
   code, out, err = finish(begin('torn'))
   resumed = int(re.search(r'going on from step (\d+)', out)[1])
   assert code == 0 and 16 <= resumed < 66, err
+  genotype, variables = load_run(tmp_path / 'whole')
+  sent = network_state_dict(variables, genotype)
+  assert str(genotype) == result['genotype'] and sent['classifier.weight'].shape[0] in (10, 1000)
   assert rows(tmp_path / 'torn') == rows(tmp_path / 'whole')
   jax.tree.map(np.testing.assert_array_equal, *(final_state(tmp_path / run, 66) for run in ('torn', 'whole')))

@@ -87,7 +87,7 @@ CELL = "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_conca
     (CELL.replace("('skip_connect', 1)", "('skip_connect', 2)"), 'node 2 may only take from nodes below it'),
     (CELL.replace(", ('skip_connect', 1)", ''), 'normal has 1 edges, not two a node'),
     (CELL.replace("('skip_connect', 1)", "('skip_connect', 'x')"), r"an edge is \('operation', source\)"),
-    (CELL.replace('normal_concat=[2]', 'normal_concat=[7]'), r'normal_concat is \[7\], allowed are nodes 0 … 2'),
+    (CELL.replace('normal_concat=[2]', 'normal_concat=[7]'), r'normal_concat is \[7\], allowed are nodes 2 … 2'),
     (CELL.replace('normal_concat=[2]', 'normal_concat=range(10**9)'), 'cannot read'),
   ],
 )

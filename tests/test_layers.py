@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / 'beta_darts_jax'
 # each may import only what stands before it
 ORDER = """
   errors environment genotype spaces regularizers operations skeletons supernet network metrics evaluation interop
-  bilevel nas_bench_201 diagnostics data streaming workdir checkpoint retrain search config main
+  bilevel nas_bench_201 diagnostics data streaming workdir checkpoint loop retrain search config main
 """.split()  # noqa: SIM905
 ONLY = {
   'ml_collections': {'config', 'main'},
@@ -20,7 +20,7 @@ ONLY = {
   'orbax': {'checkpoint'},
   'tensorflow_datasets': {'data', 'streaming'},
   'os': {'data', 'nas_bench_201', 'workdir', 'checkpoint', 'metrics', 'interop', 'main', 'streaming', 'environment'},
-  'pathlib': {'data', 'nas_bench_201', 'workdir', 'checkpoint', 'metrics', 'interop', 'main'},
+  'pathlib': {'retrain', 'data', 'nas_bench_201', 'workdir', 'checkpoint', 'metrics', 'interop', 'main'},
 }
 MODULES = sorted(path.stem for path in PACKAGE.glob('*.py') if path.stem != '__init__')
 

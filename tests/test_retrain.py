@@ -79,7 +79,8 @@ def test_auxiliary_weight_and_average_by_hand():
   gradient = np.full(5, 0.2) - np.eye(5)[0]
   np.testing.assert_allclose(after.params['main'], -0.1 * gradient, rtol=1e-6)
   np.testing.assert_allclose(after.params['auxiliary'], -0.4 * 0.1 * gradient, rtol=1e-6)
-  np.testing.assert_allclose(after.average['main'], 0.1 * after.params['main'], rtol=1e-6)
+  np.testing.assert_allclose(after.average['params']['main'], 0.1 * after.params['main'], rtol=1e-6)
+  assert after.average.keys() == {'params', 'batch_stats'}
 
 
 def test_counts_are_the_benchmarks(table_path):

@@ -10,6 +10,8 @@ from beta_darts_jax import NAS_BENCH_201, NasBench201, SearchState, Supernet, ma
 from beta_darts_jax.bilevel import Hyperparameters
 from beta_darts_jax.config import check, default
 from beta_darts_jax.data import Augmentation, Dataset
+from beta_darts_jax.errors import NonFiniteLoss
+from beta_darts_jax.loop import next_stop
 from beta_darts_jax.nas_bench_201 import Row
 from beta_darts_jax.workdir import Workdir, find_genotype
 
@@ -32,7 +34,7 @@ def test_learning_rate_and_ramp_of_the_protocol():
   'step, end, dispatch, every, expected', [(0, 390, 20, 0, 20), (380, 390, 20, 0, 390), (18, 390, 20, 25, 25)]
 )
 def test_chunks_end_at_epochs_and_checkpoints(step, end, dispatch, every, expected):
-  assert search._next_stop(step, end, dispatch, every) == expected
+  assert next_stop(step, end, dispatch, every) == expected
 
 
 def test_each_level_learns_from_its_own_half():
@@ -96,7 +98,7 @@ def test_a_loss_that_becomes_infinite_leaves_the_last_good_checkpoint(tmp_path, 
   rate = search.cosine
   monkeypatch.setattr(search, 'cosine', lambda *args: rate(*args) if args[2] == 0 else float('nan'))
   with Workdir(tmp_path, check(config).to_dict()) as workdir:
-    with pytest.raises(search.NonFiniteLoss, match=r'epoch 2, step [34] \(train nan') as raised:
+    with pytest.raises(NonFiniteLoss, match=r'epoch 2, step [34] \(train_loss nan') as raised:
       search.run(config, dataset, None, workdir, threading.Event())
     assert '\n' not in str(raised.value)
     assert [f.name for f in (tmp_path / 'checkpoints').iterdir()] == ['2']

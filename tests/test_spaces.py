@@ -36,7 +36,10 @@ def test_s1_has_candidates_of_its_own_on_each_edge():
 def test_a_space_of_ones_own():
   space = SearchSpace('mine', 'darts', nodes=2, operations=('skip_connect', 'sep_conv_3x3'))
   assert space.alpha_shape == (5, 2) and space.concat == (2, 3)
-  assert space == customized('s2', nodes=2).__class__('mine', 'darts', 2, ('skip_connect', 'sep_conv_3x3'))
+  two = customized('s2', nodes=2)
+  assert (two.nodes, two.operations) == (space.nodes, space.operations)
+  three = customized('s1', nodes=2, operations=('none', 'skip_connect', 'sep_conv_3x3'))
+  assert three.alpha_shape == (5, 3) and three.candidates('reduce') == (('none', 'skip_connect', 'sep_conv_3x3'),) * 5
   eight = customized('darts', nodes=8, auxiliary_skip=True)
   assert eight.alpha_shape == (44, 7) and eight.concat == (6, 7, 8, 9) and eight.auxiliary_skip
   assert customized('darts') == DARTS

@@ -93,9 +93,9 @@ def test_color_jitter_by_its_extremes():
 def test_center_crop_is_224_of_256():
   picture = np.zeros((512, 1024, 3), np.uint8)
   picture[32:480, 288:736] = 255  # the central 448×448, which becomes 224×224
-  cropped = np.asarray(center_crop(Image.fromarray(picture), 224))
+  cropped = np.asarray(center_crop(Image.fromarray(picture), 224, 256))
   assert cropped.shape == (224, 224, 3) and cropped[2:-2, 2:-2].min() == 255
-  assert np.asarray(center_crop(Image.fromarray(255 - picture), 224))[2:-2, 2:-2].max() == 0
+  assert np.asarray(center_crop(Image.fromarray(255 - picture), 224, 256))[2:-2, 2:-2].max() == 0
 
 
 def test_missing_imagenet_is_one_line(tmp_path):
