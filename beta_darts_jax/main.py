@@ -86,7 +86,12 @@ def set_cpu_devices(batch_size: int) -> None:
   if 'JAX_NUM_CPU_DEVICES' not in os.environ:
     cores = len(os.sched_getaffinity(0))
     most = max(1, min(cores, batch_size // 8))
-    jax.config.update('jax_num_cpu_devices', max(n for n in range(1, most + 1) if batch_size % n == 0))
+    devices = max(n for n in range(1, most + 1) if batch_size % n == 0)
+    jax.config.update('jax_num_cpu_devices', devices)
+    if devices > 1:
+      # XLA:CPU may run independent collectives in another order on each device, and each blocks a thread of its pool:
+      # with a thread a core a busy machine deadlocks (seen: "waiting for `all reduce`", then an abort)
+      os.environ.setdefault('NPROC', str(4 * cores))
 
 
 @contextlib.contextmanager

@@ -1,0 +1,34 @@
+"""Images a second of the ImageNet input: decode, random resized crop 224, flip, colour jitter, batches.
+
+  python benchmarks/imagenet_input.py [--source imagenet2012] [--batch-size 64] [--batches 10]
+
+Reads what TFDS_DATA_DIR holds and prints rows for benchmarks/README.md.
+"""
+
+import argparse
+import os
+import time
+
+from beta_darts_jax import streaming
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--source', default='imagenet2012')
+  parser.add_argument('--batch-size', type=int, default=64)
+  parser.add_argument('--batches', type=int, default=10)
+  options = parser.parse_args()
+  dataset = streaming.load(options.source)
+  cores = len(os.sched_getaffinity(0))
+  for workers in sorted({0, 1, cores}):
+    batches = streaming.train_batches(dataset, 0, options.batch_size, 0, workers)
+    next(batches)
+    begun = time.perf_counter()
+    for _ in range(options.batches):
+      next(batches)
+    rate = options.batches * options.batch_size / (time.perf_counter() - begun)
+    print(f'| {workers} | {options.batch_size} | {cores} | {rate:.0f} |')
+
+
+if __name__ == '__main__':
+  main()
