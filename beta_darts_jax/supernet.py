@@ -116,8 +116,8 @@ class Supernet(nn.Module):
     channels: channels C of the first stage.
     cells_per_stage: N, of the skeleton 'nas_bench_201'.
     layers: cells, of the skeleton 'darts'.
-    unroll_edges: compiles every edge of a cell by itself: several times longer to compile, some 15 % faster to run
-      on CPU. The variables are the same.
+    unroll_edges: compiles every edge of a cell by itself: twice as long to compile (in the DARTS family many times),
+      some 20 % faster to run on CPU. The variables are the same.
     dtype: of the computation (bfloat16 on accelerators); parameters, statistics, β and logits keep theirs.
 
   Raises:
