@@ -5,7 +5,8 @@
 SPACE is s1, s2, s3 or s4, DATASET cifar10, cifar100 or svhn. The protocol is that
 of configs/darts.py: eight cells, C=16, 50 epochs of batch 64, λ from 0 to 25.
 S1 has two operations an edge, each edge its own; S2 {skip, sep 3×3}; S3 {none,
-skip, sep 3×3}; S4 {noise, sep 3×3}. On two CPU cores a step takes seconds.
+skip, sep 3×3}; S4 {noise, sep 3×3}. No result of β-DARTS in these spaces could be
+read for this project. For accelerators: on two CPU cores a step takes seconds.
 """
 
 from beta_darts_jax.config import default
