@@ -7,7 +7,7 @@ search: .venv/installed  ## a whole search on digits, under two minutes on two c
 	.venv/bin/python -m beta_darts_jax.main --config configs/digits.py
 
 test: .venv/installed-dev
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile  # most of the time is XLA compiling on one core
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check .

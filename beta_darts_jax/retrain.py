@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from beta_darts_jax.bilevel import clip_by_global_norm
 from beta_darts_jax.checkpoint import Checkpoints
@@ -231,14 +231,14 @@ def resident_programs(network, dataset: Dataset, augmentation: Augmentation, rec
     augmentation: of training images.
     recipe: mapping as for make_train_step, with seed, epochs, batch_size, learning_rate, schedule, warmup_epochs.
     auxiliary_weight: of the auxiliary head's loss.
-    put: places a tree on the devices; `put.batch(x)` says, inside a program, that x is sharded along its first axis.
+    put: places a tree on the devices, in `put.sharding`; `put.batch(x)`, inside a program, shards x by its first axis.
   """
   images, labels = put(dataset.train)
   batch_size, seed = recipe['batch_size'], recipe['seed']
   steps = len(labels) // batch_size
   step = make_train_step(network, recipe, auxiliary_weight)
 
-  @functools.partial(jax.jit, donate_argnums=0)
+  @functools.partial(jax.jit, donate_argnums=0, out_shardings=put.sharding)
   def train(state, images, labels, order, rates, drop_path, stop):
     def proceed(state):
       return (state.step < stop) & jnp.isfinite(state.sums['train_loss'])
@@ -275,11 +275,11 @@ class Placement:
   """Arrays on the devices of a mesh: replicated, and batches sharded over it."""
 
   def __init__(self, mesh):
-    self._replicated = NamedSharding(mesh, PartitionSpec())
+    self.sharding = NamedSharding(mesh, PartitionSpec())
     self._sharded = NamedSharding(mesh, PartitionSpec('data'))
 
   def __call__(self, tree):
-    return jax.device_put(tree, self._replicated)
+    return jax.device_put(tree, self.sharding)
 
   def batch(self, x):
     """Inside a program: x is sharded along its first axis."""
@@ -338,7 +338,7 @@ def streamed_programs(network, dataset: StreamedDataset, recipe, auxiliary_weigh
   step = make_train_step(network, recipe, auxiliary_weight)
   prepare = lambda images: normalize(images, dataset.mean, dataset.std)
 
-  @functools.partial(jax.jit, donate_argnums=0)
+  @functools.partial(jax.jit, donate_argnums=0, out_shardings=put.sharding)
   def train_step(state, images, labels, rate, drop_path):
     finite = jnp.isfinite(state.sums['train_loss'])  # else the state stays where it is
     return lax.cond(finite, lambda s: step(s, prepare(images), labels, rate, drop_path), lambda s: s, state)
@@ -375,10 +375,10 @@ class OneDevice:
   """The same on a single device."""
 
   def __init__(self, device):
-    self._device = device
+    self.sharding = SingleDeviceSharding(device)
 
   def __call__(self, tree):
-    return jax.device_put(tree, self._device)
+    return jax.device_put(tree, self.sharding)
 
   def batch(self, x):
     return x
