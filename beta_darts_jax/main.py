@@ -3,7 +3,7 @@
   python -m beta_darts_jax.main --config configs/digits.py [--workdir DIR] [--config.KEY=VALUE …]
 
 Exit status: 0 finished (or stopped by SIGTERM or SIGINT after saving), 1 the loss
-became non-finite, 2 something given cannot be used.
+became non-finite, 2 something given cannot be used, 130 interrupted elsewhere.
 """
 
 import contextlib
@@ -53,13 +53,13 @@ def _explanation(message, argv):
   from beta_darts_jax.config import describe, reference
 
   tree = None
-  for argument in argv:
+  for argument in _joined(argv):
     if match := re.match(r'--?config=([^:]+):?(.*)', argument):
       if not os.path.isfile(match[1]):
         return f'--config={match[1]}: no such file'
       with contextlib.suppress(Exception):  # what is wrong with the file is what `message` says
         tree = reference(runpy.run_path(match[1])['get_config'](*filter(None, [match[2]])))
-  for argument in argv:
+  for argument in _joined(argv):
     match = re.match(r'--?(?:no)?config\.([\w.]+)(=.*)?', argument)
     if match and tree:
       path, given, node = match[1], match[2] or '', tree
@@ -72,6 +72,17 @@ def _explanation(message, argv):
       if path in message and not message.startswith('config.'):
         return f'config.{path}{given}: allowed is {describe(node)}'
   return message
+
+
+def _joined(argv):
+  """Arguments with `--name value` written as `--name=value`."""
+  arguments = []
+  for argument in argv[1:]:
+    if arguments and re.fullmatch(r'--?[\w.]+', arguments[-1]) and not argument.startswith('-'):
+      arguments[-1] += f'={argument}'
+    else:
+      arguments.append(argument)
+  return arguments
 
 
 def _fail(message, status=2):
@@ -170,6 +181,7 @@ def run_retrain(config, path) -> None:
   genotype, auxiliary_skip = workdir.find_genotype(config.genotype)
   config.genotype = str(genotype)  # the cell itself, so that the run keeps it whatever becomes of its file
   config.network.auxiliary_skip |= auxiliary_skip
+  retrain.check_network(genotype, config.network.stem, config.network.auxiliary_weight)
   workdir.refuse_other(path, config.to_dict())
   if (result := workdir.read_result(path)) is not None:
     print(f'{path} is finished')

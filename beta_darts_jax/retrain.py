@@ -29,9 +29,23 @@ from beta_darts_jax.genotype import Genotype
 from beta_darts_jax.loop import run_epochs
 from beta_darts_jax.metrics import accuracy, cross_entropy
 from beta_darts_jax.network import NasBench201Network, Network, multiply_adds
+from beta_darts_jax.operations import known_operations
 from beta_darts_jax.skeletons import check_image_size
 from beta_darts_jax.streaming import StreamedDataset, test_batches, train_batches
 from beta_darts_jax.workdir import Workdir, read_result
+
+
+def check_network(genotype: Genotype, stem: str, auxiliary_weight: float) -> None:
+  """Raises InputError if the genotype does not belong to the stem, or has an operation that is not known."""
+  known_operations(name for cell in genotype.cells for name in cell.operations)
+  if len(genotype.cells) == 1:
+    if stem != 'nas_bench_201' or auxiliary_weight:
+      raise InputError(
+        f"{genotype} is one cell: allowed is config.network.stem='nas_bench_201' with auxiliary_weight 0, "
+        f'see configs/retrain_nas_bench_201.py'
+      )
+  elif stem not in ('cifar', 'imagenet'):
+    raise InputError(f'{genotype} is of the DARTS family: allowed for config.network.stem are cifar, imagenet')
 
 
 def make_network(genotype: Genotype, num_classes: int, settings, image_size: tuple[int, int]):
@@ -47,18 +61,12 @@ def make_network(genotype: Genotype, num_classes: int, settings, image_size: tup
     InputError: the images do not fit, or the genotype does not belong to the stem.
   """
   stem, auxiliary = settings['stem'], settings['auxiliary_weight'] > 0
+  check_network(genotype, stem, settings['auxiliary_weight'])
   dtype = None if settings['dtype'] == 'float32' else jnp.dtype(settings['dtype'])
   shared = {'channels': settings['channels'], 'auxiliary_skip': settings['auxiliary_skip'], 'dtype': dtype}
   if len(genotype.cells) == 1:
-    if stem != 'nas_bench_201' or auxiliary:
-      raise InputError(
-        f"{genotype} is one cell: allowed is config.network.stem='nas_bench_201' with auxiliary_weight 0, "
-        f'see configs/retrain_nas_bench_201.py'
-      )
     check_image_size(image_size)
     return NasBench201Network(genotype, num_classes, cells_per_stage=settings['cells_per_stage'], **shared)
-  if stem not in ('cifar', 'imagenet'):
-    raise InputError(f'{genotype} is of the DARTS family: allowed for config.network.stem are cifar, imagenet')
   check_image_size(image_size, stem, auxiliary)
   return Network(genotype, num_classes, layers=settings['layers'], stem=stem, auxiliary=auxiliary, **shared)
 

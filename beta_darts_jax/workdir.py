@@ -125,6 +125,8 @@ def find_genotype(text: str) -> tuple[Genotype, bool]:
     if not path.is_file():
       raise InputError(f'{text} has no genotype.json: allowed is the folder of a finished search')
   elif not os.path.isfile(text):  # (False for what is too long to be a file's name)
+    if not any(mark in text for mark in '|({"'):
+      raise InputError(f'{text!r}: no such folder or file, and no published cell: {", ".join(published())}')
     return Genotype.parse(text), False
   try:
     content = path.read_text()
