@@ -20,7 +20,7 @@ import optax
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from beta_darts_jax.bilevel import clip_by_global_norm
+from beta_darts_jax.bilevel import DRAWS, clip_by_global_norm
 from beta_darts_jax.checkpoint import Checkpoints
 from beta_darts_jax.data import Augmentation, Dataset, epoch_order, normalize
 from beta_darts_jax.errors import InputError
@@ -146,8 +146,8 @@ def make_train_step(network, recipe, auxiliary_weight: float = 0.0) -> Callable:
     return value, (accuracy(logits, labels), updates['batch_stats'])
 
   def step(state, images, labels, learning_rate, drop_path_rate):
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(state.seed), 0x6472), state.step)
-    (value, (correct, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(state.seed), DRAWS), state.step)
+    (train_loss, (train_accuracy, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(
       state.params, state.batch_stats, images, labels, drop_path_rate, key
     )
     updates, optimizer_state = optimizer(recipe, learning_rate).update(gradient, state.optimizer_state, state.params)
@@ -159,7 +159,10 @@ def make_train_step(network, recipe, auxiliary_weight: float = 0.0) -> Callable:
       batch_stats=batch_stats,
       optimizer_state=optimizer_state,
       average=jax.tree.map(lambda a, v: decay * a + (1 - decay) * v, state.average, variables) if decay else None,
-      sums={'train_loss': state.sums['train_loss'] + value, 'train_accuracy': state.sums['train_accuracy'] + correct},
+      sums={
+        'train_loss': state.sums['train_loss'] + train_loss,
+        'train_accuracy': state.sums['train_accuracy'] + train_accuracy,
+      },
     )
 
   return step
@@ -486,7 +489,7 @@ def compare(space, genotype: str, dataset: Dataset, config) -> dict:
   rng = np.random.default_rng(config.search.seed)
   cells = [space.random_genotype(rng) for _ in range(recipe['random_cells'])]
   augmentation = Augmentation(dataset.mean, dataset.std, config.data.crop_padding, config.data.flip, config.data.cutout)
-  image_shape = dataset.train[0].shape[1:]
+  image_shape = dataset.image_shape
 
   def train(device, cell):
     started = time.perf_counter()

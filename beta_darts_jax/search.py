@@ -43,7 +43,7 @@ def check_sizes(config, dataset: Dataset) -> None:
   batch_size = config.search.batch_size
   if batch_size > smallest:
     raise InputError(f'config.search.batch_size={batch_size}: allowed is up to {smallest}, half of the training images')
-  check_image_size(dataset.train[0].shape[1:3])
+  check_image_size(dataset.image_shape[:2])
   training = len(dataset.train[1])
   if config.retrain.epochs and config.retrain.batch_size > training:
     raise InputError(f'config.retrain.batch_size={config.retrain.batch_size}: allowed is up to the data, {training}')
@@ -146,7 +146,7 @@ def build(config, dataset: Dataset, mesh) -> Programs:
   def initial_state(seed):
     weights_key, alphas_key = jax.random.split(jax.random.key(seed))
     alphas = space.init_alphas(alphas_key)
-    images = jnp.zeros((1, *dataset.train[0].shape[1:]))
+    images = jnp.zeros((1, *dataset.image_shape))
     return SearchState.create(supernet.init(weights_key, images, softmax_betas(alphas)), alphas, seed)
 
   @functools.partial(jax.jit, out_shardings=replicated)
