@@ -4,6 +4,7 @@ Legend: N images, B batch; images are [N, H, W, C] uint8 until normalised.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 import tarfile
@@ -368,6 +369,7 @@ class Augmentation:
     return cutout(cutout_key, images, self.cutout) if self.cutout else images
 
 
+@functools.partial(jax.jit, static_argnames=('num_images', 'batch_size'))
 def epoch_order(seed, epoch, num_images: int, batch_size: int):
   """Indices [steps, batch_size] of one epoch: a permutation, a function of (seed, epoch); the rest is dropped."""
   key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 0x6F72), epoch)

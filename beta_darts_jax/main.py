@@ -201,13 +201,14 @@ def run_retrain(config, path) -> None:
       print(f'this run began elsewhere, so its last bits may come out differently: {"; ".join(changes)}', flush=True)
     with stop_signals() as stop, compile_seconds() as compiling:
       programs = retrain.build(config, network, dataset, mesh)
+      counts = retrain.describe_network(network, retrain.variables_of(programs.state), dataset.image_shape)
       rows = retrain.run(config, programs, run, stop)
     if rows is None:
       return print(f'stopped and saved in {path}; the same command goes on from there')
     last = rows[-1]
     result = {'genotype': str(genotype), 'dataset': dataset.name}
     result |= {name: last[name] for name in ('train_accuracy', 'test_accuracy', 'test_top5_accuracy')}
-    result |= retrain.describe_network(network, dataset.image_shape)
+    result |= counts
     train = sum(row['seconds'] for row in rows)  # of all processes that worked on the run, with their evaluations
     other = time.perf_counter() - started - train
     result['seconds'] = {'compile': compiling[0], 'train': train, 'other': max(0.0, other)}

@@ -11,6 +11,7 @@ import jax.extend
 import jax.numpy as jnp
 
 from beta_darts_jax.genotype import Cell, Genotype
+from beta_darts_jax.initialization import Module
 from beta_darts_jax.operations import OPERATIONS, BatchNorm, known_operations
 from beta_darts_jax.skeletons import SKELETONS
 
@@ -21,7 +22,7 @@ def drop_path(key, x, rate):
   return jnp.where(keep, x / jnp.asarray(1 - rate, x.dtype), 0)
 
 
-class DiscreteCell(nn.Module):
+class DiscreteCell(Module):
   """Every edge is its one operation; a node sums its edges.
 
   Attributes:
@@ -71,7 +72,7 @@ class DiscreteCell(nn.Module):
     return y
 
 
-class Network(nn.Module):
+class Network(Module):
   """The network of the DARTS family for a genotype.
 
   Attributes:
@@ -125,7 +126,7 @@ class Network(nn.Module):
     )(images, *(() if drop_path_rate is None else (drop_path_rate,)), train=train)
 
 
-class NasBench201Network(nn.Module):
+class NasBench201Network(Module):
   """The network that NAS-Bench-201 trains for a cell.
 
   Attributes:
@@ -168,7 +169,7 @@ class NasBench201Network(nn.Module):
     )(images, *(() if drop_path_rate is None else (drop_path_rate,)), train=train)
 
 
-def multiply_adds(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
+def multiply_adds(network: nn.Module, variables, image_shape: tuple[int, int, int]) -> int:
   """Multiply-adds of convolutions and linear layers for one image, what the field reports as FLOPs.
 
   Counted on the traced evaluation pass, so it holds for any network; the auxiliary head takes no part in it. Of
@@ -176,10 +177,10 @@ def multiply_adds(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
 
   Args:
     network: Network or NasBench201Network.
+    variables: of the network, or their shapes.
     image_shape: (H, W, C).
   """
   image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  variables = jax.eval_shape(network.init, jax.random.key(0), image)
   apply = lambda variables, image: network.apply(variables, image, train=False, rngs={'draw': jax.random.key(0)})
   return _multiply_adds(jax.make_jaxpr(apply)(variables, image).jaxpr)
 

@@ -1,8 +1,6 @@
 """Candidate operations: small linen modules, chosen by name from OPERATIONS.
 
-Arrays are [B, H, W, C]: batch, height, width, channels. Weights start as
-PyTorch's do, U(±1/√fan_in), variance 1/(3·fan_in): three times smaller than
-Flax's default, which BatchNorm would turn into another learning rate.
+Arrays are [B, H, W, C]: batch, height, width, channels.
 """
 
 import functools
@@ -13,8 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from beta_darts_jax.errors import InputError
-
-uniform_fan_in = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+from beta_darts_jax.initialization import Module, uniform_fan_in
 
 
 def _plain_convolution(x, kernel, strides, padding):
@@ -97,7 +94,7 @@ def _convolution_backward(strides, padding, residuals, cotangent):
 convolution.defvjp(_convolution_forward, _convolution_backward)
 
 
-class Conv(nn.Module):
+class Conv(Module):
   """Convolution without bias, padding (kernel_size − 1)/2 unless given: [B, H, W, C] → [B, H', W', features].
 
   `kernel_size`, `stride` and `padding` are one number, or one down and one across.
@@ -113,7 +110,7 @@ class Conv(nn.Module):
   def __call__(self, x):
     size, strides = _pair(self.kernel_size), _pair(self.stride)
     padding = tuple((k - 1) // 2 for k in size) if self.padding is None else _pair(self.padding)
-    kernel = self.param('kernel', uniform_fan_in, (*size, x.shape[-1], self.features))
+    kernel = self.param('kernel', uniform_fan_in(), (*size, x.shape[-1], self.features))
     x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
     if size == (1, 1):  # as a product: faster on CPU, and safe when vmapped and sharded
       return jnp.einsum('bhwc,cd->bhwd', x[:, :: strides[0], :: strides[1]], kernel[0, 0])
@@ -124,7 +121,7 @@ def _pair(value):
   return value if isinstance(value, tuple) else (value, value)
 
 
-class BatchNorm(nn.Module):
+class BatchNorm(Module):
   """PyTorch's BatchNorm: momentum 0.1 (0.9 in Flax's terms), epsilon 1e-5, two-pass variance.
 
   The running variance is the biased one, as Flax keeps it (PyTorch: unbiased).
@@ -147,7 +144,7 @@ class BatchNorm(nn.Module):
     )(x)
 
 
-class ReluConvBatchNorm(nn.Module):
+class ReluConvBatchNorm(Module):
   """relu → convolution → BatchNorm, the order of the field."""
 
   features: int
@@ -162,7 +159,7 @@ class ReluConvBatchNorm(nn.Module):
     return BatchNorm(self.affine, self.dtype, name='batch_norm')(x, train)
 
 
-class FactorizedReduce(nn.Module):
+class FactorizedReduce(Module):
   """relu, then two 1×1 convolutions of stride 2, one on the image shifted by a pixel, concatenated; BatchNorm.
 
   [B, H, W, C] with even H and W → [B, H/2, W/2, features].
@@ -181,7 +178,7 @@ class FactorizedReduce(nn.Module):
     return BatchNorm(self.affine, self.dtype, name='batch_norm')(jnp.concatenate([even, odd], axis=-1), train)
 
 
-class SkipConnect(nn.Module):
+class SkipConnect(Module):
   """The identity; with stride 2 a factorised reduction."""
 
   channels: int
@@ -298,7 +295,7 @@ def depthwise(x, kernel, stride: int = 1, dilation: int = 1):
   )
 
 
-class DepthwiseConv(nn.Module):
+class DepthwiseConv(Module):
   """A filter for each channel, no bias, 'same' padding: [B, H, W, C] → [B, H/stride, W/stride, C]."""
 
   kernel_size: int
@@ -308,12 +305,12 @@ class DepthwiseConv(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    kernel = self.param('kernel', uniform_fan_in, (self.kernel_size, self.kernel_size, 1, x.shape[-1]))
+    kernel = self.param('kernel', uniform_fan_in(), (self.kernel_size, self.kernel_size, 1, x.shape[-1]))
     x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
     return depthwise(x, kernel, self.stride, self.dilation)
 
 
-class SeparableConv(nn.Module):
+class SeparableConv(Module):
   """relu → depthwise → 1×1 → BatchNorm, twice; the stride in the first."""
 
   channels: int
@@ -331,7 +328,7 @@ class SeparableConv(nn.Module):
     return x
 
 
-class DilatedConv(nn.Module):
+class DilatedConv(Module):
   """relu → depthwise with every second pixel → 1×1 → BatchNorm."""
 
   channels: int
@@ -347,7 +344,7 @@ class DilatedConv(nn.Module):
     return BatchNorm(self.affine, self.dtype, name='batch_norm')(x, train)
 
 
-class FactorizedConv(nn.Module):
+class FactorizedConv(Module):
   """relu → 1×7 convolution → 7×1 convolution → BatchNorm."""
 
   channels: int
@@ -362,7 +359,7 @@ class FactorizedConv(nn.Module):
     return BatchNorm(self.affine, self.dtype, name='batch_norm')(x, train)
 
 
-class AveragePool(nn.Module):
+class AveragePool(Module):
   """3×3 mean; padding does not count (PyTorch's count_include_pad=False)."""
 
   stride: int = 1
@@ -372,7 +369,7 @@ class AveragePool(nn.Module):
     return y.astype(x.dtype)  # Flax divides by float32 counts
 
 
-class MaxPool(nn.Module):
+class MaxPool(Module):
   """3×3 maximum."""
 
   stride: int = 1
@@ -381,7 +378,7 @@ class MaxPool(nn.Module):
     return nn.max_pool(x, (3, 3), (self.stride, self.stride), ((1, 1), (1, 1)))
 
 
-class Noise(nn.Module):
+class Noise(Module):
   """N(0, 1) of the shape of the input, whatever it holds, in evaluation too: draws from the stream 'draw'."""
 
   stride: int = 1
@@ -391,7 +388,7 @@ class Noise(nn.Module):
     return jax.random.normal(self.make_rng('draw'), x.shape, x.dtype)
 
 
-class Zero(nn.Module):
+class Zero(Module):
   """`none`: no connection."""
 
   stride: int = 1

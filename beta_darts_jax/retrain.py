@@ -245,7 +245,7 @@ def resident_programs(network, dataset: Dataset, augmentation: Augmentation, rec
     put: places a tree on the devices, in `put.sharding`; `put.batch(x)`, inside a program, shards x by its first axis.
   """
   images, labels = put(dataset.train)
-  batch_size, seed = recipe['batch_size'], recipe['seed']
+  batch_size, seed = recipe['batch_size'], np.uint32(recipe['seed'])
   steps = len(labels) // batch_size
   step = make_train_step(network, recipe, auxiliary_weight)
 
@@ -262,11 +262,10 @@ def resident_programs(network, dataset: Dataset, augmentation: Augmentation, rec
 
     return lax.while_loop(proceed, one, state)
 
-  order = jax.jit(lambda epoch: epoch_order(seed, epoch, len(labels), batch_size))
-
   @functools.lru_cache(maxsize=1)
   def epoch_arguments(epoch):
-    return put((order(np.int32(epoch)), learning_rates(recipe, epoch, steps), drop_path_rate(recipe, epoch)))
+    order = epoch_order(seed, np.int32(epoch), len(labels), batch_size)
+    return put((order, learning_rates(recipe, epoch, steps), drop_path_rate(recipe, epoch)))
 
   evaluate = make_evaluate(
     functools.partial(evaluation_logits, network),
@@ -275,7 +274,7 @@ def resident_programs(network, dataset: Dataset, augmentation: Augmentation, rec
   )
   test = put(dataset.test)
   return Programs(
-    state=put(jax.jit(lambda seed: create_state(network, images.shape[1:], recipe, seed))(np.uint32(seed))),
+    state=put(jax.jit(lambda seed: create_state(network, images.shape[1:], recipe, seed))(seed)),
     steps_per_epoch=steps,
     train=lambda state, epoch, until: train(state, images, labels, *epoch_arguments(epoch), put(np.int32(until))),
     evaluate=lambda state: evaluate(variables_of(state), *test),
@@ -438,13 +437,15 @@ def run(config, programs: Programs, workdir: Workdir, stop: threading.Event) -> 
   return done and done[1]
 
 
-def describe_network(network, image_shape) -> dict:
-  """Counts: parameters without the auxiliary head, and multiply-adds of one image (the field's "FLOPs")."""
-  shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *image_shape)))['params']['network']
-  kept = {name: part for name, part in shapes.items() if name != 'auxiliary_head'}
+def describe_network(network, variables, image_shape) -> dict:
+  """Counts: parameters without the auxiliary head, and multiply-adds of one image (the field's "FLOPs").
+
+  `variables` are the network's, or their shapes.
+  """
+  kept = {name: part for name, part in variables['params']['network'].items() if name != 'auxiliary_head'}
   return {
     'parameters': sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(kept)),
-    'multiply_adds': multiply_adds(network, image_shape),
+    'multiply_adds': multiply_adds(network, variables, image_shape),
   }
 
 
@@ -504,7 +505,7 @@ def compare(space, genotype: str, dataset: Dataset, config) -> dict:
       'genotype': str(cell),
       'test_loss': loss,
       'test_accuracy': top1,
-      **describe_network(network, image_shape),
+      **describe_network(network, variables_of(state), image_shape),
       'seconds': round(time.perf_counter() - started, 2),
     }
 

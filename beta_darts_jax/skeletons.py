@@ -10,10 +10,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.operations import BatchNorm, Conv, FactorizedReduce, ReluConvBatchNorm, uniform_fan_in
+from beta_darts_jax.initialization import Module, uniform_fan_in
+from beta_darts_jax.operations import BatchNorm, Conv, FactorizedReduce, ReluConvBatchNorm
 
 
-class ResNetBlock(nn.Module):
+class ResNetBlock(Module):
   """NAS-Bench-201's reduction: two relu-conv-bn with stride 2, beside a pooled 1×1 shortcut without BatchNorm."""
 
   channels: int
@@ -28,12 +29,9 @@ class ResNetBlock(nn.Module):
 
 def dense(x, num_classes: int):
   """The linear classifier, in float32 at least: [B, C] → [B, num_classes]. To be called in a compact method."""
-
-  def bias_init(key, shape, dtype=jnp.float32):  # PyTorch: U(±1/√fan_in) for the bias too
-    return uniform_fan_in(key, (x.shape[-1], *shape), dtype)[0]
-
   x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-  return nn.Dense(num_classes, kernel_init=uniform_fan_in, bias_init=bias_init, name='classifier')(x)
+  init = uniform_fan_in(x.shape[-1])  # PyTorch: of the bias too
+  return nn.Dense(num_classes, kernel_init=init, bias_init=init, name='classifier')(x)
 
 
 def classify(x, num_classes: int):
@@ -56,7 +54,7 @@ def scanned(body: Callable, length: int, over=nn.broadcast, unroll: int = 1):
   )
 
 
-class NasBench201Skeleton(nn.Module):
+class NasBench201Skeleton(Module):
   """stem, then three stages of equal cells at C, 2C, 4C with a ResNet block between them, then the classifier.
 
   Attributes:
@@ -90,7 +88,7 @@ class NasBench201Skeleton(nn.Module):
     return classify(x, self.num_classes)
 
 
-class PreprocessedCell(nn.Module):
+class PreprocessedCell(Module):
   """A DARTS cell behind the two 1×1 convolutions that bring its inputs to C channels and one size.
 
   Attributes:
@@ -120,7 +118,7 @@ class PreprocessedCell(nn.Module):
     return cell((older, newer), *arguments, train=train)
 
 
-class AuxiliaryHead(nn.Module):
+class AuxiliaryHead(Module):
   """A second classifier on the features after the last reduction, to train deep networks (Szegedy et al., 2015).
 
   relu → 5×5 average pool → 1×1 to 128 → BatchNorm → relu → 2×2 to 768 → (BatchNorm) → relu → linear.
@@ -179,7 +177,7 @@ def equal_runs(plan):
   return runs
 
 
-class DartsSkeleton(nn.Module):
+class DartsSkeleton(Module):
   """stem, cells with reductions at 1/3 and 2/3 of the depth, global mean, classifier.
 
   Cells take the outputs of the two cells before them. Runs of equal cells (same type, channels and input channels) are

@@ -11,12 +11,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from beta_darts_jax.initialization import Module
 from beta_darts_jax.operations import OPERATIONS, BatchNorm, known_operations
 from beta_darts_jax.skeletons import SKELETONS, scanned
 from beta_darts_jax.spaces import SearchSpace
 
 
-class MixedOperation(nn.Module):
+class MixedOperation(Module):
   """ō(x) = Σ_k β_k·o_k(x): [B, H, W, C] → [B, H/stride, W/stride, C]. `none` adds nothing, so it is not computed.
 
   Attributes:
@@ -50,7 +51,7 @@ class MixedOperation(nn.Module):
     return total
 
 
-class SearchCell(nn.Module):
+class SearchCell(Module):
   """A cell of the supernet: each node sums the mixed edges that enter it.
 
   Edges that are alike run as one scanned body (a cell has up to a hundred operations, and compiling them all takes
@@ -107,7 +108,7 @@ def edge_runs(space: SearchSpace, cell_type: str) -> list[tuple[int, list[int]]]
   return [(kind[0], list(edges)) for kind, edges in itertools.groupby(order, key=kind)]
 
 
-class Supernet(nn.Module):
+class Supernet(Module):
   """The whole search space as one network.
 
   Attributes:
