@@ -207,6 +207,7 @@ def _padded(x, low, high, interior=0):
   return lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), edges))
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3))  # many small operations: traced once for all layers of a shape
 def _shifted_sum(x, kernel, stride, dilation):
   size = kernel.shape[0]
   pad = (size - 1) * dilation // 2
@@ -226,6 +227,7 @@ def _shifted_forward(x, kernel, stride, dilation):
   return _shifted_sum(x, kernel, stride, dilation), (x, kernel)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _shifted_backward(stride, dilation, residuals, cotangent):
   x, kernel = residuals
   size = kernel.shape[0]
