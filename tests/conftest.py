@@ -2,9 +2,12 @@ import itertools
 import os
 import pathlib
 
-# compiling is most of the tests' time: programs that are the same are compiled once, in subprocesses too
+# compiling is most of the tests' time: programs that are the same are compiled once, in subprocesses too, and those of
+# this process, which run a few times each, with little optimization (not those of FULLY_OPTIMIZED)
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).parent.parent / '.pytest_cache' / 'jax'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+
+os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from beta_darts_jax import NAS_BENCH_201, interop
 from beta_darts_jax.nas_bench_201 import ACCURACIES
 
+FULLY_OPTIMIZED = {'xla_backend_optimization_level': 3}  # for jax.jit(compiler_options=…)
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 
 
@@ -66,3 +70,9 @@ def nhwc(images):
 
 def pytest_addoption(parser):
   parser.addoption('--full', action='store_true', help='long forms: all 400 steps of the official trajectory')
+
+
+def pytest_collection_modifyitems(items):
+  """The longest files first, so that parallel workers end together."""
+  longest = ['test_end_to_end', 'test_supernet', 'test_bilevel', 'test_search']
+  items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import golden, nhwc
+from conftest import FULLY_OPTIMIZED, golden, nhwc
 
 from beta_darts_jax import DARTS, NAS_BENCH_201, Hyperparameters, SearchState, Supernet, make_search_step, softmax_betas
 from beta_darts_jax.bilevel import alpha_optimizer, weight_optimizer
@@ -56,7 +56,7 @@ def test_the_official_trajectory(name, request):
     if space is DARTS:
       alphas = {cell_type: arrays[f'alphas_{cell_type}_before'] for cell_type in space.cell_types}
     state = SearchState.create(jax.tree.map(jnp.asarray, before), jax.tree.map(jnp.asarray, alphas))
-    step = make_search_step(supernet)
+    step = jax.jit(make_search_step(supernet), compiler_options=FULLY_OPTIMIZED)
     images = ((arrays['images'].astype(np.float32) / 255 - arrays['mean']) / arrays['std']).astype(np.float64)
     batch = lambda index: (images[index], arrays['labels'][index])
     worst = 0.0

@@ -166,8 +166,8 @@ def test_records_come_in_the_order_of_their_ids_and_of_the_first_120_classes():
 
 
 def test_cifar10_comes_in_the_published_order(tfds_dir):
-  dataset = data.load('cifar10', tfds_dir, image_size=16)
-  assert dataset.train[0].shape == (50_000, 16, 16, 3) and dataset.test[0].shape == (10_000, 16, 16, 3)
+  dataset = data.load('cifar10', tfds_dir)
+  assert dataset.train[0].shape == (50_000, 32, 32, 3) and dataset.test[0].shape == (10_000, 32, 32, 3)
   assert dataset.train[1][:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]  # frog, truck, truck, deer, …
   assert dataset.in_order and np.bincount(dataset.train[1]).tolist() == [5000] * 10
 

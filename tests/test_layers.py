@@ -10,8 +10,9 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / 'beta_darts_jax'
 # each may import only what stands before it
 ORDER = """
-  errors environment genotype spaces regularizers initialization operations skeletons supernet network metrics evaluation
-  interop bilevel nas_bench_201 diagnostics data streaming workdir checkpoint loop retrain search config main
+  errors environment genotype spaces regularizers initialization operations skeletons supernet network
+  metrics evaluation interop bilevel nas_bench_201 diagnostics data streaming workdir checkpoint loop
+  retrain search config main
 """.split()  # noqa: SIM905
 ONLY = {
   'ml_collections': {'config', 'main'},

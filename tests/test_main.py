@@ -1,11 +1,15 @@
 """Whatever a user gets wrong: one line that teaches, exit status 2, nothing written."""
 
+import contextlib
+import multiprocessing
 import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
+from absl import app
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = '--config=configs/digits.py'
@@ -13,9 +17,42 @@ RETRAIN = '--config=configs/retrain_cifar10.py'
 ARCH = '|none~0|+|none~0|none~1|+|none~0|none~1|none~2|'
 
 
-def start(*arguments, **environment):
+def start(*arguments):
   command = [sys.executable, '-m', 'beta_darts_jax.main', *map(str, arguments)]
-  return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
+  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture(scope='module')
+def fork():
+  """A function like `start`, and thirty times faster: processes that have imported everything, forked from one."""
+  context = multiprocessing.get_context('forkserver')
+  context.set_forkserver_preload(
+    [f'beta_darts_jax.{name}' for name in ('main', 'search', 'streaming')] + ['sklearn.datasets']
+  )
+
+  def start(folder, *arguments, **environment):
+    process = context.Process(target=_as_a_command, args=(folder, arguments, environment))
+    process.start()
+    process.join()
+    outputs = {name: (folder / name).read_text() for name in ('stdout', 'stderr')}
+    return types.SimpleNamespace(returncode=process.exitcode, **outputs)
+
+  return start
+
+
+def _as_a_command(folder, arguments, environment):
+  os.chdir(ROOT)
+  os.environ.update(environment)
+  sys.argv = ['beta_darts_jax.main', *map(str, arguments)]
+  from beta_darts_jax import main
+
+  with (
+    open(folder / 'stdout', 'w') as out,
+    open(folder / 'stderr', 'w') as err,
+    contextlib.redirect_stdout(out),
+    contextlib.redirect_stderr(err),
+  ):
+    app.run(main.main, flags_parser=main.parse)
 
 
 @pytest.mark.parametrize(
@@ -62,14 +99,16 @@ def start(*arguments, **environment):
     ([DIGITS, '--config.benchmark.table=README.md'], 'README.md: line 2 is damaged'),
   ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(arguments, message, tmp_path):
+def test_mistakes_are_one_line_and_leave_nothing(fork, arguments, message, tmp_path):
   if RETRAIN in arguments:
     arguments = [*arguments, '--config.data.source=digits']
-  done = start(*arguments, f'--workdir={tmp_path}/run', TFDS_DATA_DIR=str(tmp_path))
+  (outputs := tmp_path / 'outputs').mkdir()
+  (empty := tmp_path / 'empty').mkdir()
+  done = fork(outputs, *arguments, f'--workdir={empty}/run', TFDS_DATA_DIR=str(empty))
   assert done.returncode == 2, done.stderr
   assert message in done.stderr
   assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
-  assert not list(tmp_path.iterdir())
+  assert not list(empty.iterdir())
 
 
 def test_help_is_no_mistake():

@@ -89,7 +89,9 @@ def test_every_operation_halves_with_stride_2(name):
   x = jnp.zeros((2, 8, 8, 4))
   for stride in (1, 2):
     module = OPERATIONS[name](4, stride, False, None)
-    y, _ = jax.eval_shape(lambda m=module: m.init_with_output({'params': KEY, 'draw': KEY}, x, True))
+    variables = jax.eval_shape(lambda m=module: m.init({'params': KEY, 'draw': KEY}, x, True))
+    apply = lambda v, m=module: m.apply(v, x, True, rngs={'draw': KEY}, mutable=['batch_stats'])[0]
+    y = jax.eval_shape(apply, variables)
     assert y.shape == (2, 8 // stride, 8 // stride, 4)
 
 

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from conftest import made_up_lines
 
-from beta_darts_jax import NAS_BENCH_201, NasBench201, SearchState, Supernet, main, retrain, search, softmax_betas
+from beta_darts_jax import (
+  NAS_BENCH_201,
+  NasBench201,
+  SearchSpace,
+  SearchState,
+  Supernet,
+  main,
+  retrain,
+  search,
+  softmax_betas,
+)
 from beta_darts_jax.bilevel import Hyperparameters
 from beta_darts_jax.config import check, default
 from beta_darts_jax.data import Augmentation, Dataset
@@ -38,12 +48,13 @@ def test_chunks_end_at_epochs_and_checkpoints(step, end, dispatch, every, expect
 
 
 def test_each_level_learns_from_its_own_half():
-  supernet = Supernet(NAS_BENCH_201, num_classes=4, channels=2, cells_per_stage=1)
+  space = SearchSpace('small', 'darts', 1, ('skip_connect', 'sep_conv_3x3'))
+  supernet = Supernet(space, num_classes=4, channels=2, layers=1)  # a reduction cell
   mesh = search.make_mesh(1, 16)
   augmentation = Augmentation((0.5,) * 3, (0.25,) * 3, crop_padding=1)
   train = jax.jit(search.make_train(supernet, augmentation, 16, 4, mesh))
   order = np.arange(64, dtype=np.int32).reshape(4, 16)
-  alphas = NAS_BENCH_201.init_alphas(jax.random.key(1))
+  alphas = space.init_alphas(jax.random.key(1))
   variables = jax.jit(supernet.init)(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32), softmax_betas(alphas))
 
   def after(stop, weights_half, alpha_half, alpha_learning_rate=0.0):
@@ -56,7 +67,7 @@ def test_each_level_learns_from_its_own_half():
   np.testing.assert_array_equal(kernel(after(2, pictures(0), pictures(2))), kernel(reference))
   assert not np.array_equal(kernel(after(2, pictures(2), pictures(1))), kernel(reference))
   moved = [after(1, pictures(weights), pictures(alpha), 0.1) for weights, alpha in ((0, 1), (2, 1), (0, 2))]
-  betas = [np.asarray(state.alphas['cell']) for state in moved]
+  betas = [np.asarray(state.alphas['reduce']) for state in moved]
   np.testing.assert_array_equal(betas[0], betas[1])  # α of the first step has not seen the first half
   assert not np.array_equal(betas[0], betas[2])
 
