@@ -40,14 +40,14 @@ def search_program(space, batch_size, **sizes):
 
 def training_program():
   """(training step of (state, batch), its state): 20 cells, C=36, auxiliary head, drop path."""
-  from beta_darts_jax import Network, retrain
+  from beta_darts_jax import Network, training
   from beta_darts_jax.config import default_retrain
   from beta_darts_jax.genotype import published
 
   recipe = default_retrain().train.to_dict()
   network = Network(published()['DARTS_V2'], 10, auxiliary=True)
-  step = retrain.make_train_step(network, recipe, auxiliary_weight=0.4)
-  state = jax.jit(lambda seed: retrain.create_state(network, (32, 32, 3), recipe, seed))(0)
+  step = training.make_train_step(network, recipe, auxiliary_weight=0.4)
+  state = jax.jit(lambda seed: training.create_state(network, (32, 32, 3), recipe, seed))(0)
   return lambda state, batch: step(state, *batch, 0.025, 0.1), state
 
 

@@ -52,13 +52,22 @@ class Module(nn.Module):
 
   def init(self, rngs, *args, **kwargs):
     """Variables; arguments as of flax.linen.Module.init. To be jitted: one draw serves all weights."""
-    variables = super().init(rngs, *args, **kwargs)
-    leaves, tree = jax.tree.flatten(variables, is_leaf=lambda leaf: isinstance(leaf, Undrawn))
-    undrawn = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Undrawn)}
-    if undrawn:
-      ends = np.cumsum([leaf.value.size for leaf in undrawn.values()])
-      key = rngs['params'] if isinstance(rngs, dict) else rngs
-      draws = jnp.split(jax.random.uniform(key, (ends[-1],), minval=-1.0), ends[:-1])
-      for (i, leaf), draw in zip(undrawn.items(), draws, strict=True):
-        leaves[i] = leaf.bound * draw.reshape(leaf.value.shape).astype(leaf.value.dtype)
-    return jax.tree.unflatten(tree, leaves)
+    _, variables = super().init_with_output(rngs, *args, **kwargs)
+    return _drawn(rngs['params'] if isinstance(rngs, dict) else rngs, variables)
+
+  def init_with_output(self, rngs, *args, **kwargs):
+    """(output with the drawn weights, variables)."""
+    variables = self.init(rngs, *args, **kwargs)
+    output, _ = self.apply(variables, *args, rngs=rngs, mutable=True, **kwargs)
+    return output, variables
+
+
+def _drawn(key, variables):
+  leaves, tree = jax.tree.flatten(variables, is_leaf=lambda leaf: isinstance(leaf, Undrawn))
+  undrawn = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Undrawn)}
+  if undrawn:
+    ends = np.cumsum([leaf.value.size for leaf in undrawn.values()])
+    draws = jnp.split(jax.random.uniform(key, (ends[-1],), minval=-1.0), ends[:-1])
+    for (i, leaf), draw in zip(undrawn.items(), draws, strict=True):
+      leaves[i] = leaf.bound * draw.reshape(leaf.value.shape).astype(leaf.value.dtype)
+  return jax.tree.unflatten(tree, leaves)

@@ -141,7 +141,7 @@ def run_search(config, path) -> None:
   """Searches, and retrains what was found beside random cells if the config says so."""
   started = time.perf_counter()
   set_cpu_devices(config.search.batch_size)
-  from beta_darts_jax import data, nas_bench_201, retrain, search, workdir
+  from beta_darts_jax import comparison, data, nas_bench_201, search, workdir
   from beta_darts_jax.spaces import NAS_BENCH_201
 
   workdir.refuse_other(path, config.to_dict())
@@ -164,7 +164,7 @@ def run_search(config, path) -> None:
       return print(f'stopped and saved in {path}; the same command goes on from there')
     result = search.summarize(config, dataset, table, run, outcome)
     if config.retrain.epochs:
-      result['retrain'] = retrain.compare(space, result['genotype'], dataset, config)
+      result['retrain'] = comparison.compare(space, result['genotype'], dataset, config)
     other = time.perf_counter() - started - search_seconds  # data, Kendall's τ, retraining
     result['seconds']['other'] = round(other, 2)
     run.finish(result)
@@ -177,6 +177,7 @@ def run_retrain(config, path) -> None:
   set_cpu_devices(config.train.batch_size)
   from beta_darts_jax import data, retrain, streaming, workdir
   from beta_darts_jax.environment import compile_seconds, environment, make_mesh
+  from beta_darts_jax.training import variables_of
 
   genotype, auxiliary_skip = workdir.find_genotype(config.genotype)
   config.genotype = str(genotype)  # the cell itself, so that the run keeps it whatever becomes of its file
@@ -201,7 +202,7 @@ def run_retrain(config, path) -> None:
       print(f'this run began elsewhere, so its last bits may come out differently: {"; ".join(changes)}', flush=True)
     with stop_signals() as stop, compile_seconds() as compiling:
       programs = retrain.build(config, network, dataset, mesh)
-      counts = retrain.describe_network(network, retrain.variables_of(programs.state), dataset.image_shape)
+      counts = retrain.describe_network(network, variables_of(programs.state), dataset.image_shape)
       rows = retrain.run(config, programs, run, stop)
     if rows is None:
       return print(f'stopped and saved in {path}; the same command goes on from there')

@@ -1,37 +1,39 @@
-"""Trains one genotype from scratch and evaluates it."""
+"""Trains one genotype from scratch and evaluates it: from a config to a finished run."""
 
 import contextlib
 import dataclasses
 import functools
-import itertools
 import math
 import pathlib
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
-from beta_darts_jax.bilevel import DRAWS, clip_by_global_norm
 from beta_darts_jax.checkpoint import Checkpoints
 from beta_darts_jax.data import Augmentation, Dataset, epoch_order, normalize
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.evaluation import correct, make_evaluate
 from beta_darts_jax.genotype import Genotype
 from beta_darts_jax.loop import run_epochs
-from beta_darts_jax.metrics import accuracy, cross_entropy
 from beta_darts_jax.network import NasBench201Network, Network, multiply_adds
 from beta_darts_jax.operations import known_operations
 from beta_darts_jax.skeletons import check_image_size
 from beta_darts_jax.streaming import StreamedDataset, test_batches, train_batches
+from beta_darts_jax.training import (
+  TrainState,
+  create_state,
+  drop_path_rate,
+  evaluation_logits,
+  learning_rates,
+  make_train_step,
+  variables_of,
+)
 from beta_darts_jax.workdir import Workdir, read_result
 
 
@@ -71,141 +73,6 @@ def make_network(genotype: Genotype, num_classes: int, settings, image_size: tup
   return Network(genotype, num_classes, layers=settings['layers'], stem=stem, auxiliary=auxiliary, **shared)
 
 
-@flax.struct.dataclass
-class TrainState:
-  """All that training carries from step to step.
-
-  Attributes:
-    step: steps taken, int32.
-    seed: uint32; with `step` it determines every random number.
-    params, batch_stats: of the network.
-    optimizer_state: momentum.
-    average: exponential moving average of the variables; None where it is off.
-    sums: train_loss and train_accuracy added up since the epoch began.
-  """
-
-  step: jax.Array
-  seed: jax.Array
-  params: Any
-  batch_stats: Any
-  optimizer_state: Any
-  average: Any
-  sums: dict[str, jax.Array]
-
-
-def zero_sums() -> dict[str, jax.Array]:
-  """`TrainState.sums` at the beginning of an epoch."""
-  return {name: jnp.zeros(()) for name in ('train_loss', 'train_accuracy')}
-
-
-def optimizer(recipe, learning_rate) -> optax.GradientTransformation:
-  """SGD with coupled decay: clip, decay, momentum (PyTorch's order). `clip_norm` 0 is off."""
-  return optax.chain(
-    clip_by_global_norm(recipe['clip_norm']) if recipe['clip_norm'] else optax.identity(),
-    optax.add_decayed_weights(recipe['weight_decay']),
-    optax.sgd(learning_rate, momentum=recipe['momentum'], nesterov=recipe['nesterov']),
-  )
-
-
-def create_state(network, image_shape, recipe, seed) -> TrainState:
-  """The state before the first step, as a function of `seed` (to be jitted)."""
-  variables = network.init(jax.random.key(seed), jnp.zeros((1, *image_shape)))
-  return TrainState(
-    step=jnp.zeros((), jnp.int32),
-    seed=jnp.asarray(seed, jnp.uint32),
-    params=variables['params'],
-    batch_stats=variables['batch_stats'],
-    optimizer_state=optimizer(recipe, 0.0).init(variables['params']),
-    average=jax.tree.map(jnp.copy, dict(variables)) if recipe['ema_decay'] else None,
-    sums=zero_sums(),
-  )
-
-
-def make_train_step(network, recipe, auxiliary_weight: float = 0.0) -> Callable:
-  """Builds `step(state, images, labels, learning_rate, drop_path_rate) → state`: pure, to be jitted by the caller.
-
-  Args:
-    network: a module; with an auxiliary head where `auxiliary_weight` is above 0.
-    recipe: mapping with momentum, nesterov, weight_decay, clip_norm, label_smoothing, drop_path_rate and ema_decay.
-    auxiliary_weight: of the auxiliary head's loss.
-  """
-
-  def loss(params, batch_stats, images, labels, rate, key):
-    output, updates = network.apply(
-      {'params': params, 'batch_stats': batch_stats},
-      images,
-      rate if recipe['drop_path_rate'] else None,
-      train=True,
-      mutable=['batch_stats'],
-      rngs={'draw': key},
-    )
-    logits, auxiliary = output if auxiliary_weight else (output, None)
-    value = cross_entropy(logits, labels, recipe['label_smoothing'])
-    if auxiliary_weight:
-      value += auxiliary_weight * cross_entropy(auxiliary, labels, recipe['label_smoothing'])
-    return value, (accuracy(logits, labels), updates['batch_stats'])
-
-  def step(state, images, labels, learning_rate, drop_path_rate):
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(state.seed), DRAWS), state.step)
-    (train_loss, (train_accuracy, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(
-      state.params, state.batch_stats, images, labels, drop_path_rate, key
-    )
-    updates, optimizer_state = optimizer(recipe, learning_rate).update(gradient, state.optimizer_state, state.params)
-    params, decay = optax.apply_updates(state.params, updates), recipe['ema_decay']
-    variables = {'params': params, 'batch_stats': batch_stats}
-    return state.replace(
-      step=state.step + 1,
-      params=params,
-      batch_stats=batch_stats,
-      optimizer_state=optimizer_state,
-      average=jax.tree.map(lambda a, v: decay * a + (1 - decay) * v, state.average, variables) if decay else None,
-      sums={
-        'train_loss': state.sums['train_loss'] + train_loss,
-        'train_accuracy': state.sums['train_accuracy'] + train_accuracy,
-      },
-    )
-
-  return step
-
-
-# ---- schedules: (recipe, progress in epochs) → learning rate ----
-
-
-def _cosine(recipe, epoch):
-  return recipe['learning_rate'] * (1 + math.cos(math.pi * epoch / recipe['epochs'])) / 2
-
-
-def _linear_tail(recipe, epoch):
-  """ImageNet's: linear to 0 over all but the last five epochs, which it shares out anew; never 0."""
-  epochs, rate = recipe['epochs'], recipe['learning_rate']
-  body = epochs - 5
-  return rate * (body - epoch) / body if epoch < body else rate * (epochs - epoch) / (body * 5)
-
-
-SCHEDULES = {
-  'cosine_epochs': lambda recipe, epoch: _cosine(recipe, math.floor(epoch)),
-  'cosine_steps': _cosine,
-  'linear_tail': lambda recipe, epoch: _linear_tail(recipe, math.floor(epoch)),
-}
-
-
-def learning_rates(recipe, epoch: int, steps: int) -> np.ndarray:
-  """Learning rate of each step of an epoch, [steps] float32; the first warmup_epochs grow linearly, epoch by epoch."""
-  schedule = SCHEDULES[recipe['schedule']]
-  rates = np.array([schedule(recipe, epoch + i / steps) for i in range(steps)], np.float32)
-  if epoch < recipe['warmup_epochs']:
-    rates[:] = recipe['learning_rate'] * (epoch + 1) / recipe['warmup_epochs']
-  return rates
-
-
-def drop_path_rate(recipe, epoch: int) -> np.float32:
-  """Grows linearly from 0: drop_path_rate·epoch/epochs."""
-  return np.float32(recipe['drop_path_rate'] * epoch / recipe['epochs'])
-
-
-# ---- a whole training ----
-
-
 @dataclasses.dataclass
 class Programs:
   """What training calls, data already in its place.
@@ -223,14 +90,27 @@ class Programs:
   evaluate: Callable
 
 
-def evaluation_logits(network, variables, images):
-  """Logits [B, K] of images [B, H, W, C]; cells with noise draw the same for every batch."""
-  return network.apply(variables, images, train=False, rngs={'draw': jax.random.key(0)})
+class Placement:
+  """Arrays on the devices of a mesh: replicated, and batches sharded over it."""
 
+  def __init__(self, mesh):
+    self.sharding = NamedSharding(mesh, PartitionSpec())
+    self._sharded = NamedSharding(mesh, PartitionSpec('data'))
 
-def variables_of(state: TrainState) -> dict:
-  """What is evaluated: the averaged variables where there are any."""
-  return state.average or {'params': state.params, 'batch_stats': state.batch_stats}
+  def __call__(self, tree):
+    return jax.device_put(tree, self.sharding)
+
+  def batch(self, x):
+    """Inside a program: x is sharded along its first axis."""
+    return lax.with_sharding_constraint(x, self._sharded)
+
+  def shares(self, tree):
+    """Arrays of which every process gives its share of the first axis."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._sharded, x), tree)
+
+  def rows(self, tree):
+    """Arrays that every process has whole, sharded along the first axis."""
+    return jax.device_put(tree, self._sharded)
 
 
 def resident_programs(network, dataset: Dataset, augmentation: Augmentation, recipe, auxiliary_weight, put) -> Programs:
@@ -281,62 +161,6 @@ def resident_programs(network, dataset: Dataset, augmentation: Augmentation, rec
   )
 
 
-class Placement:
-  """Arrays on the devices of a mesh: replicated, and batches sharded over it."""
-
-  def __init__(self, mesh):
-    self.sharding = NamedSharding(mesh, PartitionSpec())
-    self._sharded = NamedSharding(mesh, PartitionSpec('data'))
-
-  def __call__(self, tree):
-    return jax.device_put(tree, self.sharding)
-
-  def batch(self, x):
-    """Inside a program: x is sharded along its first axis."""
-    return lax.with_sharding_constraint(x, self._sharded)
-
-  def shares(self, tree):
-    """Arrays of which every process gives its share of the first axis."""
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._sharded, x), tree)
-
-  def rows(self, tree):
-    """Arrays that every process has whole, sharded along the first axis."""
-    return jax.device_put(tree, self._sharded)
-
-
-def check_sizes(config, dataset) -> None:
-  """Raises InputError where the batches and the data do not fit: before anything is written."""
-  images = _training_images(config, dataset)
-  data = config.data
-  if isinstance(dataset, StreamedDataset):
-    if (data.part, data.fraction, data.crop_padding, data.cutout) != ('all', 1.0, 0, 0):
-      raise InputError(
-        f'{dataset.name} streams: allowed are config.data.part=all, fraction=1.0, crop_padding=0 and cutout=0'
-      )
-    if data.resize < dataset.image_size:
-      raise InputError(
-        f'config.data.resize={data.resize}: allowed is config.data.image_size, {dataset.image_size}, or more'
-      )
-  if config.train.batch_size > images:
-    raise InputError(f'config.train.batch_size={config.train.batch_size}: allowed is up to the data, {images}')
-
-
-def _training_images(config, dataset):
-  whole = len(dataset.train) if isinstance(dataset, StreamedDataset) else len(dataset.train[1])
-  return int(whole * config.data.fraction)
-
-
-def build(config, network, dataset, mesh) -> Programs:
-  """Programs of `config.train` for a data set on the devices, or one that streams."""
-  placement, weight = Placement(mesh), config.network.auxiliary_weight
-  if isinstance(dataset, StreamedDataset):
-    return streamed_programs(network, dataset, config.train, weight, placement, config.data.workers)
-  data = config.data
-  dataset = dataset.share(data.fraction)
-  augmentation = Augmentation(dataset.mean, dataset.std, data.crop_padding, data.flip, data.cutout)
-  return resident_programs(network, dataset, augmentation, config.train, weight, placement)
-
-
 def streamed_programs(network, dataset: StreamedDataset, recipe, auxiliary_weight, put, workers: int) -> Programs:
   """Programs that take their batches from the host; arguments as for resident_programs.
 
@@ -381,17 +205,37 @@ def streamed_programs(network, dataset: StreamedDataset, recipe, auxiliary_weigh
   return Programs(put(state), steps, train, evaluate)
 
 
-class OneDevice:
-  """The same on a single device."""
+def check_sizes(config, dataset) -> None:
+  """Raises InputError where the batches and the data do not fit: before anything is written."""
+  images = _training_images(config, dataset)
+  data = config.data
+  if isinstance(dataset, StreamedDataset):
+    if (data.part, data.fraction, data.crop_padding, data.cutout) != ('all', 1.0, 0, 0):
+      raise InputError(
+        f'{dataset.name} streams: allowed are config.data.part=all, fraction=1.0, crop_padding=0 and cutout=0'
+      )
+    if data.resize < dataset.image_size:
+      raise InputError(
+        f'config.data.resize={data.resize}: allowed is config.data.image_size, {dataset.image_size}, or more'
+      )
+  if config.train.batch_size > images:
+    raise InputError(f'config.train.batch_size={config.train.batch_size}: allowed is up to the data, {images}')
 
-  def __init__(self, device):
-    self.sharding = SingleDeviceSharding(device)
 
-  def __call__(self, tree):
-    return jax.device_put(tree, self.sharding)
+def _training_images(config, dataset):
+  whole = len(dataset.train) if isinstance(dataset, StreamedDataset) else len(dataset.train[1])
+  return int(whole * config.data.fraction)
 
-  def batch(self, x):
-    return x
+
+def build(config, network, dataset, mesh) -> Programs:
+  """Programs of `config.train` for a data set on the devices, or one that streams."""
+  placement, weight = Placement(mesh), config.network.auxiliary_weight
+  if isinstance(dataset, StreamedDataset):
+    return streamed_programs(network, dataset, config.train, weight, placement, config.data.workers)
+  data = config.data
+  dataset = dataset.share(data.fraction)
+  augmentation = Augmentation(dataset.mean, dataset.std, data.crop_padding, data.flip, data.cutout)
+  return resident_programs(network, dataset, augmentation, config.train, weight, placement)
 
 
 def run(config, programs: Programs, workdir: Workdir, stop: threading.Event) -> list[dict] | None:
@@ -465,51 +309,3 @@ def load_run(path) -> tuple[Genotype, dict]:
     state = checkpoints.restore_arrays()
   variables = state.get('average') or {name: state[name] for name in ('params', 'batch_stats')}
   return Genotype.parse(result['genotype']), variables
-
-
-# ---- after a search: the found cell beside random ones ----
-
-
-def compare(space, genotype: str, dataset: Dataset, config) -> dict:
-  """Trains a cell, and random cells of its space in the same way, each in one go.
-
-  Args:
-    space: of the cell.
-    genotype: its text.
-    dataset: to train and test on.
-    config: checked, of a search; `config.retrain` has the recipe, `config.search.seed` the seed.
-
-  Returns:
-    {'found': …, 'random': […]} with genotype, test_loss (nats), test_accuracy (0 … 1, of the last epoch), parameters,
-    multiply_adds and seconds of each.
-  """
-  recipe = config.retrain.to_dict() | {'seed': config.search.seed, 'warmup_epochs': 0, 'ema_decay': 0.0}
-  recipe |= {'label_smoothing': 0.0}
-  settings = recipe | {'stem': 'nas_bench_201' if space.skeleton == 'nas_bench_201' else 'cifar', 'dtype': 'float32'}
-  settings |= {'auxiliary_weight': 0.0, 'auxiliary_skip': space.auxiliary_skip}
-  rng = np.random.default_rng(config.search.seed)
-  cells = [space.random_genotype(rng) for _ in range(recipe['random_cells'])]
-  augmentation = Augmentation(dataset.mean, dataset.std, config.data.crop_padding, config.data.flip, config.data.cutout)
-  image_shape = dataset.image_shape
-
-  def train(device, cell):
-    started = time.perf_counter()
-    with jax.default_device(device):
-      network = make_network(cell, dataset.num_classes, settings, image_shape[:2])
-      programs = resident_programs(network, dataset, augmentation, recipe, 0.0, OneDevice(device))
-      state = programs.state
-      for epoch in range(recipe['epochs']):
-        state = programs.train(state, epoch, (epoch + 1) * programs.steps_per_epoch)
-      loss, top1, _ = map(float, programs.evaluate(state))
-    return {
-      'genotype': str(cell),
-      'test_loss': loss,
-      'test_accuracy': top1,
-      **describe_network(network, variables_of(state), image_shape),
-      'seconds': round(time.perf_counter() - started, 2),
-    }
-
-  devices = jax.local_devices()
-  with ThreadPoolExecutor(len(devices)) as pool:  # a cell on each device at a time
-    results = list(pool.map(train, itertools.cycle(devices), (space.parse(genotype), *cells)))
-  return {'found': results[0], 'random': results[1:]}

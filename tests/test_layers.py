@@ -12,11 +12,11 @@ PACKAGE = pathlib.Path(__file__).parent.parent / 'beta_darts_jax'
 ORDER = """
   errors environment genotype spaces regularizers initialization operations skeletons supernet network
   metrics evaluation interop bilevel nas_bench_201 diagnostics data streaming workdir checkpoint loop
-  retrain search config main
+  training retrain comparison search config main
 """.split()  # noqa: SIM905
 ONLY = {
   'ml_collections': {'config', 'main'},
-  'flax': {'initialization', 'operations', 'skeletons', 'supernet', 'network', 'bilevel', 'retrain'},
+  'flax': {'initialization', 'operations', 'skeletons', 'supernet', 'network', 'bilevel', 'training'},
   'grain': {'streaming'},
   'orbax': {'checkpoint'},
   'tensorflow_datasets': {'data', 'streaming'},

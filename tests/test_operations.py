@@ -47,6 +47,7 @@ def test_1x1_convolution_is_a_convolution():
   variables = conv.init(KEY, x)
   expected = convolution(x, variables['params']['kernel'])
   np.testing.assert_allclose(conv.apply(variables, x), expected, rtol=1e-5, atol=1e-6)
+  np.testing.assert_array_equal(conv.init_with_output(KEY, x)[0], conv.apply(variables, x))  # of the drawn weights
 
 
 def test_average_pool_does_not_count_padding():
