@@ -91,7 +91,8 @@ def _operation(operation: str, stride: int, affine: bool) -> Iterator[Entry]:
     yield from _norm('3', 'batch_norm', affine=affine)
 
 
-def _nas_bench_201_supernet(space: SearchSpace, cells_per_stage: int) -> Iterator[Entry]:
+def _nas_bench_201(cell: list[Entry], cells_per_stage: int) -> Iterator[Entry]:
+  """`cell`: entries of a cell, relative to it."""
   yield from _conv('stem.0', 'stem_conv')
   yield from _norm('stem.1', 'stem_batch_norm', affine=True)
   for stage in range(3):
@@ -102,8 +103,7 @@ def _nas_bench_201_supernet(space: SearchSpace, cells_per_stage: int) -> Iterato
         yield from (entry.within(f'{block}.{part}.', (*path, part)) for entry in _relu_conv_bn(affine=True))
       yield from _conv(f'{block}.downsample.1', *path, 'shortcut')
     for i in range(cells_per_stage):
-      edge_name = lambda e: 'edges.{}<-{}'.format(*space.edges[e])
-      for entry in _search_cell(space, 'cell', edge_name):
+      for entry in cell:
         yield entry.within(f'cells.{first + i}.', (f'stage{stage + 1}',), (i, cells_per_stage))
   yield from _norm('lastact.0', 'last_batch_norm', affine=True)
   yield from _linear('classifier', 'classifier')
@@ -122,13 +122,14 @@ def _search_cell(space: SearchSpace, cell_type: str, edge_name) -> Iterator[Entr
           yield entry.within(f'{edge_name(e)}.{k}.', (f'edges_{edges[0]}',), *stack)
 
 
-def _discrete_cell(cell: Cell, cell_type: str) -> Iterator[Entry]:
+def _discrete_cell(cell: Cell, cell_type: str, edges: str) -> Iterator[Entry]:
+  """Entries of a discrete cell, relative to it; `edges` is the official list of them."""
   e = 0
   for target, node in enumerate(cell.nodes, start=cell.num_inputs):
     for k, (operation, source) in enumerate(node):
       stride = 2 if cell_type == 'reduce' and source < cell.num_inputs else 1
       for entry in _operation(operation, stride, affine=True):
-        yield entry.within(f'_ops.{e}.', (f'edge_{target}_{k}',))
+        yield entry.within(f'{edges}.{e}.', (f'edge_{target}_{k}',))
       e += 1
 
 
@@ -166,34 +167,38 @@ def _darts(cell_of, depth: int, affine: bool, stem: str, auxiliary: bool) -> Ite
 
 def _supernet_entries(space: SearchSpace, num_cells: int) -> list[Entry]:
   if space.skeleton == 'darts':
-    if not num_cells:
-      raise InputError(f'there are no cells: allowed is a supernet of {space.name}')
-    return list(
-      _darts(lambda cell_type: _search_cell(space, cell_type, '_ops.{}._ops'.format), num_cells, False, 'cifar', False)
-    )
-  cells_per_stage, remainder = divmod(num_cells - 2, 3)
-  if cells_per_stage < 1 or remainder:
-    raise InputError(f'{num_cells} cells do not make a supernet of {space.name}: allowed are 3·N cells and 2 blocks')
-  return list(_nas_bench_201_supernet(space, cells_per_stage))
+    cell_of = lambda cell_type: _search_cell(space, cell_type, '_ops.{}._ops'.format)
+    return list(_darts(cell_of, num_cells, False, 'cifar', False))
+  edge_name = lambda e: 'edges.{}<-{}'.format(*space.edges[e])
+  return list(_nas_bench_201(list(_search_cell(space, 'cell', edge_name)), num_cells))
 
 
 def _network_entries(genotype: Genotype, num_cells: int, stem: str, auxiliary: bool) -> list[Entry]:
-  if len(genotype.cells) != 2 or not num_cells:
-    raise InputError('allowed is a network of the DARTS family, with a normal and a reduction cell')
+  if len(genotype.cells) == 1:
+    return list(_nas_bench_201(list(_discrete_cell(genotype.cells[0], 'cell', 'layers')), num_cells))
   cells = {'normal': genotype.normal, 'reduce': genotype.reduce}
-  cell_of = lambda cell_type: _discrete_cell(cells[cell_type], cell_type)
+  cell_of = lambda cell_type: _discrete_cell(cells[cell_type], cell_type, '_ops')
   return list(_darts(cell_of, num_cells, True, stem, auxiliary))
 
 
-def _official_cells(state_dict) -> int:
-  return len({name.split('.')[1] for name in state_dict if name.startswith('cells.')})
+def _official_cells(state_dict, num_cell_types: int) -> int:
+  """Cells in all; with one cell type, NAS-Bench-201's: cells a stage, as far as the first block."""
+  if num_cell_types == 1:
+    number = min((int(n.split('.')[1]) for n in state_dict if n.endswith('.downsample.1.weight')), default=0)
+  else:
+    number = len({name.split('.')[1] for name in state_dict if name.startswith('cells.')})
+  if not number:
+    raise InputError('the state dict has no cells of that kind: allowed is that of a whole network')
+  return number
 
 
-def _our_cells(variables) -> int:
-  """Number of cells (and blocks, as the official program counts them) of our variables."""
+def _our_cells(variables, num_cell_types: int) -> int:
+  """As _official_cells."""
   params = variables['params']['network']
-  if 'stage1' in params:
-    return 3 * len(next(_leaves(params['stage1']))) + 2
+  if num_cell_types == 1:
+    if 'stage1' not in params:
+      raise InputError('the cells have no weights, so their number is not known: allowed are cells with weights')
+    return len(next(_leaves(params['stage1'])))
   first = max(int(name.removeprefix('cells_')) for name in params if name.startswith('cells_'))
   kernel = params[f'cells_{first}']['preprocess1']['conv']['kernel']
   return first + (len(kernel) if kernel.ndim == 5 else 1)
@@ -258,36 +263,39 @@ def supernet_variables(state_dict: Mapping[str, np.ndarray], space: SearchSpace)
   Raises:
     InputError: a weight is missing, or some are left over.
   """
-  return _to_variables(state_dict, _supernet_entries(space, _official_cells(state_dict)))
+  return _to_variables(state_dict, _supernet_entries(space, _official_cells(state_dict, len(space.cell_types))))
 
 
 def supernet_state_dict(variables: Mapping, space: SearchSpace) -> dict[str, np.ndarray]:
   """The inverse of `supernet_variables`: what the official supernet's `load_state_dict` takes, α left out."""
-  return _to_state_dict(variables, _supernet_entries(space, _our_cells(variables)))
+  return _to_state_dict(variables, _supernet_entries(space, _our_cells(variables, len(space.cell_types))))
 
 
 def network_variables(state_dict: Mapping[str, np.ndarray], genotype: Genotype) -> dict:
-  """Variables of `Network(genotype, …)` from the official CIFAR or ImageNet network of that genotype.
+  """Variables of `Network(genotype, …)` or `NasBench201Network(genotype, …)` from the official network.
 
   Args:
-    state_dict: `model.state_dict()` as numpy arrays; with or without an auxiliary head.
-    genotype: of the DARTS family.
+    state_dict: `model.state_dict()` as numpy arrays: of DARTS' CIFAR or ImageNet network, with or without an auxiliary
+      head, or of NAS-Bench-201's.
+    genotype: of that network.
 
   Raises:
     InputError: a weight is missing, or some are left over.
   """
   stem = 'imagenet' if 'stem0.0.weight' in state_dict else 'cifar'
   auxiliary = 'auxiliary_head.classifier.weight' in state_dict
-  return _to_variables(state_dict, _network_entries(genotype, _official_cells(state_dict), stem, auxiliary))
+  num_cells = _official_cells(state_dict, len(genotype.cells))
+  return _to_variables(state_dict, _network_entries(genotype, num_cells, stem, auxiliary))
 
 
 def network_state_dict(variables: Mapping, genotype: Genotype) -> dict[str, np.ndarray]:
   """The inverse of `network_variables`: a trained network leaves for PyTorch, as numpy arrays in its layouts.
 
   `retrain.load_run` gives the variables of a finished training; `torch.from_numpy` makes tensors of the arrays.
-  Raises InputError for networks of NAS-Bench-201 and with auxiliary skips.
+  Raises InputError for networks with auxiliary skips, and of NAS-Bench-201 where no cell has a weight.
   """
   params = variables['params']['network']
   stem = 'imagenet' if 'stem1' in params else 'cifar'
-  entries = _network_entries(genotype, _our_cells(variables), stem, 'auxiliary_head' in params)
+  num_cells = _our_cells(variables, len(genotype.cells))
+  entries = _network_entries(genotype, num_cells, stem, 'auxiliary_head' in params)
   return _to_state_dict(variables, entries)

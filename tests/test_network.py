@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import GOLDEN, nhwc
 
-from beta_darts_jax import Genotype, InputError, Network
+from beta_darts_jax import Genotype, InputError, NasBench201Network, Network
 from beta_darts_jax.genotype import published
 from beta_darts_jax.interop import network_state_dict, network_variables
 from beta_darts_jax.metrics import cross_entropy
@@ -86,6 +86,24 @@ def test_published_cells_are_networks(name):
   images = jnp.zeros((2, 16, 16, 3))
   variables = jax.eval_shape(network.init, jax.random.key(0), images)
   assert jax.eval_shape(network.apply, variables, images).shape == (2, 10)
+
+
+def test_a_network_of_nas_bench_201_goes_to_pytorch_and_back():
+  genotype = Genotype.parse('|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_3x3~2|')
+  network, images = NasBench201Network(genotype, 10, channels=2, cells_per_stage=2), jnp.ones((2, 8, 8, 3))
+  variables = jax.jit(network.init)(jax.random.key(0), images)
+  state_dict = network_state_dict(variables, genotype)
+  cells = {f'cells.{i}.layers.{j}.op.1.weight' for i in (0, 1, 3, 4, 6, 7) for j in (0, 2, 5)}
+  blocks = {f'cells.{i}.{part}.weight' for i in (2, 5) for part in ('conv_a.op.1', 'conv_b.op.1', 'downsample.1')}
+  convolutions = {name for name, value in state_dict.items() if value.ndim == 4}
+  assert convolutions == cells | blocks | {'stem.0.weight'}
+  kernel = variables['params']['network']['stage2']['edge_3_2']['conv']['kernel'][1]  # the second cell of stage 2
+  np.testing.assert_array_equal(state_dict['cells.4.layers.5.op.1.weight'], kernel.transpose(3, 2, 0, 1))
+  jax.tree.map(np.testing.assert_array_equal, network_variables(state_dict, genotype), variables)
+  skips = Genotype.parse('|skip_connect~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|')
+  variables = jax.eval_shape(NasBench201Network(skips, 10, channels=2).init, jax.random.key(0), images)
+  with pytest.raises(InputError, match='have no weights'):
+    network_state_dict(variables, skips)
 
 
 def test_an_unknown_operation_is_named():
