@@ -52,11 +52,15 @@ def _explanation(message, argv):
   """What is allowed for the --config.a.b that `message` is about, else `message` itself."""
   from beta_darts_jax.config import describe, reference
 
+  if (match := re.match(r"Unknown command line flag '(\w+)'", message)) and not match[1].startswith('config'):
+    return f'unknown --{match[1]}: allowed are --config, --config.KEY and --workdir'
   tree = None
   for argument in _joined(argv):
     if match := re.match(r'--?config=([^:]+):?(.*)', argument):
       if not os.path.isfile(match[1]):
         return f'--config={match[1]}: no such file'
+      if 'get_config() takes 0' in message:
+        return f'--config={match[1]}:{match[2]}: allowed is --config={match[1]}, which takes no arguments'
       with contextlib.suppress(Exception):  # what is wrong with the file is what `message` says
         tree = reference(runpy.run_path(match[1])['get_config'](*filter(None, [match[2]])))
   for argument in _joined(argv):

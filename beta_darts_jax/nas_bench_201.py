@@ -218,7 +218,7 @@ def main(argv: list[str] | None = None) -> int:
       cell = NAS_BENCH_201.parse(arguments.cell)
       table = find_table(arguments.table)
       if table is None:
-        raise InputError(HOW_TO_GET)
+        raise InputError(HOW_TO_GET.replace('config.benchmark.table', 'give --table'))
       for name, value in table.summary(cell).items():
         print(f'{name:28} {value}')
   except InputError as error:

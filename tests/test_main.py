@@ -61,6 +61,8 @@ def _as_a_command(folder, arguments, environment):
     ([], '--config=FILE'),
     (['--config=configs/none.py'], '--config=configs/none.py: no such file'),
     ([DIGITS, 'surplus'], 'unexpected arguments: surplus'),
+    ([DIGITS, '--epochs=3'], 'unknown --epochs: allowed are --config, --config.KEY and --workdir'),
+    ([f'{DIGITS}:fast'], 'allowed is --config=configs/digits.py, which takes no arguments'),
     (
       [DIGITS, '--config.search.epoch=3'],
       'error: unknown config.search.epoch: allowed are alpha_betas, alpha_learning_rate',
