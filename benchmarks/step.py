@@ -24,7 +24,7 @@ def arguments():
   return parser.parse_args()
 
 
-def search_program(space, batch_size, **sizes):
+def search_program(space, **sizes):
   """(bilevel step of (state, batch), its state)."""
   import beta_darts_jax as bd
 
@@ -61,9 +61,9 @@ def main():
 
   batch_size = 96 if options.program == 'cifar_network' else 64
   if options.program == 'nas_bench_201_supernet':
-    step, state = search_program(NAS_BENCH_201, batch_size, unroll_edges=not options.scan_edges)
+    step, state = search_program(NAS_BENCH_201, unroll_edges=not options.scan_edges)
   elif options.program == 'darts_supernet':
-    step, state = search_program(DARTS, batch_size)
+    step, state = search_program(DARTS)
   else:
     step, state = training_program()
   mesh = make_mesh(options.devices, batch_size)

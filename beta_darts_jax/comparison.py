@@ -1,6 +1,8 @@
 """After a search: the found cell beside random ones of its space, all trained in the same way."""
 
 import itertools
+import math
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -26,7 +28,7 @@ class OneDevice:
     return x
 
 
-def compare(space, genotype: str, dataset: Dataset, config) -> dict:
+def compare(space, genotype: str, dataset: Dataset, config, stop: threading.Event) -> dict | None:
   """Trains a cell, and random cells of its space in the same way, each in one go.
 
   Args:
@@ -34,10 +36,12 @@ def compare(space, genotype: str, dataset: Dataset, config) -> dict:
     genotype: its text.
     dataset: to train and test on.
     config: checked, of a search; `config.retrain` has the recipe, `config.search.seed` the seed.
+    stop: when set, training ends after the epochs under way.
 
   Returns:
     {'found': …, 'random': […]} with genotype, test_loss (nats), test_accuracy (0 … 1, of the last epoch), parameters,
-    multiply_adds and seconds of each.
+    multiply_adds and seconds of each; test_loss and test_accuracy are None where the training diverged. None when
+    stopped.
   """
   recipe = config.retrain.to_dict() | {'seed': config.search.seed, 'warmup_epochs': 0, 'ema_decay': 0.0}
   recipe |= {'label_smoothing': 0.0}
@@ -55,8 +59,12 @@ def compare(space, genotype: str, dataset: Dataset, config) -> dict:
       programs = resident_programs(network, dataset, augmentation, recipe, 0.0, OneDevice(device))
       state = programs.state
       for epoch in range(recipe['epochs']):
+        if stop.is_set():
+          return None
         state = programs.train(state, epoch, (epoch + 1) * programs.steps_per_epoch)
       loss, top1, _ = map(float, programs.evaluate(state))
+      if not math.isfinite(loss) or int(state.step) < recipe['epochs'] * programs.steps_per_epoch:
+        loss = top1 = None
     return {
       'genotype': str(cell),
       'test_loss': loss,
@@ -68,4 +76,4 @@ def compare(space, genotype: str, dataset: Dataset, config) -> dict:
   devices = jax.local_devices()
   with ThreadPoolExecutor(len(devices)) as pool:  # a cell on each device at a time
     results = list(pool.map(train, itertools.cycle(devices), (space.parse(genotype), *cells)))
-  return {'found': results[0], 'random': results[1:]}
+  return None if stop.is_set() else {'found': results[0], 'random': results[1:]}

@@ -220,9 +220,7 @@ def _tfds(source, data_dir, image_size):
   name = 'imagenet_resized/16x16' if source == 'imagenet16_120' else source
   data_dir = data_dir or os.environ.get('TFDS_DATA_DIR') or None
   try:
-    builder = (
-      cifar_builder(source, data_dir) if source in ('cifar10', 'cifar100') else tfds.builder(name, data_dir=data_dir)
-    )
+    builder = cifar_builder(source, data_dir) if cifar else tfds.builder(name, data_dir=data_dir)
   except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
     raise InputError(f'unknown data set {source!r}: allowed are {_FORMS} ({str(error).splitlines()[0]})') from None
   if not builder.is_prepared():
@@ -370,11 +368,22 @@ class Augmentation:
 
 
 @functools.partial(jax.jit, static_argnames=('num_images', 'batch_size'))
-def epoch_order(seed, epoch, num_images: int, batch_size: int):
-  """Indices [steps, batch_size] of one epoch: a permutation, a function of (seed, epoch); the rest is dropped."""
+def _epoch_order(seed, epoch, num_images, batch_size):
   key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 0x6F72), epoch)
   steps = num_images // batch_size
   return jax.random.permutation(key, num_images)[: steps * batch_size].reshape(steps, batch_size)
+
+
+def epoch_order(seed, epoch, num_images: int, batch_size: int):
+  """Indices [steps, batch_size] of one epoch: a permutation, a function of (seed, epoch); the rest is dropped.
+
+  Args:
+    seed: below 2³².
+    epoch: from 0.
+    num_images: images of the epoch.
+    batch_size: indices in a row.
+  """
+  return _epoch_order(jnp.asarray(seed, jnp.uint32), jnp.asarray(epoch, jnp.int32), num_images, batch_size)
 
 
 def distinct_indices(key, num_images: int, batch_size: int):

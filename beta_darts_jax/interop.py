@@ -199,7 +199,9 @@ def _our_cells(variables, num_cell_types: int) -> int:
     if 'stage1' not in params:
       raise InputError('the cells have no weights, so their number is not known: allowed are cells with weights')
     return len(next(_leaves(params['stage1'])))
-  first = max(int(name.removeprefix('cells_')) for name in params if name.startswith('cells_'))
+  first = max((int(name.removeprefix('cells_')) for name in params if name.startswith('cells_')), default=None)
+  if first is None:
+    raise InputError('the variables have no cells of that kind: allowed are those of a whole network')
   kernel = params[f'cells_{first}']['preprocess1']['conv']['kernel']
   return first + (len(kernel) if kernel.ndim == 5 else 1)
 
@@ -267,7 +269,10 @@ def supernet_variables(state_dict: Mapping[str, np.ndarray], space: SearchSpace)
 
 
 def supernet_state_dict(variables: Mapping, space: SearchSpace) -> dict[str, np.ndarray]:
-  """The inverse of `supernet_variables`: what the official supernet's `load_state_dict` takes, α left out."""
+  """The inverse of `supernet_variables`: what the official supernet's `load_state_dict` takes.
+
+  α is left out: NAS-Bench-201's supernet, which keeps it among its parameters, needs `strict=False`.
+  """
   return _to_state_dict(variables, _supernet_entries(space, _our_cells(variables, len(space.cell_types))))
 
 

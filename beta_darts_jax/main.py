@@ -163,12 +163,13 @@ def run_search(config, path) -> None:
     search_started = time.perf_counter()
     with stop_signals() as stop:
       outcome = search.run(config, dataset, table, run, stop)
-    search_seconds = time.perf_counter() - search_started
-    if outcome is None:
+      search_seconds = time.perf_counter() - search_started
+      if outcome:
+        result = search.summarize(config, dataset, table, run, outcome)
+        if config.retrain.epochs and not stop.is_set():
+          result['retrain'] = comparison.compare(space, result['genotype'], dataset, config, stop)
+    if stop.is_set():
       return print(f'stopped and saved in {path}; the same command goes on from there')
-    result = search.summarize(config, dataset, table, run, outcome)
-    if config.retrain.epochs:
-      result['retrain'] = comparison.compare(space, result['genotype'], dataset, config)
     other = time.perf_counter() - started - search_seconds  # data, Kendall's τ, retraining
     result['seconds']['other'] = round(other, 2)
     run.finish(result)
@@ -207,6 +208,7 @@ def run_retrain(config, path) -> None:
     with stop_signals() as stop, compile_seconds() as compiling:
       programs = retrain.build(config, network, dataset, mesh)
       counts = retrain.describe_network(network, variables_of(programs.state), dataset.image_shape)
+      compiled = compiling[0]
       rows = retrain.run(config, programs, run, stop)
     if rows is None:
       return print(f'stopped and saved in {path}; the same command goes on from there')
@@ -214,8 +216,9 @@ def run_retrain(config, path) -> None:
     result = {'genotype': str(genotype), 'dataset': dataset.name}
     result |= {name: last[name] for name in ('train_accuracy', 'test_accuracy', 'test_top5_accuracy')}
     result |= counts
-    train = sum(row['seconds'] for row in rows)  # of all processes that worked on the run, with their evaluations
-    other = time.perf_counter() - started - train
+    # of all processes that worked on the run, with their evaluations and what those before this one compiled in them
+    train = sum(row['seconds'] for row in rows) - (compiling[0] - compiled)
+    other = time.perf_counter() - started - train - compiling[0]
     result['seconds'] = {'compile': compiling[0], 'train': train, 'other': max(0.0, other)}
     result['seconds'] = {name: round(seconds, 2) for name, seconds in result['seconds'].items()}
     result['environment'] = environment(mesh)
@@ -246,7 +249,8 @@ def report(result: dict, path) -> None:
   if 'retrain' in result:
     found, others = result['retrain']['found'], result['retrain']['random']
     for who, cell in [('found ', found), *(('random', other) for other in others)]:
-      figures = f'test accuracy {100 * cell["test_accuracy"]:.2f} % ({cell["parameters"]:,} parameters)'
+      reached = 'diverged' if cell['test_accuracy'] is None else f'test accuracy {100 * cell["test_accuracy"]:.2f} %'
+      figures = f'{reached} ({cell["parameters"]:,} parameters)'
       print(f'retrained {who} {figures}  {cell["genotype"]}')
   print(f'run       {path}')
 

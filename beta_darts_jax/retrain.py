@@ -125,7 +125,7 @@ def resident_programs(network, dataset: Dataset, augmentation: Augmentation, rec
     put: places a tree on the devices, in `put.sharding`; `put.batch(x)`, inside a program, shards x by its first axis.
   """
   images, labels = put(dataset.train)
-  batch_size, seed = recipe['batch_size'], np.uint32(recipe['seed'])
+  batch_size, seed = recipe['batch_size'], recipe['seed']
   steps = len(labels) // batch_size
   step = make_train_step(network, recipe, auxiliary_weight)
 
@@ -144,7 +144,7 @@ def resident_programs(network, dataset: Dataset, augmentation: Augmentation, rec
 
   @functools.lru_cache(maxsize=1)
   def epoch_arguments(epoch):
-    order = epoch_order(seed, np.int32(epoch), len(labels), batch_size)
+    order = epoch_order(seed, epoch, len(labels), batch_size)
     return put((order, learning_rates(recipe, epoch, steps), drop_path_rate(recipe, epoch)))
 
   evaluate = make_evaluate(
@@ -154,7 +154,7 @@ def resident_programs(network, dataset: Dataset, augmentation: Augmentation, rec
   )
   test = put(dataset.test)
   return Programs(
-    state=put(jax.jit(lambda seed: create_state(network, images.shape[1:], recipe, seed))(seed)),
+    state=put(jax.jit(lambda seed: create_state(network, images.shape[1:], recipe, seed))(np.uint32(seed))),
     steps_per_epoch=steps,
     train=lambda state, epoch, until: train(state, images, labels, *epoch_arguments(epoch), put(np.int32(until))),
     evaluate=lambda state: evaluate(variables_of(state), *test),

@@ -149,13 +149,10 @@ def build(config, dataset: Dataset, mesh) -> Programs:
     images = jnp.zeros((1, *dataset.image_shape))
     return SearchState.create(supernet.init(weights_key, images, softmax_betas(alphas)), alphas, seed)
 
-  @functools.partial(jax.jit, out_shardings=replicated)
-  def order(epoch):
-    return epoch_order(search.seed, epoch, num_images, search.batch_size)
-
   @functools.lru_cache(maxsize=1)
   def epoch_arguments(epoch):
-    return order(put(np.int32(epoch))), put(jax.tree.map(np.float32, hyperparameters(search, epoch)))
+    order = epoch_order(search.seed, epoch, num_images, search.batch_size)
+    return put((order, jax.tree.map(np.float32, hyperparameters(search, epoch))))
 
   def supernet_logits(arguments, images):
     variables, betas = arguments

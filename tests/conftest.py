@@ -69,7 +69,7 @@ def nhwc(images):
 
 
 def pytest_addoption(parser):
-  parser.addoption('--full', action='store_true', help='long forms: all 400 steps of the official trajectory')
+  parser.addoption('--full', action='store_true', help='long forms: all steps of the official trajectories, more cells')
 
 
 def pytest_collection_modifyitems(items):

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 
 from beta_darts_jax import NAS_BENCH_201
@@ -18,7 +20,7 @@ def test_a_cell_learns_beside_a_random_one():
   config.data.crop_padding, config.data.flip = 0, False
   recipe = config.retrain
   recipe.epochs, recipe.batch_size, recipe.channels, recipe.cells_per_stage, recipe.random_cells = 4, 32, 2, 1, 1
-  result = compare(NAS_BENCH_201, CELL, dataset, config)
+  result = compare(NAS_BENCH_201, CELL, dataset, config, threading.Event())
   found, (other,) = result['found'], result['random']
   assert found['genotype'] == CELL != other['genotype']
   assert found['test_accuracy'] > 0.95 and found['test_loss'] < 0.5

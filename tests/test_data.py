@@ -49,6 +49,13 @@ def test_flip_mirrors_half_of_the_images():
   assert 430 < mirrored.sum() < 570
 
 
+def test_augmentation_cuts_out_after_normalising():
+  """White images normalise to 2: what is cut out is 0 all the same, and the rest is untouched."""
+  augmentation = Augmentation((0.5,), (0.25,), crop_padding=0, flip=False, cutout=4)
+  values = np.asarray(augmentation(KEY, np.full((20, 8, 8, 1), 255, np.uint8)))
+  assert set(np.unique(values)) == {0.0, 2.0} and all(4 <= n <= 16 for n in (values == 0).sum((1, 2, 3)))
+
+
 def test_cutout_zeroes_a_clipped_box():
   holes = np.asarray(data.cutout(KEY, jnp.ones((500, 8, 8, 1)), 4))[..., 0] == 0
   for hole in holes:
@@ -65,6 +72,7 @@ def test_epoch_order_is_a_permutation_of_seed_and_epoch():
   np.testing.assert_array_equal(order, epoch_order(3, 5, 103, 10))
   assert not np.array_equal(order, epoch_order(3, 6, 103, 10))
   assert not np.array_equal(order, epoch_order(4, 5, 103, 10))
+  assert epoch_order(2**32 - 1, 0, 4, 2).shape == (2, 2)  # the largest seed that a config allows
 
 
 def test_alpha_batches_are_distinct_and_uniform():

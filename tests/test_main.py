@@ -1,6 +1,5 @@
 """Whatever a user gets wrong: one line that teaches, exit status 2, nothing written."""
 
-import contextlib
 import multiprocessing
 import os
 import pathlib
@@ -46,13 +45,9 @@ def _as_a_command(folder, arguments, environment):
   sys.argv = ['beta_darts_jax.main', *map(str, arguments)]
   from beta_darts_jax import main
 
-  with (
-    open(folder / 'stdout', 'w') as out,
-    open(folder / 'stderr', 'w') as err,
-    contextlib.redirect_stdout(out),
-    contextlib.redirect_stderr(err),
-  ):
-    app.run(main.main, flags_parser=main.parse)
+  for number, name in ((1, 'stdout'), (2, 'stderr')):
+    os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)
+  app.run(main.main, flags_parser=main.parse)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from beta_darts_jax import Genotype, InputError, NasBench201Network, Network
 from beta_darts_jax.genotype import published
 from beta_darts_jax.interop import network_state_dict, network_variables
 from beta_darts_jax.metrics import cross_entropy
-from beta_darts_jax.network import DiscreteCell, drop_path
+from beta_darts_jax.network import DiscreteCell, drop_path, multiply_adds
 
 DARTS_V2 = published()['DARTS_V2']
 
@@ -71,13 +71,15 @@ def test_imagenet_network_is_the_official_one():
 
 
 @pytest.mark.parametrize(
-  'stem, size, num_classes, channels, layers, count',
-  [('cifar', 32, 10, 36, 20, 3_349_342), ('imagenet', 224, 1000, 48, 14, 4_718_752)],
+  'stem, size, num_classes, channels, layers, count, products',
+  [('cifar', 32, 10, 36, 20, 3_349_342, 528_359_040), ('imagenet', 224, 1000, 48, 14, 4_718_752, 529_911_552)],
 )
-def test_number_of_weights_is_the_official_one(stem, size, num_classes, channels, layers, count):
+def test_sizes_are_the_official_ones(stem, size, num_classes, channels, layers, count, products):
+  """Multiply-adds: the sum over all cells of k²·C_in·C_out·H·W (depthwise k²·C·H·W), written out apart from here."""
   network = Network(DARTS_V2, num_classes, channels=channels, layers=layers, stem=stem)
   shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
   assert sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes['params'])) == count
+  assert multiply_adds(network, shapes, (size, size, 3)) == products
 
 
 @pytest.mark.parametrize('name', published())

@@ -100,7 +100,7 @@ def test_a_space_with_noise_searches_and_retrains(tmp_path):
   space = search.space_of(config)
   assert str(space.parse(result['genotype'])) == result['genotype'] == outcome.rows[-1]['genotype']
   assert find_genotype(str(tmp_path)) == (space.parse(result['genotype']), False)
-  cells = comparison.compare(space, result['genotype'], dataset, config)
+  cells = comparison.compare(space, result['genotype'], dataset, config, threading.Event())
   assert len(cells['random']) == 1 and all(0 <= cell['test_accuracy'] <= 1 for cell in cells['random'])
 
 

@@ -161,7 +161,7 @@ ONE_HOT = {
 
 
 @pytest.mark.parametrize('space', ONE_HOT.values(), ids=ONE_HOT)
-def test_one_hot_supernet_is_the_discrete_network(space, monkeypatch):
+def test_one_hot_supernet_is_the_discrete_network(space, monkeypatch, request):
   # noise is drawn anew everywhere: here it is the same ramp everywhere
   halved = lambda self, x: x[:, :: self.stride, :: self.stride]
   ramp = lambda self, x, train: jnp.cos(jnp.arange(halved(self, x).size)).reshape(halved(self, x).shape)
@@ -172,7 +172,7 @@ def test_one_hot_supernet_is_the_discrete_network(space, monkeypatch):
   variables = jax.jit(supernet.init)(jax.random.key(0), images, betas)
   forward = jax.jit(lambda betas: supernet.apply(variables, images, betas, train=True, mutable=['batch_stats'])[0])
   rng = np.random.default_rng(0)
-  for _ in range(3 if space is NAS_BENCH_201 else 1):
+  for _ in range(3 if space is NAS_BENCH_201 or request.config.getoption('--full') else 1):
     genotype = space.random_genotype(rng)
     sizes = {'channels': 4, 'affine': False, 'auxiliary_skip': space.auxiliary_skip}
     if space.skeleton == 'darts':
@@ -234,9 +234,10 @@ def test_interop_goes_both_ways(name, space):
     np.testing.assert_array_equal(back[weight], state_dict[weight])
 
 
-def test_bfloat16_touches_only_the_computation():
-  supernet = Supernet(NAS_BENCH_201, num_classes=10, channels=4, cells_per_stage=1, dtype=jnp.bfloat16)
-  images, betas = jnp.ones((2, 8, 8, 3)), {'cell': jnp.full((6, 5), 0.2)}
+@pytest.mark.parametrize('space', [NAS_BENCH_201, ONE_HOT['everything']], ids=lambda space: space.name)
+def test_bfloat16_touches_only_the_computation(space):
+  supernet = Supernet(space, num_classes=10, channels=4, cells_per_stage=1, layers=2, dtype=jnp.bfloat16)
+  images, betas = jnp.ones((2, 8, 8, 3)), softmax_betas(space.init_alphas(jax.random.key(1)))
   run = lambda key: supernet.apply(
     supernet.init(key, images, betas), images, betas, train=True, mutable=['batch_stats']
   )
@@ -244,4 +245,4 @@ def test_bfloat16_touches_only_the_computation():
   variables = jax.eval_shape(supernet.init, jax.random.key(0), images, betas)
   assert {leaf.dtype for leaf in jax.tree.leaves((variables, updates, logits))} == {jnp.dtype('float32')}
   jaxpr = str(jax.make_jaxpr(run)(jax.random.key(0)))
-  assert 'bf16[2,8,8,4]' in jaxpr
+  assert f'bf16[2,8,8,{4 if space is NAS_BENCH_201 else 12}]' in jaxpr
