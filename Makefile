@@ -3,7 +3,7 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: search test lint clean
 
-search: .venv/installed  ## a whole search on digits, under two minutes on two cores
+search: .venv/installed  ## installs, then a whole search on digits: under two minutes on two cores
 	.venv/bin/python -m beta_darts_jax.main --config configs/digits.py
 
 test: .venv/installed-dev

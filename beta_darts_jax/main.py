@@ -160,6 +160,7 @@ def run_search(config, path) -> None:
   with workdir.Workdir(path, config.to_dict()) as run:
     if table is None and dataset.name in nas_bench_201.DATASETS and space == NAS_BENCH_201:
       print(nas_bench_201.HOW_TO_GET)
+    print('compiling', flush=True)
     search_started = time.perf_counter()
     with stop_signals() as stop:
       outcome = search.run(config, dataset, table, run, stop)
@@ -205,6 +206,7 @@ def run_retrain(config, path) -> None:
   with workdir.Workdir(path, config.to_dict()) as run:
     if changes := run.changes(environment(mesh)):
       print(f'this run began elsewhere, so its last bits may come out differently: {"; ".join(changes)}', flush=True)
+    print('compiling', flush=True)
     with stop_signals() as stop, compile_seconds() as compiling:
       programs = retrain.build(config, network, dataset, mesh)
       counts = retrain.describe_network(network, variables_of(programs.state), dataset.image_shape)

@@ -245,5 +245,9 @@ def check_image_size(size: tuple[int, int], stem: str = 'cifar', auxiliary: bool
   factor = 32 if stem == 'imagenet' else 4
   features = {'imagenet': 7, 'cifar': 8}[stem] if auxiliary else 1
   if any(n % factor or n < factor * features for n in size):
-    what = f'multiples of {factor}' + (f' from {factor * features} on, for the auxiliary head' if auxiliary else '')
+    what = f'multiples of {factor}' + (
+      f' from {factor * features} on, for the auxiliary head (or config.network.auxiliary_weight=0)'
+      if auxiliary
+      else ''
+    )
     raise InputError(f'images are {size[0]}×{size[1]} pixels, allowed are {what}; see config.data.image_size')
