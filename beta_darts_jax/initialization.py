@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+INITIAL = 0x696E6974  # sets the draw apart from the caller's other uses of the key
+
 
 @flax.struct.dataclass
 class Undrawn(nn.meta.AxisMetadata):
@@ -71,7 +73,7 @@ def _drawn(rngs, variables):
   leaves, tree = jax.tree.flatten(variables, is_leaf=lambda leaf: isinstance(leaf, Undrawn))
   undrawn = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Undrawn)}
   if undrawn:
-    key = jax.random.fold_in(rngs['params'] if isinstance(rngs, dict) else rngs, 0x6472)  # the caller may use it too
+    key = jax.random.fold_in(rngs['params'] if isinstance(rngs, dict) else rngs, INITIAL)
     ends = np.cumsum([leaf.value.size for leaf in undrawn.values()])
     draws = jnp.split(jax.random.uniform(key, (ends[-1],), jnp.float32, minval=-1.0), ends[:-1])
     for (i, leaf), draw in zip(undrawn.items(), draws, strict=True):

@@ -28,32 +28,33 @@ def relative(actual, expected):
 
 
 def test_cifar_network_is_the_official_one():
-  arrays, _, variables = official('darts_network_cifar')
-  network = Network(DARTS_V2, 10, channels=4, layers=6, auxiliary=True)
-  images, labels = nhwc(arrays['x']), arrays['y']
+  """In float64: BatchNorm over two numbers, in the auxiliary head, makes float32 noise of the file's own size."""
+  with jax.enable_x64(True):
+    arrays, _, variables = official('darts_network_cifar')
+    variables = jax.tree.map(np.float64, variables)
+    network = Network(DARTS_V2, 10, channels=4, layers=6, auxiliary=True)
+    images, labels = nhwc(arrays['x']).astype(np.float64), arrays['y']
 
-  @jax.jit
-  def train_pass(params):
-    def loss(params):
-      variables_ = {'params': params, 'batch_stats': variables['batch_stats']}
-      (logits, auxiliary), updates = network.apply(variables_, images, train=True, mutable=['batch_stats'])
-      return cross_entropy(logits, labels) + 0.4 * cross_entropy(auxiliary, labels), (logits, auxiliary, updates)
+    @jax.jit
+    def train_pass(params):
+      def loss(params):
+        variables_ = {'params': params, 'batch_stats': variables['batch_stats']}
+        (logits, auxiliary), updates = network.apply(variables_, images, train=True, mutable=['batch_stats'])
+        return cross_entropy(logits, labels) + 0.4 * cross_entropy(auxiliary, labels), (logits, auxiliary, updates)
 
-    return jax.value_and_grad(loss, has_aux=True)(params)
+      return jax.value_and_grad(loss, has_aux=True)(params)
 
-  (loss, (logits, auxiliary, updates)), gradient = train_pass(variables['params'])
-  assert relative(logits, arrays['logits']) < 1e-5
-  assert relative(auxiliary, arrays['logits_aux']) < 5e-5  # BatchNorm over two numbers: float64 here differs as much
-  assert relative(loss, arrays['loss']) < 1e-5
-  evaluated = network.apply({'params': variables['params'], **updates}, images, train=False)
-  assert relative(evaluated, arrays['logits_eval']) < 1e-4
-  sent_back = network_state_dict({'params': gradient, **updates}, DARTS_V2)
-  expected = {k.removeprefix('weight_grad/'): v for k, v in arrays.items() if k.startswith('weight_grad/')}
-  assert len(expected) > 100
-  for name, value in expected.items():
-    # the file is float32: in float64 ours differ from it by 2e-3, in float32 by up to 4e-3 (jax 0.11), through the
-    # auxiliary head's BatchNorm over two numbers
-    assert relative(sent_back[name], value) < 1e-2, name
+    (loss, (logits, auxiliary, updates)), gradient = train_pass(variables['params'])
+    assert relative(logits, arrays['logits']) < 1e-5
+    assert relative(auxiliary, arrays['logits_aux']) < 5e-5
+    assert relative(loss, arrays['loss']) < 1e-5
+    evaluated = network.apply({'params': variables['params'], **updates}, images, train=False)
+    assert relative(evaluated, arrays['logits_eval']) < 1e-4
+    sent_back = network_state_dict({'params': gradient, **updates}, DARTS_V2)
+    expected = {k.removeprefix('weight_grad/'): v for k, v in arrays.items() if k.startswith('weight_grad/')}
+    assert len(expected) > 100
+    for name, value in expected.items():
+      assert relative(sent_back[name], value) < 3e-3, name
 
 
 def unbiased(network, variables, images, batch_stats):
