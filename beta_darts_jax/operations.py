@@ -14,6 +14,28 @@ from beta_darts_jax.errors import InputError
 from beta_darts_jax.initialization import Module, uniform_fan_in
 
 
+def _in_itself(function, known, *arguments):
+  """function(*arguments), compiled apart from what is around it; NaN if `known`, a scalar, is NaN.
+
+  XLA:CPU computes what it takes to be cheap anew for each of its readers, fused into them: a transposition then takes
+  fifty times as long. Nothing is fused across a conditional, and its condition XLA cannot know.
+  """
+  shape = jax.eval_shape(function, *arguments)
+  return lax.cond(known == known, function, lambda *_: jnp.full(shape.shape, jnp.nan, shape.dtype), *arguments)
+
+
+@jax.custom_vjp
+def computed_once(x, known):
+  """x, and its cotangent, each computed once for all its readers on CPU, where XLA fuses too much; elsewhere x."""
+  return lax.platform_dependent(x, known, cpu=lambda x, known: _in_itself(lambda x: x, known, x), default=lambda x, _: x)
+
+
+computed_once.defvjp(
+  lambda x, known: (computed_once(x, known), known),
+  lambda known, cotangent: (computed_once(cotangent, known), jnp.zeros_like(known)),
+)
+
+
 def _plain_convolution(x, kernel, strides, padding):
   return lax.conv_general_dilated(
     x, kernel, strides, [(p, p) for p in padding], dimension_numbers=('NHWC', 'HWIO', 'NHWC')
@@ -49,15 +71,19 @@ def _canonical_gradients(strides, padding, x, kernel, cotangent):
     lhs_dilation=strides,
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
-  kernel_gradient = lax.conv_general_dilated(
-    x.transpose(3, 1, 2, 0),
-    cotangent.transpose(1, 2, 0, 3),
-    (1, 1),
-    [(p, p) for p in padding],
-    rhs_dilation=strides,
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-  )
-  return x_gradient, kernel_gradient[:, :height, :width].transpose(1, 2, 0, 3)
+
+  def kernel_gradient(x, cotangent):
+    gradient = lax.conv_general_dilated(
+      x.transpose(3, 1, 2, 0),
+      cotangent.transpose(1, 2, 0, 3),
+      (1, 1),
+      [(p, p) for p in padding],
+      rhs_dilation=strides,
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+    return gradient[:, :height, :width].transpose(1, 2, 0, 3)
+
+  return x_gradient, _in_itself(kernel_gradient, kernel.ravel()[0], x, cotangent)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -113,7 +139,8 @@ class Conv(Module):
     kernel = self.param('kernel', uniform_fan_in(), (*size, x.shape[-1], self.features))
     x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
     if size == (1, 1):  # as a product: faster on CPU, and safe when vmapped and sharded
-      return jnp.einsum('bhwc,cd->bhwd', x[:, :: strides[0], :: strides[1]], kernel[0, 0])
+      x = x[:, :: strides[0], :: strides[1]]
+      return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], self.features)
     return convolution(x, kernel, strides, padding)
 
 

@@ -8,11 +8,12 @@ import itertools
 
 import chex
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from beta_darts_jax.initialization import Module
-from beta_darts_jax.operations import OPERATIONS, BatchNorm, known_operations
+from beta_darts_jax.operations import OPERATIONS, BatchNorm, computed_once, known_operations
 from beta_darts_jax.skeletons import SKELETONS, scanned
 from beta_darts_jax.spaces import SearchSpace
 
@@ -54,8 +55,8 @@ class MixedOperation(Module):
 class SearchCell(Module):
   """A cell of the supernet: each node sums the mixed edges that enter it.
 
-  Edges that are alike run as one scanned body (a cell has up to a hundred operations, and compiling them all takes
-  minutes); `edges_FIRST` names a run of edges by its first, and its variables have a leading axis.
+  Edges that are alike have their variables together: `edges_FIRST` names a run of edges by its first, and its variables
+  have a leading axis.
 
   Attributes:
     space: the edges and their operations.
@@ -73,7 +74,17 @@ class SearchCell(Module):
 
   @nn.compact
   def __call__(self, inputs, betas, train: bool):  # inputs: [B, H, W, C] each; betas {cell type: [E, O]}
-    space, betas, inputs = self.space, betas[self.cell_type], jnp.stack(inputs)
+    compute = self._unrolled if self.unroll_edges and not self.is_initializing() else self._scanned
+    nodes = compute(inputs, betas[self.cell_type], train)
+    return jnp.concatenate([nodes[i] for i in self.space.concat], axis=-1) if self.space.concat else nodes[-1]
+
+  def _mixed(self, operations, stride, **name):
+    pools = self.space.skeleton == 'darts'
+    return MixedOperation(operations, self.channels, stride, pools, self.space.auxiliary_skip, self.dtype, **name)
+
+  def _scanned(self, inputs, betas, train):
+    """The nodes [I, B, H, W, C]: every run of edges is one body, compiled once."""
+    space, inputs = self.space, jnp.stack(inputs)
     stride = 2 if self.cell_type == 'reduce' else 1
     size = inputs[:, :, ::stride, ::stride].shape[1:]
     nodes = jnp.zeros((space.num_inputs + space.nodes, *size), inputs.dtype)
@@ -81,9 +92,7 @@ class SearchCell(Module):
       nodes = nodes.at[: space.num_inputs].set(inputs)
 
     for stride, edges in edge_runs(space, self.cell_type):
-      name = f'edges_{edges[0]}'
-      candidates, pools = space.candidates(self.cell_type)[edges[0]], space.skeleton == 'darts'
-      operation = MixedOperation(candidates, self.channels, stride, pools, space.auxiliary_skip, self.dtype, name=name)
+      operation = self._mixed(space.candidates(self.cell_type)[edges[0]], stride, name=f'edges_{edges[0]}')
 
       def add_edge(operation, nodes, edge, stride=stride):
         target, source, weights = edge
@@ -94,10 +103,53 @@ class SearchCell(Module):
       if len(edges) == 1:
         nodes, _ = add_edge(operation, nodes, (targets[0], sources[0], betas[edges[0]]))
       else:
-        nodes, _ = scanned(add_edge, len(edges), over=0, unroll=len(edges) if self.unroll_edges else 1)(
-          operation, nodes, (targets, sources, betas[np.array(edges)])
-        )
-    return jnp.concatenate([nodes[i] for i in space.concat], axis=-1) if space.concat else nodes[-1]
+        nodes, _ = scanned(add_edge, len(edges), over=0)(operation, nodes, (targets, sources, betas[np.array(edges)]))
+    return nodes
+
+  def _unrolled(self, inputs, betas, train):
+    """The same nodes, node by node. What is linear acts once a node: Σ β·pool(x) = pool(Σ β·x)."""
+    space, variables, changed = self.space, {}, {}
+    for stride, edges in edge_runs(space, self.cell_type):
+      name = f'edges_{edges[0]}'
+      run = {c: self.get_variable(c, name) for c in ('params', 'batch_stats') if self.has_variable(c, name)}
+      changed[name] = [None] * len(edges)
+      for i, e in enumerate(edges):
+        variables[e] = stride, name, i, jax.tree.map(lambda x, i=i: x[i], run) if len(edges) > 1 else run
+
+    nodes = [*inputs, *[None] * space.nodes]
+    for node in range(space.num_inputs, len(nodes)):
+      total, linear = 0, {}
+      for e, (target, source) in enumerate(space.edges):
+        if target == node:
+          stride, name, i, of_edge = variables[e]
+          names, x = space.candidates(self.cell_type)[e], nodes[source]
+          apart = [k for k, name in enumerate(names) if name in LINEAR[space.skeleton] and stride == 1]
+          for k in apart:
+            linear[names[k]] = linear.get(names[k], 0) + betas[e, k].astype(x.dtype) * x
+          rest = np.array([k for k in range(len(names)) if k not in apart], int)
+          y, changed[name][i] = self._mixed(tuple(names[k] for k in rest), stride, parent=None).apply(
+            of_edge,
+            x,
+            betas[e, rest],
+            train,
+            mutable=[c for c in of_edge if self.is_mutable_collection(c)],
+            rngs={'draw': self.make_rng('draw')} if self.has_rng('draw') else None,
+          )
+          total += y
+      for name, x in linear.items():
+        total += OPERATIONS[name](self.channels, 1, False, self.dtype).apply({}, x, train)
+      nodes[node] = computed_once(total, betas[0, 0])
+
+    for name, run in changed.items():
+      for collection in run[0]:
+        leaves = [edge[collection] for edge in run]
+        stacked = jax.tree.map(lambda *x: jnp.stack(x), *leaves) if len(run) > 1 else leaves[0]
+        self.put_variable(collection, name, stacked)
+    return nodes
+
+
+# operations without weights or statistics, by skeleton (in the DARTS family pools have a BatchNorm)
+LINEAR = {'nas_bench_201': ('skip_connect', 'avg_pool_3x3'), 'darts': ('skip_connect',)}
 
 
 def edge_runs(space: SearchSpace, cell_type: str) -> list[tuple[int, list[int]]]:

@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -184,17 +185,32 @@ def test_one_hot_supernet_is_the_discrete_network(space, monkeypatch, request):
     np.testing.assert_allclose(forward(space.one_hot(genotype)), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_unrolled_edges_are_the_same_network():
-  images, betas = jax.random.normal(jax.random.key(1), (2, 8, 8, 3)), NAS_BENCH_201.init_alphas(jax.random.key(2))
-  scanned, unrolled = (
-    Supernet(NAS_BENCH_201, num_classes=2, channels=2, cells_per_stage=1, unroll_edges=unroll)
-    for unroll in (False, True)
-  )
-  variables = jax.jit(scanned.init)(jax.random.key(0), images, betas)
-  apply = lambda net: jax.jit(lambda v: net.apply(v, images, betas, train=True, mutable=['batch_stats'])[0])(variables)
-  np.testing.assert_allclose(apply(scanned), apply(unrolled), rtol=1e-5)
-  other = jax.eval_shape(unrolled.init, jax.random.key(0), images, betas)
-  assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, other)
+SMALL = SearchSpace('small', 'darts', 2, ('max_pool_3x3', 'skip_connect', 'dil_conv_3x3', 'none'), auxiliary_skip=True)
+
+
+@pytest.mark.parametrize('space', [NAS_BENCH_201, SMALL], ids=lambda space: space.name)
+def test_unrolled_and_scanned_edges_agree(space):
+  """float64: logits, running statistics and the gradients of weights and β, to 1e-12; the variables are the same."""
+  with jax.enable_x64(True):
+    key = jax.random.key(1)
+    images, betas = jax.random.normal(key, (4, 8, 8, 3)), softmax_betas(space.init_alphas(key))
+    scanned, unrolled = (
+      Supernet(space, num_classes=3, channels=2, cells_per_stage=1, layers=2, unroll_edges=unroll)
+      for unroll in (False, True)
+    )
+    variables = jax.jit(scanned.init)(key, images, betas)
+    other = jax.eval_shape(unrolled.init, key, images, betas)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, other)
+
+    def everything(net):
+      def loss(params, betas):
+        at = {**variables, 'params': params}
+        logits, updates = net.apply(at, images, betas, train=True, mutable=['batch_stats'])
+        return jnp.sum(jnp.sin(logits)), (logits, updates)
+
+      return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(variables['params'], betas)
+
+    chex.assert_trees_all_close(everything(scanned), everything(unrolled), rtol=1e-11, atol=1e-12)
 
 
 SPACES_OF_GOLDEN = {'s1': S1, 's2': S2, 's3': S3, 's5': DARTS}
