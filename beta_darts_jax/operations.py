@@ -8,6 +8,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from beta_darts_jax.errors import InputError
@@ -27,7 +28,9 @@ def _in_itself(function, known, *arguments):
 @jax.custom_vjp
 def computed_once(x, known):
   """x, and its cotangent, each computed once for all its readers on CPU, where XLA fuses too much; elsewhere x."""
-  return lax.platform_dependent(x, known, cpu=lambda x, known: _in_itself(lambda x: x, known, x), default=lambda x, _: x)
+  return lax.platform_dependent(
+    x, known, cpu=lambda x, known: _in_itself(lambda x: x, known, x), default=lambda x, _: x
+  )
 
 
 computed_once.defvjp(
@@ -388,12 +391,27 @@ class FactorizedConv(Module):
     return BatchNorm(self.affine, self.dtype, name='batch_norm')(x, train)
 
 
+def _with_neighbours(x, axis):
+  """x and both its neighbours along `axis` added up; zeros outside."""
+  zeros = jnp.zeros_like(lax.slice_in_dim(x, 0, 1, axis=axis))
+  before = jnp.concatenate([zeros, lax.slice_in_dim(x, 0, -1, axis=axis)], axis)
+  return before + x + jnp.concatenate([lax.slice_in_dim(x, 1, None, axis=axis), zeros], axis)
+
+
+def average_of_nine(x):
+  """AveragePool of stride 1 as shifted sums, along one axis and the other: two to four times as fast on CPU."""
+  pixels = [np.convolve(np.ones(n), np.ones(3))[1:-1] for n in x.shape[1:3]]  # 2 at the borders, else 3
+  return _with_neighbours(_with_neighbours(x, 1), 2) * (1 / np.outer(*pixels))[:, :, None].astype(x.dtype)
+
+
 class AveragePool(Module):
   """3×3 mean; padding does not count (PyTorch's count_include_pad=False)."""
 
   stride: int = 1
 
   def __call__(self, x, train: bool):
+    if self.stride == 1:
+      return average_of_nine(x)
     y = nn.avg_pool(x, (3, 3), (self.stride, self.stride), ((1, 1), (1, 1)), count_include_pad=False)
     return y.astype(x.dtype)  # Flax divides by float32 counts
 

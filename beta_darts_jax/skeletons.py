@@ -63,6 +63,7 @@ class NasBench201Skeleton(Module):
     channels: C.
     depth: N cells a stage.
     affine: not used here: BatchNorm outside the cells always has scale and bias.
+    unroll: compiles every cell of a stage by itself.
     dtype: of the computation.
   """
 
@@ -71,11 +72,13 @@ class NasBench201Skeleton(Module):
   channels: int = 16
   depth: int = 5
   affine: bool = True
+  unroll: bool = False
   dtype: jnp.dtype | None = None
 
   @nn.compact
   def __call__(self, images, *arguments, train: bool):  # [B, H, W, 3] -> [B, num_classes]
-    stage_of_cells = scanned(lambda cell, x, *arguments: (cell((x,), *arguments, train=train), None), self.depth)
+    one_cell = lambda cell, x, *arguments: (cell((x,), *arguments, train=train), None)
+    stage_of_cells = scanned(one_cell, self.depth, unroll=self.depth if self.unroll else 1)
     x = Conv(self.channels, 3, dtype=self.dtype, name='stem_conv')(images)
     x = BatchNorm(dtype=self.dtype, name='stem_batch_norm')(x, train)
     for stage in range(3):
@@ -189,6 +192,7 @@ class DartsSkeleton(Module):
     channels: C of the first cells.
     depth: cells.
     affine: of the preprocessing's BatchNorm.
+    unroll: compiles every cell by itself, where equal ones in a row are else one body.
     stem: 'cifar': one 3×3 convolution to 3·C. 'imagenet': three of stride 2.
     auxiliary: in training also gives the logits of an AuxiliaryHead after cell 2·depth//3.
     dtype: of the computation.
@@ -199,6 +203,7 @@ class DartsSkeleton(Module):
   channels: int = 16
   depth: int = 8
   affine: bool = True
+  unroll: bool = False
   stem: str = 'cifar'
   auxiliary: bool = False
   dtype: jnp.dtype | None = None
@@ -213,7 +218,8 @@ class DartsSkeleton(Module):
       if length == 1:
         older, newer = newer, cell(older, newer, *arguments, train=train)
       else:
-        run = scanned(lambda cell, x, *arguments: ((x[1], cell(*x, *arguments, train=train)), None), length)
+        one_cell = lambda cell, x, *arguments: ((x[1], cell(*x, *arguments, train=train)), None)
+        run = scanned(one_cell, length, unroll=length if self.unroll else 1)
         (older, newer), _ = run(cell, (older, newer), *arguments)
       if self.auxiliary and layer == 2 * self.depth // 3 and (train or self.is_initializing()):
         stride = 2 if self.stem == 'imagenet' else 3

@@ -36,7 +36,7 @@ def get_config(argument: str = 'cifar10'):
   config.data.source = {'svhn': 'svhn_cropped'}.get(dataset, dataset)
   config.data.flip = dataset != 'svhn'  # a mirrored digit is another digit
   config.space.name = 'darts'
-  config.supernet.unroll_edges = False
+  config.supernet.unroll = False
   config.search.epochs = 50
   config.search.beta_decay_weight = 25.0
   if rest:

@@ -54,7 +54,7 @@ def get_config(argument: str = 'wide,regular'):
       'none', 'max_pool_3x3', 'avg_pool_3x3', 'sep_conv_3x3', 'sep_conv_5x5', 'dil_conv_3x3', 'dil_conv_5x5',
     )  # fmt: skip
   config.supernet.channels, config.supernet.layers = channels, layers
-  config.supernet.unroll_edges = False
+  config.supernet.unroll = False
   config.search.epochs = 50
   config.search.beta_decay_weight = 25.0
   return config

@@ -20,7 +20,7 @@ def get_config():
   config.data.flip = False  # a mirrored digit is another digit
   config.supernet.channels = 8
   config.supernet.cells_per_stage = 1
-  config.supernet.unroll_edges = False
+  config.supernet.unroll = False
   config.search.epochs = 20  # of 22 steps: 440
   config.search.batch_size = 32
   config.search.alpha_learning_rate = 0.015

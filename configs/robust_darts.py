@@ -26,7 +26,7 @@ def get_config(argument: str = 's1,cifar10'):
   config.data.source = _SOURCES[dataset]
   config.data.flip = dataset != 'svhn'  # a mirrored digit is another digit
   config.space.name = space
-  config.supernet.unroll_edges = False
+  config.supernet.unroll = False
   config.search.epochs = 50
   config.search.beta_decay_weight = 25.0
   return config

@@ -145,7 +145,7 @@ SMALL = "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_conc
 TASKS = {  # the paper's other data sets, as stand-ins in their real schema; epochs of eleven steps
   'search': (
     '--config=configs/nas_bench_201.py:imagenet16_120', '--config.space.name=s2', '--config.space.nodes=1',
-    '--config.supernet.channels=2', '--config.supernet.layers=1', '--config.supernet.unroll_edges=False',
+    '--config.supernet.channels=2', '--config.supernet.layers=1', '--config.supernet.unroll=False',
     '--config.data.fraction=0.12', '--config.search.epochs=4', '--config.search.steps_per_dispatch=1',
   ),
   'retrain': (

@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +54,15 @@ def test_1x1_convolution_is_a_convolution():
 def test_average_pool_does_not_count_padding():
   y = OPERATIONS['avg_pool_3x3'](1, 1, False, None).apply({}, jnp.arange(9.0).reshape(1, 3, 3, 1), train=True)
   np.testing.assert_allclose(y[0, :, :, 0], [[2, 2.5, 3], [3.5, 4, 4.5], [5, 5.5, 6]])
+
+
+@pytest.mark.parametrize('shape', [(2, 8, 8, 3), (1, 5, 3, 2), (1, 2, 2, 1)])
+def test_average_of_nine_is_the_windowed_mean(shape):
+  x = jax.random.normal(KEY, shape)
+  plain = lambda x: nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=False)
+  for a, b in zip(jax.vjp(plain, x)[1](x), jax.vjp(operations.average_of_nine, x)[1](x), strict=True):
+    np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(operations.average_of_nine(x), plain(x), rtol=1e-5, atol=1e-6)
 
 
 def test_batch_norm_is_stable_and_moves_by_a_tenth():

@@ -75,7 +75,7 @@ def test_each_level_learns_from_its_own_half():
 def small_run():
   dataset = Dataset('cifar10', pictures(0), pictures(1), 4, (0.5,) * 3, (0.25,) * 3, in_order=True)
   config = default()
-  config.supernet.channels, config.supernet.cells_per_stage, config.supernet.unroll_edges = 2, 1, False
+  config.supernet.channels, config.supernet.cells_per_stage, config.supernet.unroll = 2, 1, False
   config.search.epochs, config.search.batch_size = 2, 16
   config.devices = 1
   return config, dataset

@@ -195,8 +195,7 @@ def test_unrolled_and_scanned_edges_agree(space):
     key = jax.random.key(1)
     images, betas = jax.random.normal(key, (4, 8, 8, 3)), softmax_betas(space.init_alphas(key))
     scanned, unrolled = (
-      Supernet(space, num_classes=3, channels=2, cells_per_stage=1, layers=2, unroll_edges=unroll)
-      for unroll in (False, True)
+      Supernet(space, num_classes=3, channels=2, cells_per_stage=1, layers=2, unroll=unroll) for unroll in (False, True)
     )
     variables = jax.jit(scanned.init)(key, images, betas)
     other = jax.eval_shape(unrolled.init, key, images, betas)
