@@ -14,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from beta_darts_jax.parallel import is_first, on_first
 from beta_darts_jax.workdir import write_json
 
 
@@ -24,18 +25,21 @@ def fingerprint(folder: pathlib.Path) -> dict[str, str]:
 
 
 class Checkpoints:
-  """The checkpoints of a run in `workdir/checkpoints`, seals in `workdir/seals`; the newest `keep` stay."""
+  """The checkpoints of a run in `workdir/checkpoints`, seals in `workdir/seals`; the newest `keep` stay.
+
+  With several processes all of them call every method, and share the folder; process 0 seals.
+  """
 
   def __init__(self, workdir: pathlib.Path, keep: int = 2):
     self._folder = (workdir / 'checkpoints').absolute()
     self._seals = (workdir / 'seals').absolute()
-    self._seals.mkdir(parents=True, exist_ok=True)
-    self._drop_damaged()
+    on_first(self._drop_damaged)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
     self._manager = ocp.CheckpointManager(self._folder, options=options)
 
   def _drop_damaged(self):
     """Before Orbax looks: steps whose bytes are not those that were sealed go, with a word about it."""
+    self._seals.mkdir(parents=True, exist_ok=True)
     steps = [int(f.name) for f in self._folder.iterdir() if f.name.isdigit()] if self._folder.is_dir() else []
     for step in sorted(steps):
       seal = self._seals / f'{step}.json'
@@ -52,16 +56,16 @@ class Checkpoints:
 
   def seal(self) -> None:
     """Seals what has been saved, without waiting for a save under way: call it often."""
-    if not self._manager.is_saving_in_progress():
+    if jax.process_count() == 1 and not self._manager.is_saving_in_progress():
       self._seal()
 
   def _seal(self):
     self._manager.wait_until_finished()
     steps = self._manager.all_steps()
-    for step in steps:
+    for step in steps if is_first() else ():
       if not (self._seals / f'{step}.json').is_file():
         write_json(self._seals / f'{step}.json', fingerprint(self._folder / str(step)))
-    for seal in self._seals.glob('*.json'):
+    for seal in self._seals.glob('*.json') if is_first() else ():
       if int(seal.stem) not in steps:
         seal.unlink()
 

@@ -16,7 +16,7 @@ from beta_darts_jax.training import variables_of
 
 
 class OneDevice:
-  """Arrays on a single device; see retrain.Placement."""
+  """Arrays on a single device; see parallel.Placement."""
 
   def __init__(self, device):
     self.sharding = SingleDeviceSharding(device)

@@ -10,6 +10,8 @@ import math
 from ml_collections import ConfigDict
 
 from beta_darts_jax.errors import InputError
+from beta_darts_jax.parallel import STRATEGIES
+from beta_darts_jax.population import VARIED
 
 
 def _data() -> ConfigDict:
@@ -23,6 +25,18 @@ def _data() -> ConfigDict:
   data.flip = True
   data.cutout = 0  # pixels; 0 is off
   return data
+
+
+def _parallel() -> ConfigDict:
+  """Where a run computes; a resumed run may do so elsewhere."""
+  parallel = ConfigDict()
+  parallel.data = 0  # devices that share a batch, a divisor of it; 0 chooses
+  parallel.cpu_devices = 0  # virtual devices where there is no accelerator; 0 is one, which uses every core
+  parallel.cluster = 'auto'  # joins a cluster that JAX detects (TPU pod, Slurm, Kubernetes, MPI); none looks for none
+  parallel.coordinator = ''  # HOST:PORT of process 0 of any other cluster, with …
+  parallel.processes = 0  # … its number of processes, and …
+  parallel.process = 0  # … which of them this is
+  return parallel
 
 
 def default() -> ConfigDict:
@@ -61,6 +75,11 @@ def default() -> ConfigDict:
   config.search.evaluation_images = 0  # of the α half, at the end of an epoch; 0 is all of it
   config.search.steps_per_dispatch = 20
 
+  config.population = ConfigDict()  # many searches at once: every combination of …
+  config.population.seeds = 1  # … search.seed, search.seed + 1, …
+  for name in VARIED:  # … and values for config.search.NAME, as in '(0, 5, 25, 50)'; () keeps its one
+    config.population[name] = ()
+
   config.checkpoint = ConfigDict()
   config.checkpoint.every_steps = 0  # besides the end of every epoch; 0 is off
 
@@ -84,7 +103,9 @@ def default() -> ConfigDict:
   config.retrain.clip_norm = 0.0  # 0 is off
   config.retrain.drop_path_rate = 0.0
 
-  config.devices = 0  # to shard the batch over; 0 is all that divide it (on CPU: one virtual device a core)
+  config.parallel = _parallel()
+  config.parallel.population = 0  # devices that share the members, a divisor of their number; 0 chooses
+  config.parallel.strategy = 'auto'  # of the members on one device: map (one after the other) or vmap (together)
   config.tensorboard = False
   return config
 
@@ -130,7 +151,7 @@ def default_retrain() -> ConfigDict:
   config.checkpoint = ConfigDict()
   config.checkpoint.every_steps = 0  # besides the end of every epoch; 0 is off
 
-  config.devices = 0  # to shard the batch over; 0 is all that divide it (on CPU: one virtual device a core)
+  config.parallel = _parallel()
   config.tensorboard = False
   return config
 
@@ -154,6 +175,7 @@ _POSITIVE = (
   'search.batch_size',
   'search.steps_per_dispatch',
   'search.clip_norm',
+  'population.seeds',
   'benchmark.kendall_images',
   'retrain.channels',
   'retrain.cells_per_stage',
@@ -173,6 +195,8 @@ _CHOICES = {
   'network.dtype': ('float32', 'bfloat16'),
   'network.stem': ('cifar', 'imagenet', 'nas_bench_201'),
   'train.schedule': ('cosine_epochs', 'cosine_steps', 'linear_tail'),
+  'parallel.cluster': ('auto', 'none'),
+  'parallel.strategy': ('auto', *STRATEGIES),
   'retrain.schedule': ('cosine_epochs', 'cosine_steps', 'linear_tail'),
 }
 # half-open intervals [0, end)
@@ -202,6 +226,10 @@ def check(config: ConfigDict) -> ConfigDict:
         raise InputError(f'config.{name}={value!r}: allowed is a number below {_BELOW[name]}')
     if value not in _CHOICES.get(name, (value,)):
       raise InputError(f'config.{name}={value!r}: allowed are {", ".join(_CHOICES[name])}')
+  if config.task == 'search':
+    if not all(isinstance(name, str) for name in config.space.operations):
+      raise InputError(f'config.space.operations={config.space.operations!r}: allowed is a tuple of texts')
+    _check_population(config)
   if config.task == 'search' and not all(0 <= beta < 1 for beta in config.search.alpha_betas):
     raise InputError(f'config.search.alpha_betas={config.search.alpha_betas}: allowed are two numbers in [0, 1)')
   if not 0 < config.data.fraction <= 1:
@@ -213,6 +241,21 @@ def check(config: ConfigDict) -> ConfigDict:
   if config.task == 'retrain' and config.train.schedule == 'linear_tail' and config.train.epochs <= 5:
     raise InputError(f'config.train.epochs={config.train.epochs}: linear_tail allows 6 or more')
   return config.lock()
+
+
+def _check_population(config):
+  for name in VARIED:
+    for value in config.population[name]:
+      if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise InputError(f'config.population.{name}={config.population[name]!r}: allowed is a tuple of numbers ≥ 0')
+  if 0 in config.population.clip_norm:
+    raise InputError(f'config.population.clip_norm={config.population.clip_norm}: allowed is a tuple of numbers > 0')
+  if config.search.seed + config.population.seeds > 2**32:
+    raise InputError(f'config.population.seeds={config.population.seeds}: allowed are seeds below {2**32}')
+  if config.retrain.epochs and (config.population.seeds > 1 or any(config.population[name] for name in VARIED)):
+    raise InputError(
+      f'config.retrain.epochs={config.retrain.epochs}: allowed is 0 with a population, whose members/K can be retrained'
+    )
 
 
 def _leaves(config, prefix):
@@ -238,7 +281,7 @@ def _check_tree(config, reference, prefix):
 
 def _same_type(value, expected):
   if expected == ():
-    return isinstance(value, tuple) and all(isinstance(part, str) for part in value)
+    return isinstance(value, tuple)
   if isinstance(expected, tuple):
     same_length = isinstance(value, tuple) and len(value) == len(expected)
     return same_length and all(map(_same_type, value, expected))
@@ -252,7 +295,7 @@ def describe(expected) -> str:
   if isinstance(expected, ConfigDict):
     return f'a group of {", ".join(sorted(expected.keys()))}'
   if expected == ():
-    return 'a tuple of texts'
+    return 'a tuple'
   if isinstance(expected, tuple):
     return f'a tuple of {len(expected)}: ({", ".join(describe(e) for e in expected)})'
   names = {'bool': 'True or False', 'int': 'an integer', 'float': 'a number', 'str': 'a text'}

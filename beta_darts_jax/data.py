@@ -383,7 +383,7 @@ def epoch_order(seed, epoch, num_images: int, batch_size: int):
     num_images: images of the epoch.
     batch_size: indices in a row.
   """
-  return _epoch_order(jnp.asarray(seed, jnp.uint32), jnp.asarray(epoch, jnp.int32), num_images, batch_size)
+  return _epoch_order(*jax.device_put((np.uint32(seed), np.int32(epoch))), num_images, batch_size)
 
 
 def distinct_indices(key, num_images: int, batch_size: int):

@@ -1,4 +1,4 @@
-"""The devices that a run uses, and what an exact repetition of it needs to be the same."""
+"""What an exact repetition of a run needs to be the same; the seconds that compilation takes."""
 
 import contextlib
 import os
@@ -6,29 +6,16 @@ import platform
 from importlib import metadata
 
 import jax
-from jax.sharding import AxisType
-
-from beta_darts_jax.errors import InputError
-
-
-def make_mesh(devices: int, batch_size: int) -> jax.sharding.Mesh:
-  """The devices that share a batch; 0: as many as divide it. Raises InputError."""
-  available = len(jax.devices())
-  if devices == 0:
-    devices = max(n for n in range(1, available + 1) if batch_size % n == 0)
-  if devices > available or batch_size % devices:
-    raise InputError(
-      f'config.devices={devices}: allowed are divisors of the batch size {batch_size} up to the {available} present'
-    )
-  return jax.make_mesh((devices,), ('data',), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
 
 
 def environment(mesh) -> dict:
-  """What an exact repetition needs to be the same: versions, devices, cores."""
+  """What an exact repetition needs to be the same: versions, devices, processes, cores."""
   packages = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
   return {
     'device': mesh.devices.flat[0].device_kind,
     'devices': mesh.size,
+    'mesh': dict(mesh.shape),
+    'processes': jax.process_count(),
     'cores': len(os.sched_getaffinity(0)),
     'machine': platform.machine(),
     'python': platform.python_version(),

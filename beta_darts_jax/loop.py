@@ -1,9 +1,10 @@
 """The loop that searching and training share: epochs of steps, checkpoints, logs, an exact resume.
 
-A state has `step` (int32) and `sums`, totals over the steps of the epoch so far.
+A state has `step` (int32) and `sums`, totals over the steps of the epoch so far: scalars, or [M] of M members.
 """
 
 import contextlib
+import functools
 import math
 import threading
 import time
@@ -11,17 +12,20 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from beta_darts_jax.checkpoint import Checkpoints
 from beta_darts_jax.errors import NonFiniteLoss
 from beta_darts_jax.metrics import MetricsFile, Progress, TensorBoard
+from beta_darts_jax.parallel import agree, is_first
 from beta_darts_jax.workdir import Workdir
 
 
 def run_epochs(
   state,
   train: Callable,
-  row_of: Callable,
+  rows_of: Callable,
   workdir: Workdir,
   stop: threading.Event,
   *,
@@ -38,13 +42,14 @@ def run_epochs(
   Args:
     state: at step 0; what is restored takes its shapes and shardings.
     train: (state, epoch, until) → state at step `until`, or at the first step with a non-finite loss.
-    row_of: (state, epoch) → what metrics.jsonl says of the epoch besides the means of `sums` and the times.
+    rows_of: (state, epoch) → what metrics.jsonl says of the epoch, for each member, besides the means of `sums` and the
+      times.
     workdir: opened for the run.
-    stop: when set, the state is saved after the steps under way and None is returned.
+    stop: when set, in any process, the state is saved after the steps under way and None is returned.
     epochs: of the whole run.
     steps_per_epoch: steps.
     steps_per_dispatch: steps between two looks at `stop`.
-    images_per_step: for the rate.
+    images_per_step: of a member, for the rate.
     checkpoint_every: steps, besides the end of every epoch; 0 is off.
     tensorboard: also write event files.
     shown: state → more for the progress bar.
@@ -53,62 +58,87 @@ def run_epochs(
     (the last state, the rows of metrics.jsonl); None when stopped.
 
   Raises:
-    NonFiniteLoss: a loss or a number of the state is no longer finite; the last good checkpoint stays.
+    NonFiniteLoss: a loss or a number of the state is no longer finite, in every member; the last good checkpoint stays.
   """
   checkpoints = Checkpoints(workdir.path)
-  zeros = jax.device_get(jax.tree.map(jnp.zeros_like, state.sums))
-  is_finite = jax.jit(lambda state: jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(state)])))
+  replicated = NamedSharding(state.step.sharding.mesh, PartitionSpec())
+  zeros = jax.jit(
+    lambda sums: jax.tree.map(jnp.zeros_like, sums), out_shardings=jax.tree.map(lambda x: x.sharding, state.sums)
+  )
+
+  @functools.partial(jax.jit, out_shardings=replicated)
+  def look(state):
+    of_member = lambda x: jnp.all(jnp.isfinite(x), axis=tuple(range(state.step.ndim, x.ndim)))
+    finite = functools.reduce(jnp.logical_and, map(of_member, jax.tree.leaves(state)))
+    return tuple(jax.tree.map(jnp.atleast_1d, (state.step, state.sums, finite)))
+
   state = checkpoints.restore(state) or state
-  step = int(state.step)
+  step = int(jax.device_get(look(state)[0])[0])
+  members = state.step.size
+  say = functools.partial(print, flush=True) if is_first() else lambda *_: None
   if step:
-    print(f'going on from step {step} of {epochs * steps_per_epoch}', flush=True)
+    say(f'going on from step {step} of {epochs * steps_per_epoch}')
   log = MetricsFile(workdir.path / 'metrics.jsonl', epochs=step // steps_per_epoch)
   writers = [log]
-  if tensorboard:
-    writers.append(TensorBoard(workdir.path / 'tensorboard', epochs=len(log.rows)))
+  if tensorboard and is_first():
+    writers.append(TensorBoard(workdir.path / 'tensorboard', epochs=step // steps_per_epoch))
 
   def check(values, epoch, finite):
     losses = {name: value for name, value in values.items() if name.endswith('_loss')}
-    if not (finite and all(map(math.isfinite, losses.values()))):
-      listed = ', '.join(f'{name} {value:.4g}' for name, value in losses.items())
+    if not any(finite & np.all([np.isfinite(value) for value in losses.values()], axis=0)):
+      listed = ', '.join(f'{name} {value[0]:.4g}' for name, value in losses.items())
+      of_members = f' in any of {members} members' if members > 1 else ''
       raise NonFiniteLoss(
-        f'the loss is no longer finite at epoch {epoch + 1}, step {step} ({listed}); '
+        f'the loss is no longer finite{of_members} at epoch {epoch + 1}, step {step} ({listed}); '
         f'{workdir.path} keeps the checkpoints before it'
       )
 
   with contextlib.ExitStack() as stack:
-    progress = stack.enter_context(Progress(epochs, steps_per_epoch))
+    progress = stack.enter_context(Progress(epochs, steps_per_epoch, shows=is_first()))
     for closable in (checkpoints, *writers):
       stack.enter_context(contextlib.closing(closable))
     for epoch in range(step // steps_per_epoch, epochs):
       first, end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
       begun, epoch_started = step, time.perf_counter()
       if step == first:
-        state = state.replace(sums=jax.device_put(zeros, state.step.sharding))
+        state = state.replace(sums=zeros(state.sums))
 
       while step < end:
-        state = train(state, epoch, next_stop(step, end, steps_per_dispatch, checkpoint_every))
-        step = int(state.step)
-        means = {name: float(total) / (step - first) for name, total in jax.device_get(state.sums).items()}
-        check(means, epoch, bool(is_finite(state)))
+        with jax.transfer_guard('disallow'):  # what passes between host and devices is meant to
+          state = train(state, epoch, next_stop(step, end, steps_per_dispatch, checkpoint_every))
+          steps, sums, finite = jax.device_get(look(state))
+        step = int(steps[0])
+        means = {name: total / (step - first) for name, total in sums.items()}
+        check(means, epoch, finite)
         checkpoints.seal()
-        rate = images_per_step * (step - begun) / (time.perf_counter() - epoch_started)
-        progress.steps(epoch, step, means | {'images_per_second': rate} | shown(state))
-        if step < end and (stop.is_set() or (checkpoint_every and step % checkpoint_every == 0)):
+        rate = members * images_per_step * (step - begun) / (time.perf_counter() - epoch_started)
+        overall = {name: float(np.mean(values)) for name, values in means.items()}
+        progress.steps(epoch, step, overall | {'images_per_second': rate} | shown(state))
+        stopped = agree(stop.is_set())
+        if step < end and (stopped or (checkpoint_every and step % checkpoint_every == 0)):
           checkpoints.save(step, state)
-          if stop.is_set():
+          if stopped:
             return None
 
-      row = {'epoch': epoch, **means, **row_of(state, epoch)}
-      check(row, epoch, True)
-      row |= {'seconds': round(time.perf_counter() - epoch_started, 3), 'images_per_second': round(rate, 1)}
+      rows = [
+        {'epoch': epoch} | {name: float(values[k]) for name, values in means.items()} | row
+        for k, row in enumerate(rows_of(state, epoch))
+      ]
+      check({name: [row[name] for row in rows] for name in rows[0] if name.endswith('_loss')}, epoch, finite)
+      times = {'seconds': round(time.perf_counter() - epoch_started, 3), 'images_per_second': round(rate, 1)}
+      rows = [_without_nan(row) | times for row in rows]
       for writer in writers:  # before the checkpoint: a resumed run cuts the file back to it
-        writer.append(row)
-      progress.epoch(row)
+        writer.append(rows)
+      progress.epoch(rows)
       checkpoints.save(step, state)
-      if stop.is_set():
+      if agree(stop.is_set()):
         return None
   return state, log.rows
+
+
+def _without_nan(row):
+  """`row` with None for what is not finite, which JSON does not know."""
+  return {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in row.items()}
 
 
 def next_stop(step: int, end: int, dispatch: int, every: int) -> int:

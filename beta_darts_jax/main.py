@@ -94,21 +94,6 @@ def _fail(message, status=2):
   sys.exit(status)
 
 
-def set_cpu_devices(batch_size: int) -> None:
-  """On CPU XLA runs a convolution on one thread: one virtual device a core, of eight images or more."""
-  import jax
-
-  if 'JAX_NUM_CPU_DEVICES' not in os.environ:
-    cores = len(os.sched_getaffinity(0))
-    most = max(1, min(cores, batch_size // 8))
-    devices = max(n for n in range(1, most + 1) if batch_size % n == 0)
-    jax.config.update('jax_num_cpu_devices', devices)
-    if devices > 1:
-      # XLA:CPU may run independent collectives in another order on each device, and each blocks a thread of its pool:
-      # with a thread a core a busy machine deadlocks (seen: "waiting for `all reduce`", then an abort)
-      os.environ.setdefault('NPROC', str(4 * cores))
-
-
 @contextlib.contextmanager
 def stop_signals():
   """An event that SIGTERM or Ctrl-C sets; a second one ends the process."""
@@ -131,8 +116,17 @@ def main(_) -> None:
   dataset = re.sub(r'[^\w.-]+', '_', config.data.source)
   seed = config.search.seed if config.task == 'search' else config.train.seed
   path = _WORKDIR.value or f'runs/{config.name}-{dataset}-{seed}'
+  from beta_darts_jax import parallel
+
+  names = ('cpu_devices', 'cluster', 'coordinator', 'processes', 'process')
+  logging.set_verbosity(logging.WARNING)
   try:
+    parallel.set_up(**{name: config.parallel[name] for name in names})
+    if not parallel.is_first():
+      sys.stdout = open(os.devnull, 'w')  # noqa: SIM115 (process 0 speaks)
     {'search': run_search, 'retrain': run_retrain}[config.task](config, path)
+  except parallel.ToldElsewhere:
+    sys.exit(2)
   except InputError as error:
     _fail(str(error))
   except KeyboardInterrupt:
@@ -144,7 +138,6 @@ def main(_) -> None:
 def run_search(config, path) -> None:
   """Searches, and retrains what was found beside random cells if the config says so."""
   started = time.perf_counter()
-  set_cpu_devices(config.search.batch_size)
   from beta_darts_jax import comparison, data, nas_bench_201, search, workdir
   from beta_darts_jax.spaces import NAS_BENCH_201
 
@@ -180,9 +173,8 @@ def run_search(config, path) -> None:
 def run_retrain(config, path) -> None:
   """Trains the network of one genotype to the end."""
   started = time.perf_counter()
-  set_cpu_devices(config.train.batch_size)
-  from beta_darts_jax import data, retrain, streaming, workdir
-  from beta_darts_jax.environment import compile_seconds, environment, make_mesh
+  from beta_darts_jax import data, parallel, retrain, streaming, workdir
+  from beta_darts_jax.environment import compile_seconds, environment
   from beta_darts_jax.training import variables_of
 
   genotype, auxiliary_skip = workdir.find_genotype(config.genotype)
@@ -201,7 +193,7 @@ def run_retrain(config, path) -> None:
   else:
     dataset = quietly(data.load, *where).part(config.data.part)
   retrain.check_sizes(config, dataset)
-  mesh = make_mesh(config.devices, config.train.batch_size)
+  mesh = parallel.make_mesh(config.train.batch_size, data=config.parallel.data)
   network = retrain.make_network(genotype, dataset.num_classes, config.network, dataset.image_shape[:2])
   with workdir.Workdir(path, config.to_dict()) as run:
     if changes := run.changes(environment(mesh)):
@@ -239,6 +231,8 @@ def quietly(load, *arguments):
 
 def report(result: dict, path) -> None:
   """Prints what a finished run found."""
+  if 'members' in result:
+    return report_population(result, path)
   print(f'\ngenotype  {result["genotype"]}')
   if 'benchmark' in result:
     row, baselines, dataset = result['benchmark'], result['baselines'], result['dataset']
@@ -254,6 +248,33 @@ def report(result: dict, path) -> None:
       reached = 'diverged' if cell['test_accuracy'] is None else f'test accuracy {100 * cell["test_accuracy"]:.2f} %'
       figures = f'{reached} ({cell["parameters"]:,} parameters)'
       print(f'retrained {who} {figures}  {cell["genotype"]}')
+  print(f'run       {path}')
+
+
+def report_population(result: dict, path) -> None:
+  """Prints the members of a finished population, and mean ± standard deviation of each setting over its seeds."""
+  from beta_darts_jax.population import setting_of
+
+  def spread(value, scale=1.0):
+    if value['mean'] is None:
+      return '-'
+    return f'{scale * value["mean"]:.2f}' + ('' if value['std'] is None else f' ± {scale * value["std"]:.2f}')
+
+  names = lambda member: ' '.join(f'{name}={value:g}' for name, value in setting_of(member).items())
+  print()
+  for member in result['members']:
+    found = member['genotype'] or 'diverged'
+    print(f'member {member["member"]}  seed {member["seed"]}  {names(member)}  {found}'.replace('    ', '  '))
+  for setting in result['settings']:
+    line = f'valid accuracy {spread(setting["valid_accuracy"], 100)} %, {setting["genotypes"]} cells'
+    if benchmark := setting.get('benchmark'):
+      accuracy, rank = benchmark[f'{result["dataset"]}_test'], benchmark[f'{result["dataset"]}_test_rank']
+      line += f', benchmark test {spread(accuracy)} %, rank {spread(rank)}'
+    if setting['diverged']:
+      line += f', {setting["diverged"]} diverged'
+    print(f'{names(setting) or "all"}  n={setting["valid_accuracy"]["n"]}: {line}')
+  for name, value in result.get('baselines', {}).items():
+    print(f'baseline  {name.replace("_", " ")} {value:.2f}')
   print(f'run       {path}')
 
 

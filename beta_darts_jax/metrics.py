@@ -4,12 +4,15 @@ import contextlib
 import json
 import os
 import pathlib
+import statistics
 import sys
 
 import jax
 import jax.numpy as jnp
 import optax
 from absl import logging
+
+from beta_darts_jax.parallel import is_first
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
@@ -29,30 +32,36 @@ def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 class MetricsFile:
-  """metrics.jsonl: one line an epoch, on disk before the epoch's checkpoint is."""
+  """metrics.jsonl: one line an epoch, of a population one for each member; on disk before the epoch's checkpoint is.
+
+  Process 0 writes it, the others know its rows.
+  """
 
   def __init__(self, path: pathlib.Path, epochs: int):
     """Opens the file for the epochs after the first `epochs`; later and torn lines are cut off."""
-    self.rows = []
+    self.rows, self._file = [], None
     if path.is_file():
       for line in path.read_text().splitlines():
         with contextlib.suppress(ValueError):
           self.rows.append(json.loads(line))
     self.rows = [row for row in self.rows if row['epoch'] < epochs]
-    temporary = path.with_name(f'.{path.name}.tmp')
-    temporary.write_text(''.join(json.dumps(row) + '\n' for row in self.rows))
-    os.replace(temporary, path)
-    self._file = open(path, 'a')  # noqa: SIM115 (closed by close())
+    if is_first():
+      temporary = path.with_name(f'.{path.name}.tmp')
+      temporary.write_text(''.join(json.dumps(row) + '\n' for row in self.rows))
+      os.replace(temporary, path)
+      self._file = open(path, 'a')  # noqa: SIM115 (closed by close())
 
-  def append(self, row: dict) -> None:
-    """Adds a line and waits until the disk has it."""
-    self.rows.append(row)
-    self._file.write(json.dumps(row) + '\n')
-    self._file.flush()
-    os.fsync(self._file.fileno())
+  def append(self, rows: list[dict]) -> None:
+    """Adds lines and waits until the disk has them."""
+    self.rows += rows
+    if self._file:
+      self._file.write(''.join(json.dumps(row) + '\n' for row in rows))
+      self._file.flush()
+      os.fsync(self._file.fileno())
 
   def close(self) -> None:
-    self._file.close()
+    if self._file:
+      self._file.close()
 
 
 class TensorBoard:
@@ -64,12 +73,15 @@ class TensorBoard:
 
     self._writer = SummaryWriter(str(folder), purge_step=epochs)
 
-  def append(self, row: dict) -> None:
-    for name, value in row.items():
-      if isinstance(value, (int, float)) and name != 'epoch':
-        self._writer.add_scalar(name, value, row['epoch'])
-    if 'genotype' in row:
-      self._writer.add_text('genotype', f'`{row["genotype"]}`', row['epoch'])
+  def append(self, rows: list[dict]) -> None:
+    """Adds the numbers and the genotype of each row; those of members are named member_K/…"""
+    for row in rows:
+      prefix = f'member_{row["member"]}/' if 'member' in row else ''
+      for name, value in row.items():
+        if isinstance(value, (int, float)) and name not in ('epoch', 'member', 'seed'):
+          self._writer.add_scalar(prefix + name, value, row['epoch'])
+      if row.get('genotype'):
+        self._writer.add_text(f'{prefix}genotype', f'`{row["genotype"]}`', row['epoch'])
     self._writer.flush()
 
   def close(self) -> None:
@@ -77,14 +89,14 @@ class TensorBoard:
 
 
 class Progress:
-  """A bar on a terminal; elsewhere one line an epoch. Use as a context."""
+  """A bar on a terminal; elsewhere one line an epoch; nothing unless it `shows`. Use as a context."""
 
-  def __init__(self, epochs: int, steps: int):
-    self._epochs, self._steps = epochs, steps
+  def __init__(self, epochs: int, steps: int, shows: bool = True):
+    self._epochs, self._steps, self._shows = epochs, steps, shows
     self._bar = None
 
   def __enter__(self):
-    if sys.stderr.isatty():
+    if self._shows and sys.stderr.isatty():
       from rich import progress
       from rich.console import Console
 
@@ -114,12 +126,16 @@ class Progress:
       state = f'{_figures(values)}  {values.get("genotype", "")}'
       self._bar.update(self._task, description=f'epoch {epoch + 1}/{self._epochs}', completed=step, state=state)
 
-  def epoch(self, row: dict) -> None:
-    """After an epoch, with its row of metrics.jsonl."""
-    if not self._bar:
-      half = 'valid' if 'valid_loss' in row else 'test'
-      held_out = f'{half} loss {row[f"{half}_loss"]:.3f} accuracy {row[f"{half}_accuracy"]:.3f}'
-      line = f'epoch {row["epoch"] + 1}/{self._epochs}  train {_figures(row)}  {held_out}  {row.get("genotype", "")}'
+  def epoch(self, rows: list[dict]) -> None:
+    """After an epoch, with its rows of metrics.jsonl: of a population the means of the members that did not diverge."""
+    if self._shows and not self._bar:
+      half = 'valid' if 'valid_loss' in rows[0] else 'test'
+      names = ('train_loss', 'train_accuracy', 'images_per_second', f'{half}_loss', f'{half}_accuracy')
+      good = [row for row in rows if None not in map(row.get, names)]
+      means = {name: statistics.fmean(row[name] for row in good) for name in names}
+      held_out = f'{half} loss {means[f"{half}_loss"]:.3f} accuracy {means[f"{half}_accuracy"]:.3f}'
+      whose = f'mean of {len(good)} members' if 'member' in rows[0] else rows[0].get('genotype', '')
+      line = f'epoch {rows[0]["epoch"] + 1}/{self._epochs}  train {_figures(means)}  {held_out}  {whose}'
       print(line.rstrip(), flush=True)
 
 

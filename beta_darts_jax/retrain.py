@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
 
 from beta_darts_jax.checkpoint import Checkpoints
 from beta_darts_jax.data import Augmentation, Dataset, epoch_order, normalize
@@ -23,6 +22,7 @@ from beta_darts_jax.genotype import Genotype
 from beta_darts_jax.loop import run_epochs
 from beta_darts_jax.network import NasBench201Network, Network, multiply_adds
 from beta_darts_jax.operations import known_operations
+from beta_darts_jax.parallel import Placement
 from beta_darts_jax.skeletons import check_image_size
 from beta_darts_jax.streaming import StreamedDataset, test_batches, train_batches
 from beta_darts_jax.training import (
@@ -88,29 +88,6 @@ class Programs:
   steps_per_epoch: int
   train: Callable
   evaluate: Callable
-
-
-class Placement:
-  """Arrays on the devices of a mesh: replicated, and batches sharded over it."""
-
-  def __init__(self, mesh):
-    self.sharding = NamedSharding(mesh, PartitionSpec())
-    self._sharded = NamedSharding(mesh, PartitionSpec('data'))
-
-  def __call__(self, tree):
-    return jax.device_put(tree, self.sharding)
-
-  def batch(self, x):
-    """Inside a program: x is sharded along its first axis."""
-    return lax.with_sharding_constraint(x, self._sharded)
-
-  def shares(self, tree):
-    """Arrays of which every process gives its share of the first axis."""
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._sharded, x), tree)
-
-  def rows(self, tree):
-    """Arrays that every process has whole, sharded along the first axis."""
-    return jax.device_put(tree, self._sharded)
 
 
 def resident_programs(network, dataset: Dataset, augmentation: Augmentation, recipe, auxiliary_weight, put) -> Programs:
@@ -255,9 +232,9 @@ def run(config, programs: Programs, workdir: Workdir, stop: threading.Event) -> 
   """
   recipe, steps = config.train, programs.steps_per_epoch
 
-  def row_of(state, epoch):
+  def rows_of(state, epoch):
     test_loss, test_accuracy, test_top5_accuracy = map(float, programs.evaluate(state))
-    return {
+    yield {
       'test_loss': test_loss,
       'test_accuracy': test_accuracy,
       'test_top5_accuracy': test_top5_accuracy,
@@ -268,7 +245,7 @@ def run(config, programs: Programs, workdir: Workdir, stop: threading.Event) -> 
   done = run_epochs(
     programs.state,
     programs.train,
-    row_of,
+    rows_of,
     workdir,
     stop,
     epochs=recipe.epochs,

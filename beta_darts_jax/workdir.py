@@ -7,6 +7,7 @@ import pathlib
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.genotype import Genotype, published
+from beta_darts_jax.parallel import is_first, on_first
 
 
 def write_json(path: pathlib.Path, value) -> None:
@@ -43,7 +44,8 @@ def refuse_other(path, config: dict) -> None:
     theirs = json.loads(file.read_text())
   except ValueError:
     raise InputError(f'{file} is damaged: move {path} away, or choose another --workdir') from None
-  if names := differences(json.loads(json.dumps(config)), theirs):
+  without = lambda tree: {name: value for name, value in tree.items() if name != 'parallel'}  # where, not what it runs
+  if names := differences(without(json.loads(json.dumps(config))), without(theirs)):
     more = f' and {len(names) - 3} more' if len(names) > 3 else ''
     raise InputError(
       f'{path} holds a run of another config ({", ".join(names[:3])}{more} differ): choose another --workdir'
@@ -51,7 +53,7 @@ def refuse_other(path, config: dict) -> None:
 
 
 class Workdir:
-  """Opens `path` for the run of `config` (a JSON tree). Use as a context: it holds the lock.
+  """Opens `path` for the run of `config` (a JSON tree). Use as a context: process 0 holds the lock, and alone writes.
 
   Attributes:
     path: the folder.
@@ -61,7 +63,10 @@ class Workdir:
   """
 
   def __init__(self, path, config: dict):
-    self.path = pathlib.Path(path)
+    self.path, self._lock = pathlib.Path(path), None
+    on_first(self._open, config)
+
+  def _open(self, config):
     refuse_other(self.path, config)
     try:
       self.path.mkdir(parents=True, exist_ok=True)
@@ -82,7 +87,9 @@ class Workdir:
       write_json(self.path / 'config.json', config)
 
   def changes(self, environment: dict) -> list[str]:
-    """Notes the `environment` in which a run began; later, what differs from it: `name: before → now`."""
+    """Notes the `environment` in which a run began; later, what differs from it: `name: before → now` (process 0)."""
+    if not is_first():
+      return []
     file = self.path / 'environment.json'
     if not file.is_file():
       write_json(file, environment)
@@ -91,13 +98,15 @@ class Workdir:
 
   def finish(self, result: dict) -> None:
     """Marks the run as finished."""
-    write_json(self.path / 'result.json', result)
+    if is_first():
+      write_json(self.path / 'result.json', result)
 
   def __enter__(self):
     return self
 
   def __exit__(self, *_):
-    self._lock.close()
+    if self._lock:
+      self._lock.close()
 
 
 def find_genotype(text: str) -> tuple[Genotype, bool]:

@@ -27,7 +27,6 @@ def get_config():
   config.search.alpha_betas = (0.5, 0.91)
   config.search.beta_decay_weight = 28.0
   config.retrain.epochs = 6
-  config.devices = 1  # too small to share
   config.retrain.channels = 8
   config.retrain.cells_per_stage = 1
   config.retrain.batch_size = 32

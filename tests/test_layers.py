@@ -10,9 +10,9 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / 'beta_darts_jax'
 # each may import only what stands before it
 ORDER = """
-  errors environment genotype spaces regularizers initialization operations skeletons supernet network
+  errors environment parallel genotype spaces regularizers initialization operations skeletons supernet network
   metrics evaluation interop bilevel nas_bench_201 diagnostics data streaming workdir checkpoint loop
-  training retrain comparison search config main
+  training retrain comparison population search config main
 """.split()  # noqa: SIM905
 ONLY = {
   'ml_collections': {'config', 'main'},

@@ -77,7 +77,6 @@ def small_run():
   config = default()
   config.supernet.channels, config.supernet.cells_per_stage, config.supernet.unroll = 2, 1, False
   config.search.epochs, config.search.batch_size = 2, 16
-  config.devices = 1
   return config, dataset
 
 

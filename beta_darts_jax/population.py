@@ -1,0 +1,73 @@
+"""Many searches in one program: seeds times values of the search's scalars, and what they came to."""
+
+import itertools
+
+import numpy as np
+
+# scalars of config.search that are arguments of the program, so that members may differ in them
+VARIED = (
+  'learning_rate',
+  'learning_rate_min',
+  'momentum',
+  'weight_decay',
+  'clip_norm',
+  'alpha_learning_rate',
+  'alpha_weight_decay',
+  'beta_decay_weight',
+)
+
+
+def members(seed: int, seeds: int, values: dict[str, tuple[float, ...]]) -> list[dict]:
+  """The members of a population: of each setting, every seed.
+
+  Args:
+    seed: the first.
+    seeds: how many.
+    values: {name of VARIED: its values}; () does not vary it.
+
+  Returns:
+    For each member what sets it apart: {'seed': …, name: value, …}.
+  """
+  varied = {name: values[name] for name in VARIED if values[name]}
+  settings = [dict(zip(varied, combination, strict=True)) for combination in itertools.product(*varied.values())]
+  return [{'seed': seed + i} | setting for setting in settings for i in range(seeds)]
+
+
+def setting_of(member: dict) -> dict:
+  """What sets a member apart but for its seed."""
+  return {name: value for name, value in member.items() if name in VARIED}
+
+
+def mean_and_spread(values) -> dict:
+  """{'mean', 'std' (of the sample; None of one value), 'n'} of the values that are not None; None without any."""
+  values = [value for value in values if value is not None]
+  return {
+    'mean': float(np.mean(values)) if values else None,
+    'std': float(np.std(values, ddof=1)) if len(values) > 1 else None,
+    'n': len(values),
+  }
+
+
+def summarize(results: list[dict]) -> list[dict]:
+  """Mean and spread of each setting over its seeds.
+
+  Args:
+    results: of the members: what sets them apart, accuracies (None of a diverged member), genotype, benchmark or None.
+
+  Returns:
+    For each setting its values, `genotypes` (number of different cells), `diverged` (members), and mean_and_spread of
+    train_accuracy, valid_accuracy and the numbers of `benchmark`.
+  """
+  summary = []
+  for _, group in itertools.groupby(results, setting_of):
+    group = list(group)
+    figures = {n: mean_and_spread(r[n] for r in group) for n in ('train_accuracy', 'valid_accuracy')}
+    rows = [result['benchmark'] for result in group if result.get('benchmark')]
+    numbers = [name for name, value in rows[0].items() if isinstance(value, (int, float))] if rows else []
+    summary.append(
+      setting_of(group[0])
+      | {'genotypes': len({r['genotype'] for r in group} - {None}), 'diverged': sum(not r['genotype'] for r in group)}
+      | figures
+      | ({'benchmark': {name: mean_and_spread(row[name] for row in rows) for name in numbers}} if rows else {})
+    )
+  return summary

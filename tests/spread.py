@@ -1,0 +1,94 @@
+"""Short searches on meshes of virtual devices, in processes of their own; test_parallel.py compares what they write.
+
+  python tests/spread.py OUT.npz CASES [PROCESSES PROCESS PORT]
+
+CASES is a JSON list of {name, population, data, members: [seed, …], steps, dtype, strategy, ulp}. OUT gets of each the
+members' α [M, 6, 5], training losses [M] (summed over steps) and weights [M, …] (the stem's).
+"""
+
+import json
+import sys
+
+import jax
+import numpy as np
+
+from beta_darts_jax import NAS_BENCH_201, Hyperparameters, SearchState, Supernet, parallel, softmax_betas
+from beta_darts_jax.data import Augmentation
+from beta_darts_jax.parallel import Placement, make_mesh
+from beta_darts_jax.search import make_train
+
+BATCH, IMAGES = 16, 64
+SUPERNET = Supernet(NAS_BENCH_201, num_classes=4, channels=2, cells_per_stage=1)
+AUGMENTATION = Augmentation((0.5,) * 3, (0.25,) * 3, crop_padding=1)
+
+
+def half(seed):
+  rng = np.random.default_rng(seed)
+  return rng.integers(0, 256, (IMAGES, 8, 8, 3), np.uint8), np.arange(IMAGES, dtype=np.int32) % 4
+
+
+@jax.jit
+def initial(seed):
+  alphas = NAS_BENCH_201.init_alphas(jax.random.key(seed))
+  images = jax.numpy.zeros((1, 8, 8, 3))
+  variables = SUPERNET.init(jax.random.key(seed), images, softmax_betas(alphas))
+  return SearchState.create(variables, alphas, seed)
+
+
+def state_of(seed, dtype, ulp):
+  cast = lambda x: np.asarray(x).astype(dtype) if x.dtype.kind == 'f' else np.asarray(x)
+  state = jax.tree.map(cast, initial(np.uint32(seed)))
+  if ulp:
+    network = state.params['network']
+    kernel = np.nextafter(network['stem_conv']['kernel'], dtype(np.inf))
+    state = state.replace(params={'network': network | {'stem_conv': {'kernel': kernel}}})
+  return state
+
+
+def settings(seed, dtype):
+  """Members differ in λ, too."""
+  hyper = Hyperparameters(alpha_learning_rate=3e-3, beta_decay_weight=5.0 * seed)
+  return jax.tree.map(dtype, hyper)
+
+
+PROGRAMS = {}
+
+
+def run(population, data, members, steps, dtype, strategy='map', ulp=False):
+  dtype = np.dtype(dtype).type
+  mesh = make_mesh(BATCH, len(members), population, data)
+  split, replicate = Placement(mesh, 'population'), Placement(mesh)
+  stack = lambda trees: split(jax.tree.map(lambda *x: np.stack(x), *trees))
+  key = (population, data, len(members), dtype, strategy)
+  if key not in PROGRAMS:
+    train = make_train(SUPERNET, AUGMENTATION, BATCH, IMAGES // BATCH, mesh, strategy)
+    PROGRAMS[key] = jax.jit(train, out_shardings=split.sharding)
+  order = np.arange(IMAGES, dtype=np.int32).reshape(-1, BATCH)
+  states = PROGRAMS[key](
+    stack([state_of(seed, dtype, ulp) for seed in members]),
+    stack([order[:: 1 - 2 * (seed % 2)] for seed in members]),
+    stack([settings(seed, dtype) for seed in members]),
+    replicate((half(0), half(1))),
+    replicate(np.int32(steps)),
+  )
+  kept = states.alphas['cell'], states.sums['train_loss'], states.params['network']['stem_conv']['kernel']
+  return jax.device_get(jax.jit(lambda x: x, out_shardings=replicate.sharding)(kept))
+
+
+def main():
+  out, cases, *cluster = sys.argv[1:]
+  processes, process, port = map(int, cluster or (1, 0, 0))
+  coordinator = f'localhost:{port}' if port else ''
+  devices = 1 if port else 8
+  parallel.set_up(cpu_devices=devices, coordinator=coordinator, processes=processes, process=process)
+  jax.config.update('jax_enable_x64', True)
+  results = {}
+  for case in json.loads(cases):
+    name = case.pop('name')
+    results |= {f'{name}/{i}': array for i, array in enumerate(run(**case))}
+  if parallel.is_first():
+    np.savez(out, **results)
+
+
+if __name__ == '__main__':
+  main()
