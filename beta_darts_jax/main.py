@@ -138,10 +138,10 @@ def main(_) -> None:
 def run_search(config, path) -> None:
   """Searches, and retrains what was found beside random cells if the config says so."""
   started = time.perf_counter()
-  from beta_darts_jax import comparison, data, nas_bench_201, search, workdir
+  from beta_darts_jax import comparison, data, nas_bench_201, parallel, search, workdir
   from beta_darts_jax.spaces import NAS_BENCH_201
 
-  workdir.refuse_other(path, config.to_dict())
+  parallel.on_first(workdir.refuse_other, path, config.to_dict())
   if (result := workdir.read_result(path)) is not None:
     print(f'{path} is finished')
     return report(result, path)
@@ -160,9 +160,10 @@ def run_search(config, path) -> None:
       search_seconds = time.perf_counter() - search_started
       if outcome:
         result = search.summarize(config, dataset, table, run, outcome)
-        if config.retrain.epochs and not stop.is_set():
-          result['retrain'] = comparison.compare(space, result['genotype'], dataset, config, stop)
-    if stop.is_set():
+        if config.retrain.epochs:
+          result['retrain'] = parallel.on_first(comparison.compare, space, result['genotype'], dataset, config, stop)
+      stopped = parallel.agree(outcome is None or (bool(config.retrain.epochs) and stop.is_set()))
+    if stopped:
       return print(f'stopped and saved in {path}; the same command goes on from there')
     other = time.perf_counter() - started - search_seconds  # data, Kendall's τ, retraining
     result['seconds']['other'] = round(other, 2)
@@ -181,7 +182,7 @@ def run_retrain(config, path) -> None:
   config.genotype = str(genotype)  # the cell itself, so that the run keeps it whatever becomes of its file
   config.network.auxiliary_skip |= auxiliary_skip
   retrain.check_network(genotype, config.network.stem, config.network.auxiliary_weight)
-  workdir.refuse_other(path, config.to_dict())
+  parallel.on_first(workdir.refuse_other, path, config.to_dict())
   if (result := workdir.read_result(path)) is not None:
     print(f'{path} is finished')
     return report_retrain(result, path)

@@ -75,11 +75,32 @@ def set_cpu_options(devices: int = 0) -> None:
 # ---- devices ----
 
 
+def mesh_shape(
+  available: int, batch_size: int, members: int = 1, population: int = 0, data: int = 0
+) -> tuple[int, int]:
+  """(devices along 'population', along 'data') for a run; see make_mesh. Raises InputError."""
+  divisors = lambda n, given: [d for d in range(1, n + 1) if n % d == 0 and given in (0, d)]
+  shapes = [
+    (p, d)
+    for p in divisors(members, population)
+    for d in divisors(batch_size, data)
+    if p * d <= available and (d == 1 or data or batch_size // d >= 8)
+  ]
+  if not shapes:
+    raise InputError(
+      f'config.parallel.data={data}' + (f', config.parallel.population={population}' if population else '') + ': '
+      f'allowed are divisors of the batch size {batch_size}'
+      + (f' and of the {members} members' if population else '')
+      + f', with a product up to the {available} device{"s" * (available > 1)} present'
+    )
+  return max(shapes, key=lambda shape: (shape[0] * shape[1], shape[0]))
+
+
 def make_mesh(batch_size: int, members: int = 1, population: int = 0, data: int = 0) -> jax.sharding.Mesh:
   """The mesh ('population', 'data') of a run.
 
   Args:
-    batch_size: images; a batch's share of a device has eight or more, unless `data` asks for less.
+    batch_size: images; a device has eight or more of them, unless `data` asks for less.
     members: of the population.
     population: devices along that axis, a divisor of `members`; 0 chooses.
     data: devices along that axis, a divisor of `batch_size`; 0 chooses.
@@ -91,31 +112,15 @@ def make_mesh(batch_size: int, members: int = 1, population: int = 0, data: int 
     InputError: no such mesh, or one that leaves a process without a device.
   """
   available = len(jax.devices())
-  divisors = lambda n, given: [given] if given else [d for d in range(1, n + 1) if n % d == 0]
-  shapes = [
-    (p, d)
-    for p in divisors(members, population)
-    for d in divisors(batch_size, data)
-    if p * d <= available and members % p == 0 and batch_size % d == 0 and (d == 1 or data or batch_size // d >= 8)
-  ]
-  if not shapes:
+  shape = mesh_shape(available, batch_size, members, population, data)
+  size = shape[0] * shape[1]
+  if jax.process_count() > 1 and size < available:
     raise InputError(
-      f'config.parallel.population={population}, config.parallel.data={data}: allowed are divisors of the '
-      f'{members} member{"s" * (members > 1)} and of the batch size {batch_size}, '
-      f'with a product up to the {available} device{"s" * (available > 1)} present'
+      f'batches of {batch_size} and {members} member{"s" * (members > 1)} occupy {size} of {available} devices: '
+      'allowed with several processes are runs that occupy all'
     )
-  population, data = max(shapes, key=lambda shape: (shape[0] * shape[1], shape[0]))
-  if jax.process_count() > 1 and population * data < available:
-    raise InputError(
-      f'{members} member{"s" * (members > 1)} and batches of {batch_size} occupy {population * data} of the '
-      f'{available} devices: allowed with several processes are runs that occupy all'
-    )
-  return jax.make_mesh(
-    (population, data),
-    ('population', 'data'),
-    axis_types=(AxisType.Auto,) * 2,
-    devices=jax.devices()[: population * data],
-  )
+  axes = ('population', 'data')
+  return jax.make_mesh(shape, axes, axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[:size])
 
 
 class Placement:
@@ -150,7 +155,8 @@ def _put(x, sharding):
   if jax.process_count() == 1:
     return jax.device_put(x, sharding)
   x = np.asarray(x)
-  return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+  with jax.transfer_guard('allow'):  # it is asked for, as by device_put
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
 # ---- members of a population ----

@@ -290,7 +290,7 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
       row = {'member': k, 'seed': member['seed']} if is_population(config) else {}
       row |= {
         'valid_loss': float(losses[k]),
-        'valid_accuracy': float(accuracies[k]),
+        'valid_accuracy': float(accuracies[k]) if genotype else math.nan,
         'beta_decay_weight': hyper.beta_decay_weight,
         'learning_rate': hyper.learning_rate,
         'genotype': genotype and str(genotype),
@@ -326,7 +326,7 @@ def summarize(config, dataset: Dataset, table: NasBench201 | None, workdir: Work
   results = []
   for k, (member, last) in enumerate(zip(members, outcome.rows[-len(members) :], strict=True)):
     result = {'genotype': last['genotype']}
-    result |= {name: last[name] for name in ('train_accuracy', 'valid_accuracy')}
+    result |= {name: last['genotype'] and last[name] for name in ('train_accuracy', 'valid_accuracy')}
     if last['genotype']:
       folder = workdir.path / 'members' / str(k) if is_population(config) else workdir.path
       _write_genotype(folder, config, last['genotype'])

@@ -20,8 +20,19 @@ ONLY = {
   'grain': {'streaming'},
   'orbax': {'checkpoint'},
   'tensorflow_datasets': {'data', 'streaming'},
-  'os': {'data', 'nas_bench_201', 'workdir', 'checkpoint', 'metrics', 'interop', 'main', 'streaming', 'environment'},
-  'pathlib': {'retrain', 'data', 'nas_bench_201', 'workdir', 'checkpoint', 'metrics', 'interop', 'main'},
+  'os': {
+    'data',
+    'nas_bench_201',
+    'workdir',
+    'checkpoint',
+    'metrics',
+    'interop',
+    'main',
+    'streaming',
+    'environment',
+    'parallel',
+  },
+  'pathlib': {'parallel', 'retrain', 'data', 'nas_bench_201', 'workdir', 'checkpoint', 'metrics', 'interop', 'main'},
 }
 MODULES = sorted(path.stem for path in PACKAGE.glob('*.py') if path.stem != '__init__')
 

@@ -43,7 +43,7 @@ def test_metrics_file_is_cut_back_to_the_checkpoint(tmp_path):
   path = tmp_path / 'metrics.jsonl'
   path.write_text('{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2}\n{"epo')
   file = MetricsFile(path, epochs=2)
-  file.append({'epoch': 2, 'x': 1})
+  file.append([{'epoch': 2, 'x': 1}])
   file.close()
   assert path.read_text() == '{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2, "x": 1}\n'
   assert [row['epoch'] for row in file.rows] == [0, 1, 2]
@@ -51,10 +51,10 @@ def test_metrics_file_is_cut_back_to_the_checkpoint(tmp_path):
 
 def test_tensorboard_writes_event_files(tmp_path):
   writer = TensorBoard(tmp_path, epochs=0)
-  writer.append({'epoch': 0, 'train_loss': 1.5, 'genotype': '|none~0|'})
+  writer.append([{'epoch': 0, 'train_loss': 1.5, 'genotype': '|none~0|'}, {'epoch': 0, 'member': 3, 'train_loss': 1.0}])
   writer.close()
   (file,) = tmp_path.glob('events.out.tfevents.*')
-  assert b'train_loss' in file.read_bytes()
+  assert b'train_loss' in file.read_bytes() and b'member_3/train_loss' in file.read_bytes()
 
 
 VALUES = {'train_loss': 1.25, 'train_accuracy': 0.5, 'images_per_second': 640.0, 'genotype': '|none~0|'}
@@ -71,7 +71,7 @@ def test_a_bar_on_a_terminal(monkeypatch, capsys):
   monkeypatch.setattr(sys, 'stderr', Terminal())
   with Progress(epochs=2, steps=10) as progress:
     progress.steps(0, 5, VALUES)
-    progress.epoch(ROW)
+    progress.epoch([ROW])
   shown = sys.stderr.getvalue()
   for part in ('epoch 1/2', '5/20', 'loss 1.250', 'accuracy 0.500', '640 images/s', '|none~0|'):
     assert part in shown
@@ -81,7 +81,7 @@ def test_a_bar_on_a_terminal(monkeypatch, capsys):
 def test_a_line_an_epoch_elsewhere(capsys):
   with Progress(epochs=2, steps=10) as progress:
     progress.steps(0, 5, VALUES)
-    progress.epoch(ROW)
+    progress.epoch([ROW])
   shown = capsys.readouterr()
   assert shown.out.startswith('epoch 1/2  train loss 1.250') and shown.out.count('\n') == 1
   assert '|none~0|' in shown.out and shown.err == ''

@@ -1,6 +1,7 @@
 import json
 import threading
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from beta_darts_jax.config import check, default
 from beta_darts_jax.data import Augmentation, Dataset
 from beta_darts_jax.errors import NonFiniteLoss
 from beta_darts_jax.loop import next_stop
+from beta_darts_jax.metrics import MetricsFile
 from beta_darts_jax.nas_bench_201 import Row
 from beta_darts_jax.workdir import Workdir, find_genotype
 
@@ -50,16 +52,18 @@ def test_chunks_end_at_epochs_and_checkpoints(step, end, dispatch, every, expect
 def test_each_level_learns_from_its_own_half():
   space = SearchSpace('small', 'darts', 1, ('skip_connect', 'sep_conv_3x3'))
   supernet = Supernet(space, num_classes=4, channels=2, layers=1)  # a reduction cell
-  mesh = search.make_mesh(1, 16)
   augmentation = Augmentation((0.5,) * 3, (0.25,) * 3, crop_padding=1)
-  train = jax.jit(search.make_train(supernet, augmentation, 16, 4, mesh))
+  train = jax.jit(search.make_train(supernet, augmentation, 16, 4, search.make_mesh(16)))
   order = np.arange(64, dtype=np.int32).reshape(4, 16)
   alphas = space.init_alphas(jax.random.key(1))
   variables = jax.jit(supernet.init)(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32), softmax_betas(alphas))
 
   def after(stop, weights_half, alpha_half, alpha_learning_rate=0.0):
     hyper = jax.tree.map(np.float32, Hyperparameters(alpha_learning_rate=alpha_learning_rate))
-    return train(SearchState.create(variables, alphas), (weights_half, alpha_half), order, np.int32(stop), hyper)
+    member = SearchState.create(variables, alphas), order, hyper
+    states, orders, hypers = jax.tree.map(lambda x: np.asarray(x)[None], member)
+    states = train(states, orders, hypers, (weights_half, alpha_half), np.int32(stop))
+    return jax.tree.map(lambda x: x[0], states)
 
   kernel = lambda state: np.asarray(state.params['network']['stem_conv']['kernel'])
   reference = after(2, pictures(0), pictures(1))
@@ -88,6 +92,60 @@ def tiny_run():
   return config, dataset
 
 
+def searched(config, dataset, path):
+  """(outcome, result) of a run."""
+  with Workdir(path, check(config).to_dict()) as workdir:
+    outcome = search.run(config, dataset, None, workdir, threading.Event())
+    return outcome, search.summarize(config, dataset, None, workdir, outcome)
+
+
+def test_a_population_is_its_members(tmp_path):
+  """Rows, cells and results of two seeds times two λ are those of lone runs; a member that diverges is named."""
+  config, dataset = tiny_run()
+  config.search.alpha_learning_rate = 0.1
+  config.population.seeds, config.population.learning_rate = 2, (0.025, 1e30)
+  outcome, result = searched(config, dataset, tmp_path / 'population')
+  assert [(m['seed'], m['learning_rate']) for m in result['members']] == [(0, 0.025), (1, 0.025), (0, 1e30), (1, 1e30)]
+  assert [m['genotype'] is None for m in result['members']] == [False, False, True, True]
+  assert [row['member'] for row in outcome.rows] == [0, 1, 2, 3] * 2
+  assert json.loads((tmp_path / 'population' / 'metrics.jsonl').read_text().splitlines()[-1])['train_loss'] is None
+  sane, wild = result['settings']
+  assert (sane['diverged'], wild['diverged'], wild['valid_accuracy']['mean']) == (0, 2, None)
+  accuracies = [member['valid_accuracy'] for member in result['members'][:2]]
+  np.testing.assert_allclose(sane['valid_accuracy']['mean'], np.mean(accuracies))
+  np.testing.assert_allclose(sane['valid_accuracy']['std'], np.std(accuracies, ddof=1))
+
+  lone, dataset = tiny_run()
+  lone.search.alpha_learning_rate, lone.search.seed = 0.1, 1
+  alone, expected = searched(lone, dataset, tmp_path / 'lone')
+  assert (
+    expected['genotype']
+    == result['members'][1]['genotype']
+    == str(find_genotype(str(tmp_path / 'population' / 'members' / '1'))[0])
+  )
+  for row, other in zip(alone.rows, outcome.rows[1::4], strict=True):
+    np.testing.assert_allclose(row['train_loss'], other['train_loss'], rtol=1e-4)
+    chex.assert_trees_all_close(row['betas'], other['betas'], rtol=1e-4)
+
+
+def test_nothing_compiles_after_the_first_epoch(tmp_path, monkeypatch):
+  """Two more epochs, evaluation and checkpoints included: no second trace, no second compilation."""
+  config, dataset = tiny_run()
+  config.search.epochs = 3
+  config.search.steps_per_dispatch, config.checkpoint.every_steps = 1, 1
+  events, written = [], []
+  append = MetricsFile.append
+  monkeypatch.setattr(MetricsFile, 'append', lambda self, rows: (append(self, rows), written.append(len(events))))
+  listen = lambda event, *_, **__: events.append(event) if event.startswith('/jax/core/compile/') else None
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    searched(config, dataset, tmp_path)
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+  assert len(written) == 3 and written[0] > 0
+  assert events[written[0] : written[2]] == []
+
+
 def test_a_space_with_noise_searches_and_retrains(tmp_path):
   config, dataset = tiny_run()
   config.retrain.epochs, config.retrain.random_cells, config.retrain.batch_size = 1, 1, 32
@@ -114,7 +172,7 @@ def test_a_loss_that_becomes_infinite_leaves_the_last_good_checkpoint(tmp_path, 
     assert [f.name for f in (tmp_path / 'checkpoints').iterdir()] == ['2']
     monkeypatch.undo()
     outcome = search.run(config, dataset, None, workdir, threading.Event())  # the rate mended: it goes on
-  assert int(outcome.state.step) == 4 and len(outcome.rows) == 2
+  assert int(outcome.states.step[0]) == 4 and len(outcome.rows) == 2
 
 
 def test_a_run_beside_the_benchmark(tmp_path, capsys):
@@ -131,7 +189,7 @@ def test_a_run_beside_the_benchmark(tmp_path, capsys):
     assert line['benchmark'] == table.summary(line['genotype'])
   assert result['benchmark'] == lines[-1]['benchmark'] and result['kendall_tau']['one_shot']['n'] == 5
   assert result['baselines']['all_nor_conv_3x3'] == rows[str(table.optimum('cifar10_test'))].cifar10_test
-  accuracies = outcome.programs.one_shot(outcome.state, [NAS_BENCH_201.parse(lines[0]['genotype'])])
+  accuracies = outcome.programs.one_shot(outcome.states, 0, [NAS_BENCH_201.parse(lines[0]['genotype'])])
   assert accuracies.shape == (1,) and 0 <= accuracies[0] <= 1
 
   main.report(result, tmp_path)
