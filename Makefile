@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: search test lint clean
+.PHONY: search test lint benchmark clean
 
 search: .venv/installed  ## installs, then a whole search on digits: under two minutes on two cores
 	.venv/bin/python -m beta_darts_jax.main --config configs/digits.py
@@ -12,6 +12,9 @@ test: .venv/installed-dev
 lint: .venv/installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+benchmark: .venv/installed-benchmark  ## our step beside PyTorch's: half an hour on two cores
+	.venv/bin/python benchmarks/compare.py
 
 clean:
 	rm -rf .venv build dist *.egg-info
@@ -25,4 +28,8 @@ clean:
 
 .venv/installed-dev: .venv/installed
 	$(PIP) --editable '.[dev]'
+	touch $@
+
+.venv/installed-benchmark: .venv/installed
+	$(PIP) --editable '.[benchmark]'
 	touch $@
