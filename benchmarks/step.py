@@ -99,7 +99,7 @@ def main():
   if options.serve:
     about = {'trace': traced, 'compile': compiled, 'device': jax.devices()[0].device_kind}
     about |= {'version': f'jax {jax.__version__}', 'temporary_bytes': memory.temp_size_in_bytes}
-    return serve(lambda: run(1), options.steps, about)
+    return serve(run, options.steps, about)
   run(1)
   seconds = []
   for _ in range(options.rounds):

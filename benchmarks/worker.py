@@ -5,19 +5,18 @@ import sys
 import time
 
 
-def serve(step, steps: int, about: dict) -> None:
-  """Takes a first step and says `about` and its seconds; then, for each line of stdin, times `steps` of them.
+def serve(run, steps: int, about: dict) -> None:
+  """Takes a first step and says `about` and its seconds; then, for each line of stdin, the seconds of one of `steps`.
 
   Args:
-    step: takes one step and waits until the device has done it.
+    run: takes so many steps and waits until the device has done them.
     steps: of a round.
     about: what to say of the program; {} of JSON.
   """
   begun = time.perf_counter()
-  step()
+  run(1)
   print(json.dumps(about | {'first': time.perf_counter() - begun}), flush=True)
   for _ in sys.stdin:
     begun = time.perf_counter()
-    for _ in range(steps):
-      step()
+    run(steps)
     print(json.dumps((time.perf_counter() - begun) / steps), flush=True)

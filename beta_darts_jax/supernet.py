@@ -137,6 +137,7 @@ class SearchCell(Module):
           )
           total += y
       for name, x in linear.items():
+        x = x if name == 'skip_connect' else computed_once(x, betas[0, 0])
         total += OPERATIONS[name](self.channels, 1, False, self.dtype).apply({}, x, train)
       nodes[node] = computed_once(total, betas[0, 0])
 
