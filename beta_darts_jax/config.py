@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.parallel import STRATEGIES
-from beta_darts_jax.population import VARIED
+from beta_darts_jax.population import VARIED, is_asked_for
 
 
 def _data() -> ConfigDict:
@@ -252,7 +252,7 @@ def _check_population(config):
     raise InputError(f'config.population.clip_norm={config.population.clip_norm}: allowed is a tuple of numbers > 0')
   if config.search.seed + config.population.seeds > 2**32:
     raise InputError(f'config.population.seeds={config.population.seeds}: allowed are seeds below {2**32}')
-  if config.retrain.epochs and (config.population.seeds > 1 or any(config.population[name] for name in VARIED)):
+  if config.retrain.epochs and is_asked_for(config.population):
     raise InputError(
       f'config.retrain.epochs={config.retrain.epochs}: allowed is 0 with a population, whose members/K can be retrained'
     )

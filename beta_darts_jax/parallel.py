@@ -144,7 +144,8 @@ class Placement:
 
   def shares(self, tree):
     """Arrays of which every process gives its share of the first axis, split over 'data'."""
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._data, x), tree)
+    with jax.transfer_guard('allow'):  # it is asked for, as by device_put
+      return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._data, x), tree)
 
   def rows(self, tree):
     """Arrays that every process has whole, split along the first axis over 'data'."""

@@ -17,6 +17,11 @@ VARIED = (
 )
 
 
+def is_asked_for(settings) -> bool:
+  """Whether `settings`, a mapping like `config.population`, asks for several seeds, or for values."""
+  return settings['seeds'] > 1 or any(settings[name] for name in VARIED)
+
+
 def members(seed: int, seeds: int, values: dict[str, tuple[float, ...]]) -> list[dict]:
   """The members of a population: of each setting, every seed.
 

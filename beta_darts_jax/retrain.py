@@ -164,12 +164,12 @@ def streamed_programs(network, dataset: StreamedDataset, recipe, auxiliary_weigh
 
   def train(state, epoch, until):
     rates, drop_path = learning_rates(recipe, epoch, steps), drop_path_rate(recipe, epoch)
-    begin = int(state.step)
+    begin = int(jax.device_get(state.step))
     if stream['next'] != begin:
       stream['batches'] = train_batches(dataset, seed, batch_size, begin, workers, *share)
     for number in range(begin, until):
       images, labels = put.shares(next(stream['batches']))
-      state = train_step(state, images, labels, rates[number % steps], drop_path)
+      state = train_step(state, images, labels, *put((rates[number % steps], drop_path)))
     stream['next'] = until
     return state
 

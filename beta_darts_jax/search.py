@@ -63,8 +63,8 @@ def members_of(config) -> list[dict]:
 
 
 def is_population(config) -> bool:
-  """Whether the run reports members: `config.population` asks for seeds, or for values."""
-  return config.population.seeds > 1 or any(config.population[name] for name in population.VARIED)
+  """Whether the run reports members."""
+  return population.is_asked_for(config.population)
 
 
 def mesh_of(config) -> jax.sharding.Mesh:
@@ -173,11 +173,11 @@ def build(config, dataset: Dataset, mesh) -> Programs:
   """Puts the data on the devices of `mesh` and compiles the programs of a search."""
   search, space, members = config.search, space_of(config), members_of(config)
   replicate, split = Placement(mesh), Placement(mesh, 'population')
-  halves = replicate(dataset.halves(config.data.fraction))
-  num_images = len(halves[0][1])
+  on_host = dataset.halves(config.data.fraction)
+  halves = replicate(on_host)
+  num_images = len(on_host[0][1])
   steps_per_epoch = num_images // search.batch_size
-  evaluated = tuple(array[: search.evaluation_images or None] for array in dataset.halves(config.data.fraction)[1])
-  evaluated = replicate(evaluated)
+  evaluated = replicate(tuple(array[: search.evaluation_images or None] for array in on_host[1]))
   augmentation = Augmentation(dataset.mean, dataset.std, config.data.crop_padding, config.data.flip, config.data.cutout)
   prepare = lambda images: normalize(images, dataset.mean, dataset.std)
   dtype = None if config.supernet.dtype == 'float32' else jnp.dtype(config.supernet.dtype)
