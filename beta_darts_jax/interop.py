@@ -49,9 +49,9 @@ def _conv(name, *path):
 def _norm(name, *path, affine):
   for ours, theirs in (('scale', 'weight'), ('bias', 'bias')):
     if affine:
-      yield Entry(f'{name}.{theirs}', ('params', *path, 'norm', ours), 'vector')
+      yield Entry(f'{name}.{theirs}', ('params', *path, ours), 'vector')
   for ours, theirs in (('mean', 'running_mean'), ('var', 'running_var')):
-    yield Entry(f'{name}.{theirs}', ('batch_stats', *path, 'norm', ours), 'vector')
+    yield Entry(f'{name}.{theirs}', ('batch_stats', *path, ours), 'vector')
 
 
 def _linear(name, *path):

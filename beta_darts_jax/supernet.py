@@ -43,10 +43,12 @@ class MixedOperation(Module):
     total = jnp.zeros_like(x[:, :: self.stride, :: self.stride])
     for k, name in enumerate(self.operations):
       if name != 'none':
-        y = make(name).clone(name=name, parent=self)(x, train)
+        operation = make(name).clone(name=name, parent=self)
         if self.normalize_pools and 'pool' in name:
-          y = BatchNorm(affine=False, dtype=self.dtype, name=f'{name}_batch_norm')(y, train)
-        total += betas[k].astype(x.dtype) * y
+          normalize = BatchNorm(affine=False, dtype=self.dtype, name=f'{name}_batch_norm')
+          total += normalize(operation(x, train), train, betas[k])
+        else:
+          total += operation(x, train, betas[k])
     if self.auxiliary_skip:
       total += make('skip_connect').clone(name='auxiliary_skip', parent=self)(x, train)
     return total

@@ -101,6 +101,6 @@ def test_alpha_step_leaves_running_statistics_alone():
     STEP(state, train, (nhwc(arrays['x_valid'][i]), arrays['y_valid'][i].astype(np.int32)), Hyperparameters())[0]
     for i in (0, 1)
   ]
-  stem = [end.batch_stats['network']['stem_batch_norm']['norm']['mean'] for end in ends]
+  stem = [end.batch_stats['network']['stem_batch_norm']['mean'] for end in ends]
   np.testing.assert_array_equal(*stem)
   assert not np.array_equal(*[end.alphas['cell'] for end in ends])

@@ -10,6 +10,7 @@ from beta_darts_jax.genotype import published
 from beta_darts_jax.interop import network_state_dict, network_variables
 from beta_darts_jax.metrics import cross_entropy
 from beta_darts_jax.network import DiscreteCell, drop_path, multiply_adds
+from beta_darts_jax.operations import BatchNorm
 
 DARTS_V2 = published()['DARTS_V2']
 
@@ -62,7 +63,7 @@ def unbiased(network, variables, images, batch_stats):
   numbers = {}
 
   def note(call, args, kwargs, context):
-    if isinstance(context.module, nn.BatchNorm):
+    if isinstance(context.module, BatchNorm):
       numbers[(*context.module.path, 'var')] = np.prod(args[0].shape[:-1])
     return call(*args, **kwargs)
 

@@ -71,9 +71,51 @@ def test_batch_norm_is_stable_and_moves_by_a_tenth():
   y, updates = module.apply(module.init(KEY, x, True), x, True, mutable=['batch_stats'])
   expected = (x - x.mean((0, 1, 2))) / np.sqrt(np.var(np.float64(x), (0, 1, 2)) + 1e-5)
   np.testing.assert_allclose(y, expected, atol=0.02)
-  stats = updates['batch_stats']['norm']
+  stats = updates['batch_stats']
   np.testing.assert_allclose(stats['mean'], 10.0, rtol=1e-4)  # 0.9·0 + 0.1·100
   np.testing.assert_allclose(stats['var'], 0.9 + 0.1 * 0.01**2, rtol=1e-5)
+
+
+@pytest.mark.parametrize('affine', [False, True])
+def test_batch_norm_is_flaxs(affine):
+  """Values, running statistics, gradients and second derivatives, with a mixing weight, in training and in use."""
+  x, weight = 1 + 2 * jax.random.normal(KEY, (4, 3, 3, 5)), jnp.float32(0.3)
+  ours = BatchNorm(affine)
+  plain = nn.BatchNorm(
+    momentum=0.9, epsilon=1e-5, use_scale=affine, use_bias=affine, use_fast_variance=False, use_running_average=None
+  )
+  parameters = {'scale': jnp.arange(1.0, 6.0), 'bias': jnp.arange(5.0)} if affine else {}
+  statistics = {'mean': jnp.arange(5.0), 'var': jnp.arange(2.0, 7.0)}
+  apply_ours = lambda v, x, w, train: ours.apply(v, x, train, w, mutable=['batch_stats'])
+
+  def apply_plain(v, x, w, train):
+    y, updates = plain.apply(v, x, use_running_average=not train, mutable=['batch_stats'])
+    return w * y, updates
+
+  def everything(apply, train):
+    def loss(p, x, w):
+      y, updates = apply({'params': p, 'batch_stats': statistics}, x, w, train)
+      return jnp.sum(jnp.sin(y)), (y, updates)
+
+    arguments = (parameters, x, weight)
+    gradient = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)
+    squares = lambda *arguments: sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient(*arguments)[0]))
+    forward = jax.jvp(lambda *arguments: gradient(*arguments)[0], arguments, arguments)[1]
+    return gradient(*arguments), forward, jax.grad(squares, argnums=(0, 1, 2))(*arguments)
+
+  for train in (True, False):
+    results = [jax.jit(everything, static_argnums=(0, 1))(apply, train) for apply in (apply_ours, apply_plain)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), *results)
+
+
+def test_batch_norm_of_bfloat16_counts_in_float32():
+  x = (100 + jax.random.normal(KEY, (64, 4, 4, 2))).astype(jnp.bfloat16)
+  module = BatchNorm(affine=True, dtype=jnp.bfloat16)
+  variables = module.init(KEY, x, True)
+  y, updates = module.apply(variables, x, True, mutable=['batch_stats'])
+  assert y.dtype == jnp.bfloat16
+  assert {leaf.dtype for leaf in jax.tree.leaves((variables, updates))} == {jnp.dtype('float32')}
+  np.testing.assert_allclose(updates['batch_stats']['mean'], 0.1 * np.float64(x).mean((0, 1, 2)), rtol=1e-5)
 
 
 @pytest.mark.parametrize('stride', [1, 2])

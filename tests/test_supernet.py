@@ -165,8 +165,9 @@ ONE_HOT = {
 def test_one_hot_supernet_is_the_discrete_network(space, monkeypatch, request):
   # noise is drawn anew everywhere: here it is the same ramp everywhere
   halved = lambda self, x: x[:, :: self.stride, :: self.stride]
-  ramp = lambda self, x, train: jnp.cos(jnp.arange(halved(self, x).size)).reshape(halved(self, x).shape)
-  monkeypatch.setattr(Noise, '__call__', ramp)
+  ramp = lambda self, x: jnp.cos(jnp.arange(halved(self, x).size)).reshape(halved(self, x).shape)
+  weighted = lambda self, x, train, weight=None: ramp(self, x) * (1 if weight is None else weight)
+  monkeypatch.setattr(Noise, '__call__', weighted)
   supernet = Supernet(space, num_classes=10, channels=4, cells_per_stage=2, layers=LAYERS)
   images = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
   betas = {cell_type: jnp.zeros(space.alpha_shape) for cell_type in space.cell_types}
