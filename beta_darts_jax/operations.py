@@ -326,8 +326,13 @@ def _shifted_backward(stride, dilation, residuals, cotangent):
   cotangent = lax.optimization_barrier(cotangent)
   high = [n + pad - 1 - (m - 1) * stride for n, m in zip(x.shape[1:3], cotangent.shape[1:3], strict=True)]
   around = _padded(cotangent, pad, high, stride - 1)
-  weights = kernel.reshape(size * size, -1)[::-1]
-  x_gradient = sum(pixels * weights[i] for i, pixels in enumerate(_taps(around, size, 1, dilation, *x.shape[1:3])))
+
+  def x_gradient(around, kernel):
+    weights = kernel.reshape(size * size, -1)[::-1]
+    return sum(pixels * weights[i] for i, pixels in enumerate(_taps(around, size, 1, dilation, *x.shape[1:3])))
+
+  # by itself: else the sums of all the operations on x become one slow loop
+  x_gradient = _in_itself(x_gradient, kernel.ravel()[0], around, kernel)
   taps = _taps(_padded(x, pad, (pad, pad)), size, stride, dilation, *cotangent.shape[1:3])
   kernel_gradient = jnp.concatenate([_products(tuple(row), cotangent) for row in zip(*[taps] * size, strict=True)])
   return x_gradient, kernel_gradient.reshape(kernel.shape).astype(kernel.dtype)
@@ -460,7 +465,7 @@ def _with_neighbours(x, axis):
 
 
 def average_of_nine(x):
-  """AveragePool of stride 1 as shifted sums, along one axis and the other: two to four times as fast on CPU."""
+  """AveragePool of stride 1 as shifted sums, along one axis and the other: on CPU windowed sums are slower."""
   pixels = [np.convolve(np.ones(n), np.ones(3))[1:-1] for n in x.shape[1:3]]  # 2 at the borders, else 3
   return _with_neighbours(_with_neighbours(x, 1), 2) * (1 / np.outer(*pixels))[:, :, None].astype(x.dtype)
 
@@ -471,10 +476,46 @@ class AveragePool(Module):
   stride: int = 1
 
   def __call__(self, x, train: bool, weight=None):
-    if self.stride == 1:
-      return _times(weight, average_of_nine(x))
-    y = nn.avg_pool(x, (3, 3), (self.stride, self.stride), ((1, 1), (1, 1)), count_include_pad=False)
-    return _times(weight, y.astype(x.dtype))  # Flax divides by float32 counts
+    return _times(weight, average_of_nine(x)[:, :: self.stride, :: self.stride])
+
+
+def max_of_nine(x, stride: int = 1):
+  """3×3 maxima of x [B, H, W, C], with PyTorch's padding of 1: [B, ⌈H/stride⌉, ⌈W/stride⌉, C].
+
+  The gradient goes to the first maximum of the window, row by row, and NaN is a maximum, as in PyTorch. Windowed
+  reductions are slow on CPU, the scattering of their gradients even more.
+  """
+  return _max_of_nine(x, stride, x.shape[1:3])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _max_of_nine(x, stride, size):
+  return _max_of_nine_forward(x, stride, size)[0]
+
+
+def _max_of_nine_forward(x, stride, size):
+  low = jnp.array(-jnp.inf, x.dtype)
+  padded = lax.optimization_barrier(lax.pad(x, low, [(0, 0, 0), (1, 1, 0), (1, 1, 0), (0, 0, 0)]))
+  taps = _taps(padded, 3, stride, 1, *((n - 1) // stride + 1 for n in size))
+  most = next(taps)
+  where = jnp.zeros(most.shape, jnp.int8)
+  for i, pixels in enumerate(taps, 1):
+    more = (pixels > most) | jnp.isnan(pixels)
+    most, where = jnp.where(more, pixels, most), jnp.where(more, jnp.int8(i), where)
+  return lax.optimization_barrier((most, where))
+
+
+def _max_of_nine_backward(stride, size, where, cotangent):
+  high = [n - (m - 1) * stride for n, m in zip(size, where.shape[1:3], strict=True)]
+  edges = [(0, 0, 0), *((1, h, stride - 1) for h in high), (0, 0, 0)]
+  around = lax.optimization_barrier(
+    (lax.pad(cotangent, jnp.zeros((), cotangent.dtype), edges), lax.pad(where, jnp.int8(-1), edges))
+  )
+  taps = zip(*(_taps(padded, 3, 1, 1, *size) for padded in around), strict=True)
+  return (sum(jnp.where(place == 8 - i, part, 0) for i, (part, place) in enumerate(taps)),)
+
+
+_max_of_nine.defvjp(_max_of_nine_forward, _max_of_nine_backward)
 
 
 class MaxPool(Module):
@@ -483,7 +524,7 @@ class MaxPool(Module):
   stride: int = 1
 
   def __call__(self, x, train: bool, weight=None):
-    return _times(weight, nn.max_pool(x, (3, 3), (self.stride, self.stride), ((1, 1), (1, 1))))
+    return _times(weight, max_of_nine(x, self.stride))
 
 
 class Noise(Module):

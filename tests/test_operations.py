@@ -56,13 +56,31 @@ def test_average_pool_does_not_count_padding():
   np.testing.assert_allclose(y[0, :, :, 0], [[2, 2.5, 3], [3.5, 4, 4.5], [5, 5.5, 6]])
 
 
+@pytest.mark.parametrize('stride', [1, 2])
 @pytest.mark.parametrize('shape', [(2, 8, 8, 3), (1, 5, 3, 2), (1, 2, 2, 1)])
-def test_average_of_nine_is_the_windowed_mean(shape):
+def test_average_pool_is_the_windowed_mean(shape, stride):
   x = jax.random.normal(KEY, shape)
-  plain = lambda x: nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=False)
-  for a, b in zip(jax.vjp(plain, x)[1](x), jax.vjp(operations.average_of_nine, x)[1](x), strict=True):
+  plain = lambda x: nn.avg_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)), count_include_pad=False)
+  ours = lambda x: OPERATIONS['avg_pool_3x3'](1, stride, False, None).apply({}, x, train=True)
+  for a, b in zip(*[(f(x), jax.vjp(f, x)[1](f(x))) for f in (plain, ours)], strict=True):
     np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
-  np.testing.assert_allclose(operations.average_of_nine(x), plain(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('shape', [(2, 8, 8, 3), (1, 5, 3, 2), (1, 2, 2, 1)])
+def test_max_of_nine_is_the_windowed_maximum(shape, stride):
+  """Values, gradients (ties too: whole numbers) and second derivatives."""
+  x = jnp.round(2 * jax.random.normal(KEY, shape))
+  plain = lambda x: nn.max_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)))
+  ours = lambda x: operations.max_of_nine(x, stride)
+  for a, b in zip(*[(f(x), jax.vjp(f, x)[1](f(x))) for f in (plain, ours)], strict=True):
+    np.testing.assert_array_equal(b, a)
+  gradient = jax.grad(lambda x: jnp.sum(jnp.sin(ours(x))))
+  slope = jax.grad(lambda x: jnp.sum(jnp.sin(plain(x))))
+  apart = x + 0.1 * jax.random.normal(KEY, shape)  # (without ties)
+  numerical = (slope(apart + 1e-2 * x) - slope(apart - 1e-2 * x)) / 2e-2
+  np.testing.assert_allclose(jax.jvp(gradient, (apart,), (x,))[1], numerical, rtol=1e-3, atol=1e-2)
+  assert jnp.isnan(ours(x.at[0, 0, 0, 0].set(jnp.nan))[0, 0, 0, 0])
 
 
 def test_batch_norm_is_stable_and_moves_by_a_tenth():
