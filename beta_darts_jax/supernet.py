@@ -38,7 +38,7 @@ class MixedOperation(Module):
   dtype: jnp.dtype | None = None
 
   @nn.compact
-  def __call__(self, x, betas, train: bool):  # betas [O]
+  def __call__(self, x, train: bool, betas):  # betas [O]
     make = lambda name: OPERATIONS[name](self.channels, self.stride, False, self.dtype)
     total = jnp.zeros_like(x[:, :: self.stride, :: self.stride])
     for k, name in enumerate(self.operations):
@@ -98,7 +98,7 @@ class SearchCell(Module):
 
       def add_edge(operation, nodes, edge, stride=stride):
         target, source, weights = edge
-        y = operation((inputs if stride == 2 else nodes)[source], weights, train)
+        y = operation((inputs if stride == 2 else nodes)[source], train, weights)
         return nodes.at[target].add(y), None
 
       targets, sources = (np.array(ends) for ends in zip(*(space.edges[e] for e in edges), strict=True))
@@ -109,50 +109,86 @@ class SearchCell(Module):
     return nodes
 
   def _unrolled(self, inputs, betas, train):
-    """The same nodes, node by node. What is linear acts once a node: Σ β·pool(x) = pool(Σ β·x)."""
-    space, variables, changed = self.space, {}, {}
-    for stride, edges in edge_runs(space, self.cell_type):
+    """The same nodes, one after the other: each ends with what enters it and begins what leaves it.
+
+    What is linear acts once a node, Σ β·pool(x) = pool(Σ β·x); plain convolutions that leave a node are one wide one.
+    """
+    space, nodes = self.space, list(inputs)
+    variables = self._variables_by_edge()
+    changed = [{c: {} for c in of_edge if self.is_mutable_collection(c)} for of_edge in variables]
+    totals, linear = [0] * (space.num_inputs + space.nodes), [{} for _ in range(space.num_inputs + space.nodes)]
+
+    def act(operation, variables, weights):
+      mutable = [c for c in variables if self.is_mutable_collection(c)]
+      rngs = {'draw': self.make_rng('draw')} if self.has_rng('draw') else None
+      return operation.apply(variables, x, train, weights, mutable=mutable, rngs=rngs)
+
+    for node in range(len(totals)):
+      if node >= space.num_inputs:
+        for name, x in linear[node].items():
+          x = x if name == 'skip_connect' else computed_once(x, betas[0, 0])
+          totals[node] += OPERATIONS[name](self.channels, 1, False, self.dtype).apply({}, x, train)
+        nodes.append(computed_once(totals[node], betas[0, 0]))
+      x, wide = nodes[node], {}
+      stride = 2 if self.cell_type == 'reduce' and node < space.num_inputs else 1
+      for e, (target, source) in enumerate(space.edges):
+        if source == node:
+          names, rest = space.candidates(self.cell_type)[e], []
+          for k, name in enumerate(names):
+            if name in LINEAR[space.skeleton] and stride == 1:
+              linear[target][name] = linear[target].get(name, 0) + betas[e, k].astype(x.dtype) * x
+            elif name in WIDE and stride == 1:
+              wide.setdefault(name, []).append((e, k))
+            else:
+              rest.append(k)
+          mixed = self._mixed(tuple(names[k] for k in rest), stride, parent=None)
+          y, updates = act(mixed, variables[e], betas[e, np.array(rest, int)])
+          totals[target] += y
+          for c in updates:
+            changed[e][c] |= updates[c]
+
+      for name, places in wide.items():
+        operation = OPERATIONS[name](self.channels * len(places), 1, False, self.dtype)
+        of_edges = [{c: of_name[name] for c, of_name in variables[e].items()} for e, _ in places]
+        side_by_side = jax.tree.map(lambda *x: jnp.concatenate(x, -1), *of_edges)
+        weights = jnp.repeat(jnp.stack([betas[place] for place in places]), self.channels)
+        for (e, _), (y, updates) in zip(
+          places, _apart(act(operation, side_by_side, weights), len(places)), strict=True
+        ):
+          totals[space.edges[e][0]] += y
+          for c in updates:
+            changed[e][c][name] = updates[c]
+
+    for _, edges in edge_runs(space, self.cell_type):
+      for collection in changed[edges[0]]:
+        leaves = [changed[e][collection] for e in edges]
+        stacked = jax.tree.map(lambda *x: jnp.stack(x), *leaves) if len(edges) > 1 else leaves[0]
+        self.put_variable(collection, f'edges_{edges[0]}', stacked)
+    return nodes
+
+  def _variables_by_edge(self):
+    """[{collection: variables of the edge}], by row of α."""
+    variables = [None] * len(self.space.edges)
+    for _, edges in edge_runs(self.space, self.cell_type):
       name = f'edges_{edges[0]}'
       run = {c: self.get_variable(c, name) for c in ('params', 'batch_stats') if self.has_variable(c, name)}
-      changed[name] = [None] * len(edges)
       for i, e in enumerate(edges):
-        variables[e] = stride, name, i, jax.tree.map(lambda x, i=i: x[i], run) if len(edges) > 1 else run
+        variables[e] = jax.tree.map(lambda x, i=i: x[i], run) if len(edges) > 1 else run
+    return variables
 
-    nodes = [*inputs, *[None] * space.nodes]
-    for node in range(space.num_inputs, len(nodes)):
-      total, linear = 0, {}
-      for e, (target, source) in enumerate(space.edges):
-        if target == node:
-          stride, name, i, of_edge = variables[e]
-          names, x = space.candidates(self.cell_type)[e], nodes[source]
-          apart = [k for k, name in enumerate(names) if name in LINEAR[space.skeleton] and stride == 1]
-          for k in apart:
-            linear[names[k]] = linear.get(names[k], 0) + betas[e, k].astype(x.dtype) * x
-          rest = np.array([k for k in range(len(names)) if k not in apart], int)
-          y, changed[name][i] = self._mixed(tuple(names[k] for k in rest), stride, parent=None).apply(
-            of_edge,
-            x,
-            betas[e, rest],
-            train,
-            mutable=[c for c in of_edge if self.is_mutable_collection(c)],
-            rngs={'draw': self.make_rng('draw')} if self.has_rng('draw') else None,
-          )
-          total += y
-      for name, x in linear.items():
-        x = x if name == 'skip_connect' else computed_once(x, betas[0, 0])
-        total += OPERATIONS[name](self.channels, 1, False, self.dtype).apply({}, x, train)
-      nodes[node] = computed_once(total, betas[0, 0])
 
-    for name, run in changed.items():
-      for collection in run[0]:
-        leaves = [edge[collection] for edge in run]
-        stacked = jax.tree.map(lambda *x: jnp.stack(x), *leaves) if len(run) > 1 else leaves[0]
-        self.put_variable(collection, name, stacked)
-    return nodes
+def _apart(tree, parts):
+  """[tree of each part] of arrays whose last axis is so many parts side by side."""
+  leaves, structure = jax.tree.flatten(tree)
+  return [structure.unflatten(of_part) for of_part in zip(*(jnp.split(x, parts, -1) for x in leaves), strict=True)]
 
 
 # operations without weights or statistics, by skeleton (in the DARTS family pools have a BatchNorm)
 LINEAR = {'nas_bench_201': ('skip_connect', 'avg_pool_3x3'), 'darts': ('skip_connect',)}
+
+
+# operations whose every variable has the output channels last: several edges' are one of as many channels
+WIDE = ('nor_conv_1x1', 'nor_conv_3x3')
 
 
 def edge_runs(space: SearchSpace, cell_type: str) -> list[tuple[int, list[int]]]:
