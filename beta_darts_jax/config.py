@@ -248,6 +248,8 @@ def _check_population(config):
     for value in config.population[name]:
       if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
         raise InputError(f'config.population.{name}={config.population[name]!r}: allowed is a tuple of numbers ≥ 0')
+    if len(set(config.population[name])) < len(config.population[name]):
+      raise InputError(f'config.population.{name}={config.population[name]!r}: allowed are values that differ')
   if 0 in config.population.clip_norm:
     raise InputError(f'config.population.clip_norm={config.population.clip_norm}: allowed is a tuple of numbers > 0')
   if config.search.seed + config.population.seeds > 2**32:

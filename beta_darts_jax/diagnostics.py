@@ -1,5 +1,7 @@
 """What a search did, measured on its supernet."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from scipy import stats
@@ -7,19 +9,16 @@ from scipy import stats
 from beta_darts_jax.evaluation import make_evaluate
 
 
-def one_shot_accuracies(supernet, variables, genotypes, images, labels, prepare, batch_size: int = 250) -> np.ndarray:
-  """Accuracy of each genotype with the supernet's weights, BatchNorm on the statistics of the batch.
+def make_one_shot(supernet, prepare, batch_size: int = 250) -> Callable:
+  """Builds `accuracies(variables, genotypes, images, labels) -> [number of genotypes]`, 0 to 1.
+
+  Of each genotype with the supernet's weights, BatchNorm on the statistics of the batch. Images are uint8 [N, H, W, C],
+  labels int [N], N ≥ 2,000 for a useful ranking; the last, incomplete batch is left out.
 
   Args:
-    supernet: with `space`.
-    variables: its params and batch_stats.
-    genotypes: of its space.
-    images, labels: uint8 [N, H, W, C] and int [N]; N ≥ 2,000 for a useful ranking.
+    supernet: with `space`, that of the genotypes.
     prepare: uint8 images → float.
-    batch_size: images a batch; the last, incomplete batch is left out.
-
-  Returns:
-    [number of genotypes], 0 to 1.
+    batch_size: images a batch.
   """
 
   def logits(arguments, images):
@@ -29,10 +28,14 @@ def one_shot_accuracies(supernet, variables, genotypes, images, labels, prepare,
     )[0]
 
   evaluate = make_evaluate(logits, prepare, batch_size)
-  whole = max(1, len(labels) // batch_size) * batch_size
-  images, labels = images[:whole], labels[:whole]
-  results = [evaluate((variables, supernet.space.one_hot(g)), images, labels)[1] for g in genotypes]
-  return np.asarray(jax.device_get(results))
+
+  def accuracies(variables, genotypes, images, labels):
+    whole = max(1, len(labels) // batch_size) * batch_size
+    images, labels = images[:whole], labels[:whole]
+    results = [evaluate((variables, supernet.space.one_hot(g)), images, labels)[1] for g in genotypes]
+    return np.asarray(jax.device_get(results))
+
+  return accuracies
 
 
 def kendall_tau(a, b, draws: int = 1000, seed: int = 0) -> dict[str, float]:

@@ -14,13 +14,16 @@ def correct(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]
   return best[:, 0], jnp.any(best, axis=-1)
 
 
-def make_evaluate(logits: Callable, prepare: Callable, batch_size: int) -> Callable:
+def make_evaluate(
+  logits: Callable, prepare: Callable, batch_size: int, spread: Callable = lambda index: index
+) -> Callable:
   """Builds `evaluate(arguments, images, labels) -> (mean loss in nats, top-1, top-5 accuracy 0 … 1)`, jitted.
 
   Args:
     logits: (arguments, float images [B, H, W, C]) → [B, K].
     prepare: uint8 images [B, H, W, C] → float.
     batch_size: B; the last batch is filled up with images that do not count.
+    spread: a batch's indices [B] → the same, split over devices.
   """
 
   @jax.jit
@@ -28,7 +31,7 @@ def make_evaluate(logits: Callable, prepare: Callable, batch_size: int) -> Calla
     index = jnp.arange(-(-len(labels) // batch_size) * batch_size).reshape(-1, batch_size)
 
     def batch(i):
-      where = jnp.minimum(i, len(labels) - 1)
+      where = spread(jnp.minimum(i, len(labels) - 1))
       output = logits(arguments, prepare(images[where]))
       loss = optax.softmax_cross_entropy_with_integer_labels(output, labels[where])
       counts = i < len(labels)

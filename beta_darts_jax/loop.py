@@ -42,8 +42,8 @@ def run_epochs(
   Args:
     state: at step 0; what is restored takes its shapes and shardings.
     train: (state, epoch, until) → state at step `until`, or at the first step with a non-finite loss.
-    rows_of: (state, epoch) → what metrics.jsonl says of the epoch, for each member, besides the means of `sums` and the
-      times.
+    rows_of: (state, epoch, whether each member's state is finite) → what metrics.jsonl says of the epoch, for each
+      member, besides the means of `sums` and the times.
     workdir: opened for the run.
     stop: when set, in any process, the state is saved after the steps under way and None is returned.
     epochs: of the whole run.
@@ -112,7 +112,7 @@ def run_epochs(
         check(means, epoch, finite)
         checkpoints.seal()
         rate = members * images_per_step * (step - begun) / (time.perf_counter() - epoch_started)
-        overall = {name: float(np.mean(values)) for name, values in means.items()}
+        overall = {name: float(np.mean(values[finite])) for name, values in means.items()}
         progress.steps(epoch, step, overall | {'images_per_second': rate} | shown(state))
         stopped = agree(stop.is_set())
         if step < end and (stopped or (checkpoint_every and step % checkpoint_every == 0)):
@@ -122,7 +122,7 @@ def run_epochs(
 
       rows = [
         {'epoch': epoch} | {name: float(values[k]) for name, values in means.items()} | row
-        for k, row in enumerate(rows_of(state, epoch))
+        for k, row in enumerate(rows_of(state, epoch, finite))
       ]
       check({name: [row[name] for row in rows] for name in rows[0] if name.endswith('_loss')}, epoch, finite)
       times = {'seconds': round(time.perf_counter() - epoch_started, 3), 'images_per_second': round(rate, 1)}

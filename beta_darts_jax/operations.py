@@ -25,17 +25,21 @@ def _in_itself(function, known, *arguments):
   return lax.cond(known == known, function, lambda *_: jnp.full(shape.shape, jnp.nan, shape.dtype), *arguments)
 
 
-@jax.custom_vjp
-def computed_once(x, known):
-  """x, and its cotangent, each computed once for all its readers on CPU, where XLA fuses too much; elsewhere x."""
+def _once(x, known):
   return lax.platform_dependent(
     x, known, cpu=lambda x, known: _in_itself(lambda x: x, known, x), default=lambda x, _: x
   )
 
 
+@jax.custom_vjp
+def computed_once(x, known):
+  """x, and its cotangent, each computed once for all its readers on CPU, where XLA fuses too much; elsewhere x."""
+  return _once(x, known)
+
+
 computed_once.defvjp(
-  lambda x, known: (computed_once(x, known), known),
-  lambda known, cotangent: (computed_once(cotangent, known), jnp.zeros_like(known)),
+  lambda x, known: (_once(x, known), known),
+  lambda known, cotangent: (_once(cotangent, known), jnp.zeros_like(known)),
 )
 
 
@@ -265,8 +269,9 @@ class FactorizedReduce(Module):
     return BatchNorm(self.affine, self.dtype, name='batch_norm')(jnp.concatenate([even, odd], axis=-1), train, weight)
 
 
-def _times(weight, x):
-  return x if weight is None else weight.astype(x.dtype) * x
+def times(weight, x):
+  """weight·x in x's dtype, multiplied in the wider of both: a weight of bfloat16 would be off by up to 0.4 %."""
+  return x if weight is None else (weight * x).astype(x.dtype)
 
 
 class SkipConnect(Module):
@@ -280,7 +285,7 @@ class SkipConnect(Module):
   @nn.compact
   def __call__(self, x, train: bool, weight=None):
     if self.stride == 1:
-      return _times(weight, x)
+      return times(weight, x)
     return FactorizedReduce(self.channels, self.affine, self.dtype, name='reduce')(x, train, weight)
 
 
@@ -476,7 +481,7 @@ class AveragePool(Module):
   stride: int = 1
 
   def __call__(self, x, train: bool, weight=None):
-    return _times(weight, average_of_nine(x)[:, :: self.stride, :: self.stride])
+    return times(weight, average_of_nine(x)[:, :: self.stride, :: self.stride])
 
 
 def max_of_nine(x, stride: int = 1):
@@ -524,7 +529,7 @@ class MaxPool(Module):
   stride: int = 1
 
   def __call__(self, x, train: bool, weight=None):
-    return _times(weight, max_of_nine(x, self.stride))
+    return times(weight, max_of_nine(x, self.stride))
 
 
 class Noise(Module):
@@ -534,7 +539,7 @@ class Noise(Module):
 
   def __call__(self, x, train: bool, weight=None):
     x = x[:, :: self.stride, :: self.stride]
-    return _times(weight, jax.random.normal(self.make_rng('draw'), x.shape, x.dtype))
+    return times(weight, jax.random.normal(self.make_rng('draw'), x.shape, x.dtype))
 
 
 class Zero(Module):

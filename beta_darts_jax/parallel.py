@@ -6,6 +6,9 @@ is over the whole batch, so 1 and N devices search the same cell).
 
 import os
 import pathlib
+import re
+import socket
+import time
 from collections.abc import Callable
 
 import jax
@@ -37,16 +40,15 @@ def set_up(cpu_devices: int = 0, cluster: str = 'auto', coordinator: str = '', p
     process: the number of this one.
 
   Raises:
-    InputError: `processes` and `process` do not fit, or the coordinator does not answer.
+    InputError: the cluster is not described as above, or the coordinator does not answer for five minutes.
   """
+  _check_cluster(coordinator, processes, process)
   set_cpu_options(cpu_devices)
   folder = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache') / 'beta_darts_jax' / 'xla'
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     jax.config.update('jax_compilation_cache_dir', str(folder))
-  if coordinator and not process < processes:
-    raise InputError(
-      f'config.parallel.process={process} of config.parallel.processes={processes}: allowed are 0 … processes − 1'
-    )
+  if coordinator and process:
+    _await(coordinator)
   try:
     if coordinator:
       jax.distributed.initialize(coordinator, processes, process)
@@ -57,6 +59,34 @@ def set_up(cpu_devices: int = 0, cluster: str = 'auto', coordinator: str = '', p
       raise InputError(f'config.parallel.coordinator={coordinator}: {error}') from None
   except RuntimeError as error:  # of the connection
     raise InputError(f'cannot join the cluster of {coordinator or "the environment"}: {error}') from None
+
+
+def _check_cluster(coordinator, processes, process):
+  if not coordinator and (processes or process):
+    raise InputError(
+      f'config.parallel.processes={processes}, config.parallel.process={process}: allowed with a coordinator, HOST:PORT'
+    )
+  if coordinator:
+    _, _, port = coordinator.rpartition(':')
+    if not re.fullmatch(r'[^:\s]+:\d{1,5}', coordinator) or not 0 < int(port) < 2**16:
+      raise InputError(f'config.parallel.coordinator={coordinator!r}: allowed is HOST:PORT')
+    if not process < processes:
+      raise InputError(
+        f'config.parallel.process={process} of config.parallel.processes={processes}: allowed are 0 … processes − 1'
+      )
+
+
+def _await(coordinator, seconds=300):
+  """Until the coordinator answers: where it does not, JAX ends the process by a signal."""
+  host, _, port = coordinator.rpartition(':')
+  end = time.monotonic() + seconds
+  while True:
+    try:
+      return socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+      if time.monotonic() > end:
+        raise InputError(f'config.parallel.coordinator={coordinator} does not answer: {error}') from None
+      time.sleep(0.2)
 
 
 def set_cpu_options(devices: int = 0) -> None:

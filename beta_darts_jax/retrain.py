@@ -127,7 +127,8 @@ def resident_programs(network, dataset: Dataset, augmentation: Augmentation, rec
   evaluate = make_evaluate(
     functools.partial(evaluation_logits, network),
     lambda x: normalize(x, dataset.mean, dataset.std),
-    min(batch_size, len(dataset.test[1])),
+    batch_size,
+    put.batch,
   )
   test = put(dataset.test)
   return Programs(
@@ -232,7 +233,8 @@ def run(config, programs: Programs, workdir: Workdir, stop: threading.Event) -> 
   """
   recipe, steps = config.train, programs.steps_per_epoch
 
-  def rows_of(state, epoch):
+  def rows_of(state, epoch, finite):
+    del finite  # a lone state that is not has stopped the run
     test_loss, test_accuracy, test_top5_accuracy = map(float, programs.evaluate(state))
     yield {
       'test_loss': test_loss,

@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec
 from beta_darts_jax import population
 from beta_darts_jax.bilevel import Hyperparameters, SearchState, make_search_step
 from beta_darts_jax.data import Augmentation, Dataset, distinct_indices, epoch_order, normalize
-from beta_darts_jax.diagnostics import one_shot_accuracies, ranking_correlation
+from beta_darts_jax.diagnostics import make_one_shot, ranking_correlation
 from beta_darts_jax.environment import environment
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.evaluation import make_evaluate
@@ -203,7 +203,10 @@ def build(config, dataset: Dataset, mesh) -> Programs:
   def variables_of(state):
     return {'params': state.params, 'batch_stats': state.batch_stats}
 
-  evaluate_one = make_evaluate(supernet_logits, prepare, min(250, len(evaluated[1])))
+  devices = mesh.shape['data']  # that share a batch of evaluation, too
+  size = max(1, min(250, len(evaluated[1])) // devices) * devices
+  spread = lambda index: lax.with_sharding_constraint(index, PartitionSpec('data'))
+  evaluate_one = make_evaluate(supernet_logits, prepare, size, spread)
   evaluate = each_member(lambda state, images: evaluate_one(state, *images), strategy)
 
   started = time.perf_counter()
@@ -229,10 +232,12 @@ def build(config, dataset: Dataset, mesh) -> Programs:
     lambda states, k: jax.tree.map(lambda x: x[k], variables_of(states)), out_shardings=replicate.sharding
   )
 
+  one_shot_of = make_one_shot(supernet, prepare)
+
   def one_shot(states, member, genotypes):
     images, labels = (array[: config.benchmark.kendall_images] for array in halves[1])
     variables = member_variables(states, replicate(np.int32(member)))
-    return one_shot_accuracies(supernet, variables, genotypes, images, labels, prepare)
+    return one_shot_of(variables, genotypes, images, labels)
 
   return Programs(
     states=initial_states(*arguments),
@@ -281,12 +286,14 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
     beta = {cell_type: value[k] for cell_type, value in betas.items()}
     return beta, space.derive(beta) if all(np.isfinite(value).all() for value in beta.values()) else None
 
-  def rows_of(states, epoch):
+  def rows_of(states, epoch, finite):
     losses, accuracies, _ = programs.evaluate(states)
+    finite = finite & np.isfinite(losses)
     betas = programs.betas(states)
     for k, member in enumerate(members):
       hyper = hyperparameters(search.to_dict() | member, epoch)
       beta, genotype = cell_of(betas, k)
+      genotype = genotype if finite[k] else None
       row = {'member': k, 'seed': member['seed']} if is_population(config) else {}
       row |= {
         'valid_loss': float(losses[k]),

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from beta_darts_jax.initialization import Module
-from beta_darts_jax.operations import OPERATIONS, BatchNorm, computed_once, known_operations
+from beta_darts_jax.operations import OPERATIONS, BatchNorm, computed_once, known_operations, times
 from beta_darts_jax.skeletons import SKELETONS, scanned
 from beta_darts_jax.spaces import SearchSpace
 
@@ -136,7 +136,7 @@ class SearchCell(Module):
           names, rest = space.candidates(self.cell_type)[e], []
           for k, name in enumerate(names):
             if name in LINEAR[space.skeleton] and stride == 1:
-              linear[target][name] = linear[target].get(name, 0) + betas[e, k].astype(x.dtype) * x
+              linear[target][name] = linear[target].get(name, 0) + times(betas[e, k], x)
             elif name in WIDE and stride == 1:
               wide.setdefault(name, []).append((e, k))
             else:

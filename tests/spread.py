@@ -2,8 +2,8 @@
 
   python tests/spread.py OUT.npz CASES [PROCESSES PROCESS PORT]
 
-CASES is a JSON list of {name, population, data, members: [seed, …], steps, dtype, strategy, ulp}. OUT gets of each the
-members' α [M, 6, 5], training losses [M] (summed over steps) and weights [M, …] (the stem's).
+CASES is a JSON list of {name, population, data, members: [seed, …], steps, dtype, strategy, ulp, unroll}. OUT gets of
+each the members' α [M, 6, 5], training losses [M] (summed over steps) and weights [M, …] (the stem's).
 """
 
 import json
@@ -18,7 +18,7 @@ from beta_darts_jax.parallel import Placement, make_mesh
 from beta_darts_jax.search import make_train
 
 BATCH, IMAGES = 16, 64
-SUPERNET = Supernet(NAS_BENCH_201, num_classes=4, channels=2, cells_per_stage=1)
+SUPERNETS = [Supernet(NAS_BENCH_201, num_classes=4, channels=2, cells_per_stage=1, unroll=u) for u in (False, True)]
 AUGMENTATION = Augmentation((0.5,) * 3, (0.25,) * 3, crop_padding=1)
 
 
@@ -31,7 +31,7 @@ def half(seed):
 def initial(seed):
   alphas = NAS_BENCH_201.init_alphas(jax.random.key(seed))
   images = jax.numpy.zeros((1, 8, 8, 3))
-  variables = SUPERNET.init(jax.random.key(seed), images, softmax_betas(alphas))
+  variables = SUPERNETS[0].init(jax.random.key(seed), images, softmax_betas(alphas))
   return SearchState.create(variables, alphas, seed)
 
 
@@ -54,14 +54,14 @@ def settings(seed, dtype):
 PROGRAMS = {}
 
 
-def run(population, data, members, steps, dtype, strategy='map', ulp=False):
+def run(population, data, members, steps, dtype, strategy='map', ulp=False, unroll=False):
   dtype = np.dtype(dtype).type
   mesh = make_mesh(BATCH, len(members), population, data)
   split, replicate = Placement(mesh, 'population'), Placement(mesh)
   stack = lambda trees: split(jax.tree.map(lambda *x: np.stack(x), *trees))
-  key = (population, data, len(members), dtype, strategy)
+  key = (population, data, len(members), dtype, strategy, unroll)
   if key not in PROGRAMS:
-    train = make_train(SUPERNET, AUGMENTATION, BATCH, IMAGES // BATCH, mesh, strategy)
+    train = make_train(SUPERNETS[unroll], AUGMENTATION, BATCH, IMAGES // BATCH, mesh, strategy)
     PROGRAMS[key] = jax.jit(train, out_shardings=split.sharding)
   order = np.arange(IMAGES, dtype=np.int32).reshape(-1, BATCH)
   states = PROGRAMS[key](

@@ -40,7 +40,7 @@ def test_three_official_steps(name):
 
 
 TRAJECTORIES = {  # file → (supernet, steps after which λ grows by 5, everyday steps, all steps)
-  'nas_bench_201_trajectory': (Supernet(NAS_BENCH_201, 10, channels=8, cells_per_stage=1), 40, 100, 400),
+  'nas_bench_201_trajectory': (Supernet(NAS_BENCH_201, 10, channels=8, cells_per_stage=1, unroll=True), 40, 100, 400),
   'darts_trajectory': (Supernet(DARTS, 10, channels=4, layers=4), 20, 10, 60),
 }
 

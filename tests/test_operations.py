@@ -35,6 +35,23 @@ def test_second_derivatives_pass_through_convolution():
   np.testing.assert_allclose(hvp(ours), hvp(plain), rtol=1e-4)
 
 
+def test_computed_once_changes_nothing():
+  """Nor do derivatives of derivatives, inside a loop."""
+
+  def everything(once):
+    def loss(x, known):
+      body = lambda y, _: (jnp.sin(once(y, known)) * x, None)
+      return jnp.sum(jax.lax.scan(body, x, None, 2)[0])
+
+    gradient = jax.grad(loss)
+    x, known = jnp.arange(3.0), jnp.float32(2)
+    forward = jax.jvp(lambda x: gradient(x, known), (x,), (x,))[1]
+    return loss(x, known), gradient(x, known), forward, jax.grad(lambda x: jnp.sum(gradient(x, known) ** 2))(x)
+
+  ours, plain = (jax.jit(everything, static_argnums=0)(f) for f in (operations.computed_once, lambda x, known: x))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, plain)
+
+
 def test_strided_padding_is_pytorchs():
   """padding=1 on both sides: the window of output (0, 0) begins one pixel outside ('SAME' would begin inside)."""
   x = jnp.arange(16.0).reshape(1, 4, 4, 1)

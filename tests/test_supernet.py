@@ -262,3 +262,22 @@ def test_bfloat16_touches_only_the_computation(space):
   assert {leaf.dtype for leaf in jax.tree.leaves((variables, updates, logits))} == {jnp.dtype('float32')}
   jaxpr = str(jax.make_jaxpr(run)(jax.random.key(0)))
   assert f'bf16[2,8,8,{4 if space is NAS_BENCH_201 else 12}]' in jaxpr
+
+
+@pytest.mark.parametrize('unroll', [False, True])
+def test_bfloat16_computes_nearly_the_same(unroll):
+  sizes = {'num_classes': 10, 'channels': 4, 'cells_per_stage': 1, 'unroll': unroll}
+  nets = [Supernet(NAS_BENCH_201, **sizes, dtype=dtype) for dtype in (None, jnp.bfloat16)]
+  key = jax.random.key(0)
+  images, betas = jax.random.normal(key, (16, 8, 8, 3)), softmax_betas(NAS_BENCH_201.init_alphas(key))
+  variables = jax.jit(nets[0].init)(key, images, betas)
+
+  def loss(betas, net):
+    logits = net.apply(variables, images, betas, train=True, mutable=['batch_stats'])[0]
+    return jnp.mean(jnp.logaddexp(0, logits)), logits
+
+  run = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
+  (exact, exact_logits), (rounded, logits) = (run(betas, net) for net in nets)
+  assert 0 < np.linalg.norm(exact_logits - logits) < 0.05 * np.linalg.norm(exact_logits)
+  exact, rounded = exact['cell'].ravel(), rounded['cell'].ravel()
+  assert exact @ rounded > 0.9 * np.linalg.norm(exact) * np.linalg.norm(rounded)
