@@ -1,14 +1,15 @@
 """What a GPU (or whatever device there is) does with the search: the tables of README.md in under ten minutes.
 
-  python benchmarks/accelerator.py [--small] [--only steps,chunks,population,torch,search]
+  python benchmarks/accelerator.py [--small] [--only steps,chunks,population,torch,search] [--depth 5]
 
 Measures the bilevel step of NAS-Bench-201 (C=16, N=5, batch 64) in float32, TF32 and bfloat16, scanned and unrolled;
-chunks of 1, 20 and 100 steps a dispatch; populations of 1, 2, 4 and 8 by each strategy; PyTorch's twin on the same card
-where torch is installed; and a whole search of 100 epochs of made-up images. Compilation and peak memory beside each.
---small does all of it with a tiny network, to see that it works.
+chunks of 1, 20 and 100 steps a dispatch; populations of 1 and of --members by each strategy; PyTorch's twin on the same
+card where torch is installed; and a whole search of 100 epochs of made-up images. Compilation and peak memory beside
+each. --small does all of it with a tiny network, to see that it works.
 """
 
 import argparse
+import functools
 import importlib.util
 import json
 import pathlib
@@ -37,8 +38,9 @@ def made_up(images):
   return Dataset('made up', half(images), half(1000), 10, (0.5,) * 3, (0.25,) * 3, in_order=True)
 
 
-def settings(small, **population):
+def settings(depth, small, **population):
   config = default()
+  config.supernet.cells_per_stage = depth
   if small:
     config.supernet.channels, config.supernet.cells_per_stage, config.search.batch_size = 2, 1, 8
   config.search.evaluation_images = 1000
@@ -65,7 +67,14 @@ def measure(config, dataset, chunk, rounds=3):
     begun, until = time.perf_counter(), until + chunk
     states = jax.block_until_ready(programs.train(states, 0, until))
     seconds.append((time.perf_counter() - begun) / chunk)
+  all_taken(states, until)
   return seconds[1:], programs.compile_seconds
+
+
+def all_taken(states, steps):
+  """A lone search whose loss is not finite ends early."""
+  if (taken := int(states.step[0])) != steps:
+    sys.exit(f'error: the search ended after {taken} of {steps} steps')
 
 
 def peak_mib():
@@ -78,13 +87,13 @@ def spread(values):
   return f'{statistics.median(values):.4g} ({min(values):.4g} … {max(values):.4g})'
 
 
-def measure_steps(small, dataset, chunk):
+def measure_steps(settings, small, dataset, chunk):
   heading('Precision and form', 'form', 's a step', 'images/s', 'compile, s', 'peak so far, MiB')
   for unroll in (False,) if small else (True, False):
     for name, dtype, precision in (
       ('float32', 'float32', 'float32'), ('TF32', 'float32', 'tensorfloat32'), ('bfloat16', 'bfloat16', 'default')
     ):  # fmt: skip
-      config = settings(small)
+      config = settings()
       with config.unlocked():
         config.supernet.dtype, config.supernet.unroll = dtype, unroll
       with jax.default_matmul_precision(precision):
@@ -93,9 +102,9 @@ def measure_steps(small, dataset, chunk):
       row(f'{name}, {"unrolled" if unroll else "scanned"}', spread(seconds), round(images), compiled, peak_mib())
 
 
-def measure_chunks(small, dataset, chunk):
+def measure_chunks(settings, dataset, chunk):
   heading('Steps a dispatch', 'steps', 's a step')
-  programs = search.build(settings(small), dataset, search.mesh_of(settings(small)))
+  programs = search.build(settings(), dataset, search.mesh_of(settings()))
   states, until = programs.states, 0
   for size in sorted({1, chunk, 5 * chunk}):
     seconds = []
@@ -103,15 +112,16 @@ def measure_chunks(small, dataset, chunk):
       begun, until = time.perf_counter(), until + size
       states = jax.block_until_ready(programs.train(states, 0, until))
       seconds.append((time.perf_counter() - begun) / size)
+    all_taken(states, until)
     row(size, spread(seconds[1:]))
 
 
-def measure_population(small, dataset, chunk):
+def measure_population(settings, members_of, dataset, chunk):
   heading('Populations', 'members', 'strategy', 's a step of all', 'against that many lone runs', 'compile, s')
   lone = None
-  for members in (1, 2) if small else (1, 2, 4, 8):
+  for members in (1, *members_of):
     for strategy in parallel.STRATEGIES if members > 1 else ('map',):
-      config = settings(small, seeds=members)
+      config = settings(seeds=members)
       with config.unlocked():
         config.parallel.strategy = strategy
       seconds, compiled = measure(config, dataset, chunk)
@@ -131,8 +141,8 @@ def measure_torch(small, chunk):
     row(f'{form}, {about["device"]}', spread(seconds[1:]), about['first'])
 
 
-def measure_search(small, dataset):
-  config = settings(small)
+def measure_search(settings, small, dataset):
+  config = settings()
   with config.unlocked():
     config.search.epochs = 2 if small else 100
     config.search.steps_per_dispatch = 100
@@ -149,6 +159,8 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--small', action='store_true')
   parser.add_argument('--only', default=','.join(PARTS))
+  parser.add_argument('--depth', type=int, default=5, help='cells a stage')
+  parser.add_argument('--members', type=lambda text: [int(n) for n in text.split(',')], default=[2, 4, 8])
   options = parser.parse_args()
   parts = options.only.split(',')
   if unknown := set(parts) - set(PARTS):
@@ -156,17 +168,19 @@ def main():
   parallel.set_up(cluster='none')
   device = jax.devices()[0]
   print(f'{device.device_kind} ({device.platform}), jax {jax.__version__}')
-  dataset, chunk = made_up(64 if options.small else 50_000), 2 if options.small else 20
+  small = options.small
+  dataset, chunk = made_up(64 if small else 50_000), 2 if small else 20
+  configured = functools.partial(settings, options.depth, small)
   if 'steps' in parts:
-    measure_steps(options.small, dataset, chunk)
+    measure_steps(configured, small, dataset, chunk)
   if 'chunks' in parts:
-    measure_chunks(options.small, dataset, chunk)
+    measure_chunks(configured, dataset, chunk)
   if 'population' in parts:
-    measure_population(options.small, dataset, chunk)
+    measure_population(configured, [2] if small else options.members, dataset, chunk)
   if 'torch' in parts:
-    measure_torch(options.small, chunk)
+    measure_torch(small, chunk)
   if 'search' in parts:
-    measure_search(options.small, dataset)
+    measure_search(configured, small, dataset)
 
 
 if __name__ == '__main__':

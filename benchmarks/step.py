@@ -77,7 +77,10 @@ def program_of(options):
 def main():
   options = arguments()
   set_up(cpu_devices=options.devices, cluster='none')
-  mesh = make_mesh(options.batch_size, data=options.devices)
+  try:
+    mesh = make_mesh(options.batch_size, data=options.devices)
+  except bd.InputError as error:
+    sys.exit(f'error: {error}')
   step, state = program_of(options)
   images = jax.random.normal(jax.random.key(2), (options.batch_size, 32, 32, 3))
   batch = images, jnp.arange(options.batch_size) % 10

@@ -14,11 +14,6 @@ import os
 import re
 import time
 
-os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
-os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5litepod-16')  # else libtpu asks the network what machine this is
-os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,6 +139,12 @@ def main():
   parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='bfloat16')
   parser.add_argument('--unroll', action='store_true', help='every edge by itself: compiles for many minutes')
   options = parser.parse_args()
+  if unknown := set(options.spaces.split(',')) - set(SPACES):
+    parser.error(f'--spaces: {", ".join(sorted(unknown))} unknown, allowed are {", ".join(SPACES)}')
+  jax.config.update('jax_platforms', 'cpu')  # the host's; libtpu is there to compile
+  # else libtpu asks the network what machine this is, and lets one process load it at a time
+  os.environ |= {'TPU_SKIP_MDS_QUERY': '1', 'TPU_ACCELERATOR_TYPE': 'v5litepod-16', 'TPU_WORKER_HOSTNAMES': 'localhost'}
+  os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'
   print('| program, mesh (population × data) | MiB a chip | GFLOP a chip | collectives | cycles, 10⁶ | ', end='')
   print('projected search steps/s | compile, s |')
   print('|---|---|---|---|---|---|---|', flush=True)

@@ -62,7 +62,7 @@ def set_up(cpu_devices: int = 0, cluster: str = 'auto', coordinator: str = '', p
 
 
 def _check_cluster(coordinator, processes, process):
-  if not coordinator and (processes or process):
+  if not coordinator and (processes > 1 or process):
     raise InputError(
       f'config.parallel.processes={processes}, config.parallel.process={process}: allowed with a coordinator, HOST:PORT'
     )

@@ -1,5 +1,6 @@
 """The scripts of benchmarks/ work; what they measure is no matter of tests."""
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -18,18 +19,12 @@ def run(script, *arguments):
 def test_accelerator_script_at_a_small_size():
   done = run('accelerator.py', '--small', '--only=steps,chunks,population,search')
   assert done.returncode == 0, done.stderr
-  for row in (
-    'float32, scanned',
-    'TF32, scanned',
-    'bfloat16, scanned',
-    '1',
-    '2',
-    '10',
-    r'2 \| map',
-    r'2 \| vmap',
-    r'2 \| 4',
-  ):
-    assert re.search(rf'^\| {row} \|', done.stdout, re.MULTILINE), row
+  tables = dict(re.findall(r'^(\w.*)\n\n((?:\|.*\n)+)', done.stdout, re.MULTILINE))
+  rows = {title: [line.split(' | ')[0] for line in table.splitlines()[2:]] for title, table in tables.items()}
+  assert rows['Precision and form'] == ['| float32, scanned', '| TF32, scanned', '| bfloat16, scanned']
+  assert rows['Steps a dispatch'] == ['| 1', '| 2', '| 10']
+  assert rows['Populations'] == ['| 1', '| 2', '| 2'] and '| 2 | vmap |' in tables['Populations']
+  assert tables['A whole search'].splitlines()[2].startswith('| 2 | 4 |')
 
 
 def test_accelerator_script_names_unknown_parts():
@@ -41,3 +36,38 @@ def test_step_prints_a_row():
   done = run('step.py', 'nas_bench_201', '--channels=2', '--depth=1', '--batch-size=8', '--scan')
   assert done.returncode == 0, done.stderr
   assert re.fullmatch(r'\| nas_bench_201 .*\| \d+ \| \d+ \| [\d.]+ \| [\d.]+ \([\d.]+ … [\d.]+\) \|\n', done.stdout)
+
+
+PROGRAM = """HloModule step
+
+%body.1 (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %f.1 = f32[4]{0} fusion(%p), kind=kLoop, backend_config={"estimated_cycles":"10"}
+  %r.1 = f32[4]{0} all-reduce(%f.1), to_apply=%sum
+}
+
+%cond.1 (p: (s32[], f32[4])) -> pred[] {
+  %n = s32[]{:T(128)} constant(6)
+}
+
+%outer_body (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %w.1 = (s32[], f32[4]{0}) while(%t), condition=%cond.1, body=%body.1
+  %f.2 = f32[4]{0} fusion(%p), kind=kLoop, backend_config={"estimated_cycles":"1"}
+}
+
+%outer_cond (p: (s32[], f32[4])) -> pred[] {
+  %n.1 = s32[] constant(5)
+}
+
+ENTRY %main (p: f32[4]) -> f32[4] {
+  %w.2 = (s32[], f32[4]{0}) while(%t), condition=%outer_cond, body=%outer_body
+  %r.2 = f32[4]{0} all-gather-start(%p), dimensions={0}
+  ROOT %f.3 = f32[4]{0} fusion(%p), kind=kLoop, backend_config={"estimated_cycles":"100"}
+}
+"""
+
+
+def test_cycles_and_collectives_count_the_turns_of_loops():
+  spec = importlib.util.spec_from_file_location('tpu_aot', BENCHMARKS / 'tpu_aot.py')
+  tpu_aot = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(tpu_aot)
+  assert tpu_aot.executed(PROGRAM) == {'cycles': 5 * (6 * 10 + 1) + 100, 'all-reduce': 30, 'all-gather': 1}
