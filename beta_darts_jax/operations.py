@@ -469,27 +469,55 @@ def _with_neighbours(x, axis):
   return before + x + jnp.concatenate([lax.slice_in_dim(x, 1, None, axis=axis), zeros], axis)
 
 
-def average_of_nine(x):
-  """AveragePool of stride 1 as shifted sums, along one axis and the other: on CPU windowed sums are slower."""
+def windowed_average(x, stride: int = 1):
+  """`average_pool` as XLA's windowed sum."""
+  y = nn.avg_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)), count_include_pad=False)
+  return y.astype(x.dtype)  # Flax divides by float32 counts
+
+
+def average_of_nine(x, stride: int = 1):
+  """`average_pool` as shifted sums, along one axis and the other: on CPU windowed sums are slower."""
   pixels = [np.convolve(np.ones(n), np.ones(3))[1:-1] for n in x.shape[1:3]]  # 2 at the borders, else 3
-  return _with_neighbours(_with_neighbours(x, 1), 2) * (1 / np.outer(*pixels))[:, :, None].astype(x.dtype)
+  y = _with_neighbours(_with_neighbours(x, 1), 2) * (1 / np.outer(*pixels))[:, :, None].astype(x.dtype)
+  return y[:, ::stride, ::stride]
+
+
+def average_pool(x, stride: int = 1):
+  """3×3 means of x [B, H, W, C] that do not count the padding (PyTorch's count_include_pad=False).
+
+  Returns:
+    [B, ⌈H/stride⌉, ⌈W/stride⌉, C], in the form that measures fastest on CPU; XLA's elsewhere.
+  """
+  cpu, default = (functools.partial(form, stride=stride) for form in (average_of_nine, windowed_average))
+  return lax.platform_dependent(x, cpu=cpu, default=default)
 
 
 class AveragePool(Module):
-  """3×3 mean; padding does not count (PyTorch's count_include_pad=False)."""
+  """`average_pool`."""
 
   stride: int = 1
 
   def __call__(self, x, train: bool, weight=None):
-    return times(weight, average_of_nine(x)[:, :: self.stride, :: self.stride])
+    return times(weight, average_pool(x, self.stride))
+
+
+def windowed_maximum(x, stride: int = 1):
+  """`max_pool` as XLA's windowed reduction."""
+  return nn.max_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)))
+
+
+def max_pool(x, stride: int = 1):
+  """3×3 maxima of x [B, H, W, C]; the gradient goes to the first maximum of the window, row by row, as in PyTorch.
+
+  Returns:
+    [B, ⌈H/stride⌉, ⌈W/stride⌉, C], in the form that measures fastest on CPU; XLA's elsewhere.
+  """
+  cpu, default = (functools.partial(form, stride=stride) for form in (max_of_nine, windowed_maximum))
+  return lax.platform_dependent(x, cpu=cpu, default=default)
 
 
 def max_of_nine(x, stride: int = 1):
-  """3×3 maxima of x [B, H, W, C], with PyTorch's padding of 1: [B, ⌈H/stride⌉, ⌈W/stride⌉, C].
-
-  The gradient goes to the first maximum of the window, row by row, and NaN is a maximum, as in PyTorch. Windowed
-  reductions are slow on CPU, the scattering of their gradients even more.
-  """
+  """`max_pool` as maxima of shifted images: windowed reductions are slow on CPU, their gradients even more."""
   return _max_of_nine(x, stride, x.shape[1:3])
 
 
@@ -524,12 +552,12 @@ _max_of_nine.defvjp(_max_of_nine_forward, _max_of_nine_backward)
 
 
 class MaxPool(Module):
-  """3×3 maximum."""
+  """`max_pool`."""
 
   stride: int = 1
 
   def __call__(self, x, train: bool, weight=None):
-    return times(weight, max_of_nine(x, self.stride))
+    return times(weight, max_pool(x, self.stride))
 
 
 class Noise(Module):

@@ -77,7 +77,7 @@ def test_average_pool_does_not_count_padding():
 @pytest.mark.parametrize('shape', [(2, 8, 8, 3), (1, 5, 3, 2), (1, 2, 2, 1)])
 def test_average_pool_is_the_windowed_mean(shape, stride):
   x = jax.random.normal(KEY, shape)
-  plain = lambda x: nn.avg_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)), count_include_pad=False)
+  plain = lambda x: operations.windowed_average(x, stride)
   ours = lambda x: OPERATIONS['avg_pool_3x3'](1, stride, False, None).apply({}, x, train=True)
   for a, b in zip(*[(f(x), jax.vjp(f, x)[1](f(x))) for f in (plain, ours)], strict=True):
     np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
@@ -88,8 +88,8 @@ def test_average_pool_is_the_windowed_mean(shape, stride):
 def test_max_of_nine_is_the_windowed_maximum(shape, stride):
   """Values, gradients (ties too: whole numbers) and second derivatives."""
   x = jnp.round(2 * jax.random.normal(KEY, shape))
-  plain = lambda x: nn.max_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)))
-  ours = lambda x: operations.max_of_nine(x, stride)
+  plain = lambda x: operations.windowed_maximum(x, stride)
+  ours = lambda x: operations.max_pool(x, stride)
   for a, b in zip(*[(f(x), jax.vjp(f, x)[1](f(x))) for f in (plain, ours)], strict=True):
     np.testing.assert_array_equal(b, a)
   gradient = jax.grad(lambda x: jnp.sum(jnp.sin(ours(x))))
