@@ -76,6 +76,14 @@ def one_process(tmp_path_factory):
   return spread(tmp_path_factory.mktemp('spread') / 'out.npz', cases)
 
 
+def test_compiled_programs_are_kept_in_the_users_cache(tmp_path):
+  code = "from beta_darts_jax.parallel import set_up; set_up(cluster='none'); import jax; jax.jit(lambda x: x + 1)(1.0)"
+  environment = {name: value for name, value in os.environ.items() if name != 'JAX_COMPILATION_CACHE_DIR'}
+  environment |= {'XDG_CACHE_HOME': str(tmp_path), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+  subprocess.run([sys.executable, '-c', code], env=environment, check=True)
+  assert list((tmp_path / 'beta_darts_jax' / 'xla').iterdir())
+
+
 @pytest.mark.parametrize('devices', [2, 4, 8])
 def test_devices_that_share_a_batch_take_the_same_trajectory(one_process, devices):
   """float64, 20 steps: 1e-9; float32, 3 steps: 1e-6; beyond, no further apart than a few of the last bits."""
