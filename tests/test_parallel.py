@@ -38,7 +38,7 @@ def start(*command):
 
 
 def finish(process):
-  out, err = process.communicate(timeout=300)
+  out, err = process.communicate(timeout=900)
   return process.returncode, out, err
 
 
