@@ -13,7 +13,7 @@ lint: .venv/installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-benchmark: .venv/installed-benchmark  ## our step beside PyTorch's: some fifteen minutes on two cores
+benchmark: .venv/installed-benchmark  ## our step beside PyTorch's: some twenty minutes on two cores
 	.venv/bin/python benchmarks/compare.py
 
 clean:

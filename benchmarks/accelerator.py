@@ -87,13 +87,13 @@ def spread(values):
   return f'{statistics.median(values):.4g} ({min(values):.4g} … {max(values):.4g})'
 
 
-def measure_steps(settings, small, dataset, chunk):
+def measure_steps(config_of, small, dataset, chunk):
   heading('Precision and form', 'form', 's a step', 'images/s', 'compile, s', 'peak so far, MiB')
   for unroll in (False,) if small else (True, False):
     for name, dtype, precision in (
       ('float32', 'float32', 'float32'), ('TF32', 'float32', 'tensorfloat32'), ('bfloat16', 'bfloat16', 'default')
     ):  # fmt: skip
-      config = settings()
+      config = config_of()
       with config.unlocked():
         config.supernet.dtype, config.supernet.unroll = dtype, unroll
       with jax.default_matmul_precision(precision):
@@ -102,9 +102,10 @@ def measure_steps(settings, small, dataset, chunk):
       row(f'{name}, {"unrolled" if unroll else "scanned"}', spread(seconds), round(images), compiled, peak_mib())
 
 
-def measure_chunks(settings, dataset, chunk):
+def measure_chunks(config_of, dataset, chunk):
   heading('Steps a dispatch', 'steps', 's a step')
-  programs = search.build(settings(), dataset, search.mesh_of(settings()))
+  config = config_of()
+  programs = search.build(config, dataset, search.mesh_of(config))
   states, until = programs.states, 0
   for size in sorted({1, chunk, 5 * chunk}):
     seconds = []
@@ -116,12 +117,12 @@ def measure_chunks(settings, dataset, chunk):
     row(size, spread(seconds[1:]))
 
 
-def measure_population(settings, members_of, dataset, chunk):
+def measure_population(config_of, sizes, dataset, chunk):
   heading('Populations', 'members', 'strategy', 's a step of all', 'against that many lone runs', 'compile, s')
   lone = None
-  for members in (1, *members_of):
+  for members in (1, *sizes):
     for strategy in parallel.STRATEGIES if members > 1 else ('map',):
-      config = settings(seeds=members)
+      config = config_of(seeds=members)
       with config.unlocked():
         config.parallel.strategy = strategy
       seconds, compiled = measure(config, dataset, chunk)
@@ -141,8 +142,8 @@ def measure_torch(small, chunk):
     row(f'{form}, {about["device"]}', spread(seconds[1:]), about['first'])
 
 
-def measure_search(settings, small, dataset):
-  config = settings()
+def measure_search(config_of, small, dataset):
+  config = config_of()
   with config.unlocked():
     config.search.epochs = 2 if small else 100
     config.search.steps_per_dispatch = 100
@@ -170,17 +171,17 @@ def main():
   print(f'{device.device_kind} ({device.platform}), jax {jax.__version__}')
   small = options.small
   dataset, chunk = made_up(64 if small else 50_000), 2 if small else 20
-  configured = functools.partial(settings, options.depth, small)
+  config_of = functools.partial(settings, options.depth, small)
   if 'steps' in parts:
-    measure_steps(configured, small, dataset, chunk)
+    measure_steps(config_of, small, dataset, chunk)
   if 'chunks' in parts:
-    measure_chunks(configured, dataset, chunk)
+    measure_chunks(config_of, dataset, chunk)
   if 'population' in parts:
-    measure_population(configured, [2] if small else options.members, dataset, chunk)
+    measure_population(config_of, [2] if small else options.members, dataset, chunk)
   if 'torch' in parts:
     measure_torch(small, chunk)
   if 'search' in parts:
-    measure_search(configured, small, dataset)
+    measure_search(config_of, small, dataset)
 
 
 if __name__ == '__main__':

@@ -101,7 +101,8 @@ def executed(text):
       elif ' call(' in line:
         total.update(count(re.search(r'to_apply=%([\w.\-]+)', line)[1]))
       elif ' conditional(' in line:
-        branches = re.findall(r'%([\w.\-]+)', re.search(r'branch_computations=\{([^}]*)', line)[1])
+        branches = re.search(r'branch_computations=\{([^}]*)', line) or re.search(r'(true_computation=.*)', line)
+        branches = [name for name in re.findall(r'%([\w.\-]+)', branches[1]) if name in computations]
         total.update(max(map(count, branches), key=lambda counts: counts['cycles']))
     return total
 

@@ -155,9 +155,12 @@ def _pair(value):
   return value if isinstance(value, tuple) else (value, value)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def batch_normalized(x, scale, epsilon):
-  """scale·(x − mean)/√(variance + epsilon) over all but the last axis, the variance biased and in two passes.
+MOMENTUM, EPSILON = 0.9, 1e-5  # PyTorch's, its momentum of 0.1 in Flax's terms
+
+
+@jax.custom_vjp
+def batch_normalized(x, scale):
+  """scale·(x − mean)/√(variance + EPSILON) over all but the last axis, the variance biased and in two passes.
 
   Gradients (Ioffe and Szegedy, 2015, §3) in one reading of x and the cotangent for both sums, so that a mixing weight
   given as `scale` costs nothing; derived from the formula above they take twice as long on CPU.
@@ -165,29 +168,27 @@ def batch_normalized(x, scale, epsilon):
   Args:
     x: [..., C].
     scale: [C], or a scalar.
-    epsilon: a number.
 
   Returns:
     (y [..., C], mean [C], variance [C]); no gradient flows through the last two. Statistics of bfloat16 are float32.
   """
-  return _batch_normalized_forward(x, scale, epsilon)[0]
+  return _batch_normalized_forward(x, scale)[0]
 
 
 def _widened(x):
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _batch_normalized_forward(x, scale, epsilon):
+def _batch_normalized_forward(x, scale):
   axes = tuple(range(x.ndim - 1))
   mean = jnp.mean(_widened(x), axes)
   variance = jnp.mean(jnp.square(_widened(x) - mean), axes)
-  mean, inverse = lax.optimization_barrier((mean, lax.rsqrt(variance + epsilon)))
+  mean, inverse = lax.optimization_barrier((mean, lax.rsqrt(variance + EPSILON)))
   y = (_widened(x) - mean) * (inverse * scale)
   return (y.astype(x.dtype), mean, variance), (x, scale, mean, inverse)
 
 
-def _batch_normalized_backward(epsilon, residuals, cotangents):
-  del epsilon
+def _batch_normalized_backward(residuals, cotangents):
   (x, scale, mean, inverse), cotangent = residuals, _widened(cotangents[0])
   axes = tuple(range(x.ndim - 1))
   count = x.size // x.shape[-1]
@@ -202,11 +203,8 @@ def _batch_normalized_backward(epsilon, residuals, cotangents):
 batch_normalized.defvjp(_batch_normalized_forward, _batch_normalized_backward)
 
 
-MOMENTUM, EPSILON = 0.9, 1e-5  # PyTorch's, its momentum of 0.1 in Flax's terms
-
-
 class BatchNorm(Module):
-  """PyTorch's BatchNorm: momentum 0.1, epsilon 1e-5, two-pass variance; times `weight`, a scalar, if one is given.
+  """PyTorch's BatchNorm: momentum 0.1, epsilon 1e-5, two-pass variance; times `weight`, a scalar or [C], if given.
 
   The running variance is the biased one, as Flax keeps it (PyTorch: unbiased). Parameters and statistics are float32 at
   least, whatever `dtype` is computed in.
@@ -224,7 +222,7 @@ class BatchNorm(Module):
     weighted = lambda parameter: parameter if weight is None else parameter * weight
     x = x.astype(self.dtype or x.dtype)
     if train:
-      y, batch_mean, batch_var = batch_normalized(x, weighted(scale), EPSILON)
+      y, batch_mean, batch_var = batch_normalized(x, weighted(scale))
       if not self.is_initializing():
         mean.value = MOMENTUM * mean.value + (1 - MOMENTUM) * batch_mean
         var.value = MOMENTUM * var.value + (1 - MOMENTUM) * batch_var
@@ -580,7 +578,8 @@ class Zero(Module):
 
 
 # name -> (channels, stride, affine, dtype) -> module with __call__(x, train, weight=None): [B, H, W, C] → [B, H/stride,
-# W/stride, C], times the scalar `weight` if given: a last BatchNorm takes it into its scale
+# W/stride, C], times `weight` if given (a scalar; [C] too for what supernet.WIDE joins): a last BatchNorm takes it into
+# its scale
 OPERATIONS = {
   'none': lambda channels, stride, affine, dtype: Zero(stride),
   'skip_connect': SkipConnect,

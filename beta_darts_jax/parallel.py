@@ -67,8 +67,8 @@ def _check_cluster(coordinator, processes, process):
       f'config.parallel.processes={processes}, config.parallel.process={process}: allowed with a coordinator, HOST:PORT'
     )
   if coordinator:
-    _, _, port = coordinator.rpartition(':')
-    if not re.fullmatch(r'[^:\s]+:\d{1,5}', coordinator) or not 0 < int(port) < 2**16:
+    match = re.fullmatch(r'\S+:(\d{1,5})', coordinator)
+    if not match or not 0 < int(match[1]) < 2**16:
       raise InputError(f'config.parallel.coordinator={coordinator!r}: allowed is HOST:PORT')
     if not process < processes:
       raise InputError(
@@ -82,7 +82,7 @@ def _await(coordinator, seconds=300):
   end = time.monotonic() + seconds
   while True:
     try:
-      return socket.create_connection((host, int(port)), timeout=5).close()
+      return socket.create_connection((host.strip('[]'), int(port)), timeout=5).close()
     except OSError as error:
       if time.monotonic() > end:
         raise InputError(f'config.parallel.coordinator={coordinator} does not answer: {error}') from None

@@ -208,8 +208,8 @@ class Supernet(Module):
     channels: channels C of the first stage.
     cells_per_stage: N, of the skeleton 'nas_bench_201'.
     layers: cells, of the skeleton 'darts'.
-    unroll: compiles every cell and edge by itself, instead of one body for those alike: on CPU up to twice as fast a
-      step, three times as long to compile (in the DARTS family many times). The variables are the same.
+    unroll: compiles every cell and edge by itself, instead of one body for those alike: on CPU twice as fast a
+      step, more than twice as long to compile (in the DARTS family many times). The variables are the same.
     dtype: of the computation (bfloat16 on accelerators); parameters, statistics, β and logits keep theirs.
 
   Raises:

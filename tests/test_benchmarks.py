@@ -54,6 +54,14 @@ PROGRAM = """HloModule step
   %f.2 = f32[4]{0} fusion(%p), kind=kLoop, backend_config={"estimated_cycles":"1"}
 }
 
+%cheap (p: f32[4]) -> f32[4] {
+  %f.4 = f32[4]{0} fusion(%p), kind=kLoop, backend_config={"estimated_cycles":"2"}
+}
+
+%dear (p: f32[4]) -> f32[4] {
+  %f.5 = f32[4]{0} fusion(%p), kind=kLoop, backend_config={"estimated_cycles":"1000"}
+}
+
 %outer_cond (p: (s32[], f32[4])) -> pred[] {
   %n.1 = s32[] constant(5)
 }
@@ -61,6 +69,9 @@ PROGRAM = """HloModule step
 ENTRY %main (p: f32[4]) -> f32[4] {
   %w.2 = (s32[], f32[4]{0}) while(%t), condition=%outer_cond, body=%outer_body
   %r.2 = f32[4]{0} all-gather-start(%p), dimensions={0}
+  %c.1 = f32[4]{0} call(%p), to_apply=%cheap
+  %c.2 = f32[4]{0} conditional(%i, %p, %p), branch_computations={%cheap, %dear}
+  %c.3 = f32[4]{0} conditional(%b, %p, %p), true_computation=%dear, false_computation=%cheap
   ROOT %f.3 = f32[4]{0} fusion(%p), kind=kLoop, backend_config={"estimated_cycles":"100"}
 }
 """
@@ -70,4 +81,8 @@ def test_cycles_and_collectives_count_the_turns_of_loops():
   spec = importlib.util.spec_from_file_location('tpu_aot', BENCHMARKS / 'tpu_aot.py')
   tpu_aot = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(tpu_aot)
-  assert tpu_aot.executed(PROGRAM) == {'cycles': 5 * (6 * 10 + 1) + 100, 'all-reduce': 30, 'all-gather': 1}
+  assert tpu_aot.executed(PROGRAM) == {
+    'cycles': 5 * (6 * 10 + 1) + 2 + 2 * 1000 + 100,
+    'all-reduce': 30,
+    'all-gather': 1,
+  }

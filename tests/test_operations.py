@@ -183,6 +183,28 @@ def test_every_operation_halves_with_stride_2(name):
     assert y.shape == (2, 8 // stride, 8 // stride, 4)
 
 
+@pytest.mark.parametrize('stride', [1, 2])
+def test_operations_of_members_together_are_those_of_each(stride):
+  """Gradients of all that do not draw, vmapped over two sets of weights and images."""
+  names = sorted(set(OPERATIONS) - {'none', 'noise'})
+  modules = {name: OPERATIONS[name](4, stride, False, None) for name in names}
+  x = jax.random.normal(KEY, (2, 3, 8, 8, 4))
+  initial = lambda key, x: {name: module.init(key, x, True) for name, module in modules.items()}
+  variables = jax.jit(jax.vmap(initial))(jax.random.split(KEY), x)
+
+  def loss(variables, x, weight):
+    outputs = [m.apply(variables[n], x, True, weight, mutable=['batch_stats'])[0] for n, m in modules.items()]
+    return sum(jnp.sum(jnp.sin(y)) for y in outputs)
+
+  gradient = jax.grad(loss, argnums=(0, 1, 2))
+  weights = jnp.array([0.3, 0.7])
+  together = jax.jit(jax.vmap(gradient))(variables, x, weights)
+  each = jax.jit(gradient)
+  for i in (0, 1):
+    lone = each(jax.tree.map(lambda v, i=i: v[i], variables), x[i], weights[i])
+    jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-4), together, lone)
+
+
 def test_factorized_reduce_sees_every_pixel_of_the_diagonals():
   """conv_1 takes the even pixels, conv_2 those one down and one right of them."""
   x = jnp.arange(16.0).reshape(1, 4, 4, 1)

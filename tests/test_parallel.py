@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from beta_darts_jax import NAS_BENCH_201, InputError
+from beta_darts_jax import NAS_BENCH_201, InputError, parallel
 from beta_darts_jax.parallel import each_member, mesh_shape
 
 HERE = pathlib.Path(__file__).parent
@@ -74,6 +74,11 @@ def one_process(tmp_path_factory):
   cases.append(case('one ulp', dtype='float32', ulp=True))
   cases += [case(s, population=2, data=2, members=POPULATION, strategy=s, unroll=s == 'map') for s in ('map', 'vmap')]
   return spread(tmp_path_factory.mktemp('spread') / 'out.npz', cases)
+
+
+def test_a_coordinator_that_does_not_answer_is_named():
+  with pytest.raises(InputError, match=r'coordinator=localhost:\d+ does not answer'):
+    parallel._await(f'localhost:{free_port()}', seconds=0)
 
 
 def test_compiled_programs_are_kept_in_the_users_cache(tmp_path):

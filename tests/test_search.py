@@ -99,6 +99,31 @@ def searched(config, dataset, path):
     return outcome, search.summarize(config, dataset, None, workdir, outcome)
 
 
+def test_a_member_is_only_as_good_as_its_whole_state(tmp_path, monkeypatch):
+  """Infinite running variances: training does not read them, and evaluation comes to finite losses."""
+  config, dataset = tiny_run()
+  config.population.seeds = 2
+  build = search.build
+
+  @jax.jit
+  def spoil(states):
+    spoiled = lambda path, x: x.at[1].set(np.inf) if path[-1].key == 'var' else x
+    return states.replace(batch_stats=jax.tree_util.tree_map_with_path(spoiled, states.batch_stats))
+
+  def build_and_spoil(*arguments):
+    programs = build(*arguments)
+    train = programs.train
+    programs.train = lambda *arguments: spoil(train(*arguments))
+    return programs
+
+  monkeypatch.setattr(search, 'build', build_and_spoil)
+  outcome, result = searched(config, dataset, tmp_path)
+  assert all(np.isfinite(row['valid_loss']) for row in outcome.rows)
+  assert [member['genotype'] is None for member in result['members']] == [False, True]
+  assert result['settings'][0]['diverged'] == 1 and result['settings'][0]['valid_accuracy']['n'] == 1
+  assert [path.parent.name for path in tmp_path.glob('members/*/genotype.json')] == ['0']
+
+
 def test_a_population_is_its_members(tmp_path):
   """Rows, cells and results of two seeds times two λ are those of lone runs; a member that diverges is named."""
   config, dataset = tiny_run()
