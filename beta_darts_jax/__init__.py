@@ -1,11 +1,14 @@
 """β-DARTS in JAX: differentiable architecture search with Beta-Decay, as pure functions."""
 
 from beta_darts_jax import interop
-from beta_darts_jax.bilevel import Hyperparameters, SearchState, make_search_step
+from beta_darts_jax.bilevel import SearchState, make_search_step
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.genotype import Genotype
+from beta_darts_jax.hypergradients import HYPERGRADIENTS
 from beta_darts_jax.network import NasBench201Network, Network
-from beta_darts_jax.regularizers import beta_decay
+from beta_darts_jax.optimizers import Hyperparameters
+from beta_darts_jax.regularizers import REGULARIZERS, Regularizer, beta_decay
+from beta_darts_jax.relaxations import Relaxation
 from beta_darts_jax.spaces import DARTS, DARTS_WITH_NONE, NAS_BENCH_201, S1, S2, S3, S4, SearchSpace, softmax_betas
 from beta_darts_jax.supernet import Supernet
 
@@ -13,7 +16,9 @@ __version__ = '0.1.0'
 __all__ = [
   'DARTS',
   'DARTS_WITH_NONE',
+  'HYPERGRADIENTS',
   'NAS_BENCH_201',
+  'REGULARIZERS',
   'S1',
   'S2',
   'S3',
@@ -24,6 +29,8 @@ __all__ = [
   'NasBench201',
   'NasBench201Network',
   'Network',
+  'Regularizer',
+  'Relaxation',
   'SearchSpace',
   'SearchState',
   'Supernet',

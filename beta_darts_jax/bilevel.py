@@ -1,10 +1,11 @@
 """One bilevel step of differentiable architecture search, as a pure function.
 
-min_α L_valid(w*(α), α) + λ·L_β(α) with w*(α) = argmin_w L_train(w, α). First
-order: w* is taken to be the current w.
+min_α L_valid(w*(α), α) + λ·L_β(α) with w*(α) = argmin_w L_train(w, α). What is
+put for w*, for L_β and for the way from α to β are parts: hypergradients,
+regularizers, relaxations.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax
@@ -12,57 +13,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from beta_darts_jax.metrics import accuracy, cross_entropy
-from beta_darts_jax.regularizers import beta_decay
-from beta_darts_jax.spaces import softmax_betas
-
-
-@flax.struct.dataclass
-class Hyperparameters:
-  """Scalars of one step: arguments, not constants, so that one program serves every value of them.
-
-  The defaults are β-DARTS' on NAS-Bench-201. Decays are coupled: added to the
-  gradient before the momentum or Adam, as in PyTorch.
-  """
-
-  learning_rate: float | jax.Array = 0.025
-  momentum: float | jax.Array = 0.9
-  weight_decay: float | jax.Array = 3e-4
-  clip_norm: float | jax.Array = 5.0
-  alpha_learning_rate: float | jax.Array = 3e-4
-  alpha_b1: float | jax.Array = 0.5
-  alpha_b2: float | jax.Array = 0.999
-  alpha_weight_decay: float | jax.Array = 1e-3
-  beta_decay_weight: float | jax.Array = 0.0
-
-
-def clip_by_global_norm(max_norm) -> optax.GradientTransformation:
-  """Scales gradients by min(1, max_norm/(norm + 1e-6)): PyTorch's clip_grad_norm_, with its 1e-6."""
-
-  def update(updates, state, params=None):
-    del params
-    scale = jnp.minimum(1.0, max_norm / (optax.tree.norm(updates) + 1e-6))
-    return jax.tree.map(lambda g: g * scale.astype(g.dtype), updates), state
-
-  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
-
-
-def weight_optimizer(hyper: Hyperparameters) -> optax.GradientTransformation:
-  """SGD of the network weights: clip, coupled decay, momentum without Nesterov."""
-  return optax.chain(
-    clip_by_global_norm(hyper.clip_norm),
-    optax.add_decayed_weights(hyper.weight_decay),
-    optax.sgd(hyper.learning_rate, momentum=hyper.momentum),
-  )
-
-
-def alpha_optimizer(hyper: Hyperparameters) -> optax.GradientTransformation:
-  """Adam of the architecture logits with coupled L2 decay."""
-  return optax.chain(
-    optax.add_decayed_weights(hyper.alpha_weight_decay),
-    optax.adam(hyper.alpha_learning_rate, b1=hyper.alpha_b1, b2=hyper.alpha_b2),
-  )
-
+from beta_darts_jax.hypergradients import Problem, first_order
+from beta_darts_jax.losses import make_cell_gradients, make_loss
+from beta_darts_jax.optimizers import Hyperparameters, alpha_optimizer, sgd_step, weight_optimizer
+from beta_darts_jax.regularizers import Regularizer, Seen, beta_decay, flooded, of_penalty, total
+from beta_darts_jax.relaxations import SOFTMAX, Relaxation
 
 DRAWS = 0x6472  # sets the keys of operations that draw apart from those of the batches
 METRICS = ('train_loss', 'train_accuracy', 'alpha_loss', 'alpha_accuracy', 'beta_decay')
@@ -78,8 +33,9 @@ class SearchState:
     params: weights w of the supernet.
     batch_stats: running statistics of BatchNorm, moved by the weight step only.
     alphas: logits {cell type: [E, O]}.
+    edge_logits: {cell type: [E]} of PC-DARTS' edge normalisation; {} without.
     weight_optimizer_state: momentum of the weights.
-    alpha_optimizer_state: moments of the logits.
+    alpha_optimizer_state: moments of (alphas, edge_logits).
     sums: each of METRICS added up since the epoch began.
   """
 
@@ -88,24 +44,36 @@ class SearchState:
   params: Any
   batch_stats: Any
   alphas: Any
+  edge_logits: Any
   weight_optimizer_state: Any
   alpha_optimizer_state: Any
   sums: dict[str, jax.Array]
 
   @classmethod
-  def create(cls, variables, alphas, seed: int = 0) -> 'SearchState':
-    """The state before the first step, from `supernet.init` and `space.init_alphas`."""
-    hyper = Hyperparameters()
+  def create(cls, variables, alphas, seed: int = 0, edge_logits=None) -> 'SearchState':
+    """The state before the first step, from `supernet.init`, `space.init_alphas` and `relaxation.init_edge_logits`."""
+    hyper, edge_logits = Hyperparameters(), edge_logits or {}
     return cls(
       step=jnp.zeros((), jnp.int32),
       seed=jnp.asarray(seed, jnp.uint32),
       params=variables['params'],
       batch_stats=variables['batch_stats'],
       alphas=alphas,
+      edge_logits=edge_logits,
       weight_optimizer_state=weight_optimizer(hyper).init(variables['params']),
-      alpha_optimizer_state=alpha_optimizer(hyper).init(alphas),
+      alpha_optimizer_state=alpha_optimizer(hyper).init((alphas, edge_logits)),
       sums=zero_sums(jax.tree.leaves(alphas)[0].dtype),
     )
+
+  @property
+  def architecture(self):
+    """(alphas, edge_logits): the upper level."""
+    return self.alphas, self.edge_logits
+
+  @property
+  def variables(self) -> dict[str, Any]:
+    """What `supernet.apply` takes: the lower level."""
+    return {'params': self.params, 'batch_stats': self.batch_stats}
 
 
 def zero_sums(dtype=jnp.float32) -> dict[str, jax.Array]:
@@ -113,61 +81,85 @@ def zero_sums(dtype=jnp.float32) -> dict[str, jax.Array]:
   return {name: jnp.zeros((), dtype) for name in METRICS}
 
 
-def make_search_step(supernet, regularizer: Callable = beta_decay) -> Callable:
+def make_search_step(
+  supernet,
+  regularizer: Callable | Sequence[Regularizer] = beta_decay,
+  hypergradient: Callable = first_order,
+  relaxation: Relaxation = SOFTMAX,
+  flooding: bool = False,
+) -> Callable:
   """Builds `step(state, train_batch, valid_batch, hyper) -> (state, metrics)`: the α step, then the weight step.
 
   The step is pure and jitted; it knows no data set and no space. Batches are
   `(images, labels)`, float [B, H, W, C] already augmented and int [B].
-  `metrics` has the scalars METRICS of this step. Operations that draw get keys of (state.seed, state.step).
+  `metrics` has the scalars METRICS of this step. Random numbers are those of (state.seed, state.step).
 
   Args:
     supernet: a module with `apply(variables, images, betas, train=…)`.
-    regularizer: scalar function of α, weighted by `hyper.beta_decay_weight` in α's loss.
+    regularizer: scalar function of α, weighted by `hyper.beta_decay_weight` in α's loss; or any number of Regularizers.
+    hypergradient: hypergradients.Problem → ((validation loss, …), gradient of the architecture).
+    relaxation: how α becomes β.
+    flooding: the weights' loss is regularizers.flooded at `hyper.flood_level`.
   """
+  loss, cell_gradients = make_loss(supernet), make_cell_gradients(supernet)
+  regularizers = (of_penalty(regularizer),) if callable(regularizer) else tuple(regularizer)
+  flood = flooded if flooding else lambda value, level: value
 
-  def loss(params, alphas, batch_stats, batch, key):
-    images, labels = batch
-    logits, updates = supernet.apply(
-      {'params': params, 'batch_stats': batch_stats},
-      images,
-      softmax_betas(alphas),
-      train=True,
-      mutable=['batch_stats'],
-      rngs={'draw': key},
+  def alpha_step(state, train_batch, valid_batch, hyper, key):
+    relax = lambda architecture: relaxation(architecture, key, hyper)
+
+    def valid_loss(params, architecture):
+      value, (reached, _) = loss(params, relax(architecture), state.batch_stats, valid_batch, key)
+      return value, reached
+
+    def train_loss(params, architecture):
+      value, _ = loss(params, relax(architecture), state.batch_stats, train_batch, key)
+      return flood(value, hyper.flood_level)
+
+    descend = sgd_step(hyper, state.weight_optimizer_state)
+    problem = Problem(
+      train_loss, valid_loss, state.params, state.architecture, descend, hyper.learning_rate, hyper.weight_decay
     )
-    return cross_entropy(logits, labels), (accuracy(logits, labels), updates['batch_stats'])
+    metrics, (gradient, edge_gradient) = hypergradient(problem)
+    of_cells = lambda alphas: cell_gradients(
+      alphas, lambda a: relax((a, state.edge_logits)), state.params, state.batch_stats, valid_batch, key
+    )
+    coupled, decoupled = total(regularizers, state.alphas, Seen(hyper.epoch, gradient, of_cells), hyper)
+    if coupled is not None:
+      gradient = optax.tree.add(gradient, coupled)
+    updates, optimizer_state = alpha_optimizer(hyper).update(
+      (gradient, edge_gradient), state.alpha_optimizer_state, state.architecture
+    )
+    alphas, edge_logits = optax.apply_updates(state.architecture, updates)
+    if decoupled is not None:
+      alphas = jax.tree.map(lambda a, f: a - hyper.alpha_learning_rate * f, alphas, decoupled)
+    moves = hyper.alpha_learning_rate > 0
+    optimizer_state = jax.tree.map(
+      lambda new, old: jnp.where(moves, new, old), optimizer_state, state.alpha_optimizer_state
+    )
+    return state.replace(alphas=alphas, edge_logits=edge_logits, alpha_optimizer_state=optimizer_state), metrics
 
-  def alpha_loss(alphas, params, batch_stats, batch, key, weight):
-    valid_loss, (valid_accuracy, _) = loss(params, alphas, batch_stats, batch, key)
-    penalty = regularizer(alphas)
-    return valid_loss + weight * penalty, (valid_loss, valid_accuracy, penalty)
+  def weight_step(state, batch, hyper, key):
+    as_it_is = lambda betas: loss(state.params, betas, state.batch_stats, batch, key, train=False)[0]
+    betas = relaxation(state.architecture, key, hyper, as_it_is)
+
+    def weight_loss(params):
+      value, (reached, batch_stats) = loss(params, betas, state.batch_stats, batch, key)
+      return flood(value, hyper.flood_level), (value, reached, batch_stats)
+
+    (_, (*metrics, batch_stats)), gradient = jax.value_and_grad(weight_loss, has_aux=True)(state.params)
+    updates, optimizer_state = weight_optimizer(hyper).update(gradient, state.weight_optimizer_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(params=params, batch_stats=batch_stats, weight_optimizer_state=optimizer_state), metrics
 
   def step(state: SearchState, train_batch, valid_batch, hyper: Hyperparameters):
     step_key = jax.random.fold_in(jax.random.key(state.seed), state.step)
     alpha_key, weight_key = jax.random.split(jax.random.fold_in(step_key, DRAWS))
-    (_, (valid_loss, valid_accuracy, penalty)), alpha_gradient = jax.value_and_grad(alpha_loss, has_aux=True)(
-      state.alphas, state.params, state.batch_stats, valid_batch, alpha_key, hyper.beta_decay_weight
-    )
-    updates, alpha_optimizer_state = alpha_optimizer(hyper).update(
-      alpha_gradient, state.alpha_optimizer_state, state.alphas
-    )
-    alphas = optax.apply_updates(state.alphas, updates)
-
-    (train_loss, (train_accuracy, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(
-      state.params, alphas, state.batch_stats, train_batch, weight_key
-    )
-    updates, weight_optimizer_state = weight_optimizer(hyper).update(
-      gradient, state.weight_optimizer_state, state.params
-    )
-    metrics = dict(zip(METRICS, (train_loss, train_accuracy, valid_loss, valid_accuracy, penalty), strict=True))
-    return state.replace(
-      step=state.step + 1,
-      params=optax.apply_updates(state.params, updates),
-      batch_stats=batch_stats,
-      alphas=alphas,
-      weight_optimizer_state=weight_optimizer_state,
-      alpha_optimizer_state=alpha_optimizer_state,
-      sums={name: total + metrics[name] for name, total in state.sums.items()},
-    ), metrics
+    penalty = beta_decay(state.alphas)
+    state, alpha_metrics = alpha_step(state, train_batch, valid_batch, hyper, alpha_key)
+    state, weight_metrics = weight_step(state, train_batch, hyper, weight_key)
+    metrics = dict(zip(METRICS, (*weight_metrics, *alpha_metrics, penalty), strict=True))
+    sums = {name: so_far + metrics[name] for name, so_far in state.sums.items()}
+    return state.replace(step=state.step + 1, sums=sums), metrics
 
   return jax.jit(step)

@@ -1,10 +1,18 @@
-"""Scalar functions of the architecture logits α, and how their weight λ grows.
+"""The family α⁺ = α − η·λ·F(α): what decays the architecture logits α, and how its weight λ grows.
 
 Legend: E edges, O candidate operations of an edge.
 """
 
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import optax
+
+# ---- scalar functions of α ----
 
 
 def beta_decay(alphas) -> jax.Array:
@@ -23,6 +31,107 @@ def beta_decay(alphas) -> jax.Array:
   return sum(jnp.mean(jax.nn.logsumexp(alpha, axis=-1)) for alpha in jax.tree.leaves(alphas))
 
 
+def l2(alphas) -> jax.Array:
+  """½·‖α‖², whose gradient is α itself."""
+  return sum(jnp.sum(jnp.square(alpha)) for alpha in jax.tree.leaves(alphas)) / 2
+
+
+def alignment(gradients) -> jax.Array:
+  """Λ-DARTS' layer alignment: the mean cosine of two cells' gradients of α, −1 to 1; summed over cell types.
+
+  Movahedi et al., Λ-DARTS, ICLR 2023.
+
+  Args:
+    gradients: tree of [cells, E, O], as of `Seen.cell_gradients`; a type of fewer than two cells counts 0.
+  """
+  total = 0.0
+  for gradient in jax.tree.leaves(gradients):
+    rows = gradient.reshape(len(gradient), -1)
+    rows /= jnp.linalg.norm(rows, axis=-1, keepdims=True) + jnp.finfo(rows.dtype).tiny
+    pairs = list(itertools.combinations(range(len(rows)), 2))
+    if pairs:
+      total += sum(jnp.vdot(rows[i], rows[j]) for i, j in pairs) / len(pairs)
+  return total
+
+
+# ---- regularizers ----
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+  """What a regularizer may look at besides α.
+
+  Attributes:
+    epoch: of the step, a scalar.
+    gradient: of the validation loss, tree of [E, O] like α.
+    cell_gradients: α → the same at α for each cell by itself, {cell type: [cells, E, O]}, which add up to the
+      first-order gradient; differentiable, computed when called.
+  """
+
+  epoch: Any
+  gradient: Any
+  cell_gradients: Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Regularizer:
+  """One member of the family.
+
+  Attributes:
+    decay: F: (α, Seen) → tree like α.
+    weight: the field of Hyperparameters that is its λ.
+    decoupled: moves α by −η·λ·F(α) beside Adam, η = alpha_learning_rate; else λ·F(α) is added to the gradient that
+      Adam gets, and changes its size there.
+  """
+
+  decay: Callable
+  weight: str = 'beta_decay_weight'
+  decoupled: bool = False
+
+
+def of_penalty(penalty: Callable, weight: str = 'beta_decay_weight', decoupled: bool = False) -> Regularizer:
+  """The regularizer with F = ∇penalty, a scalar function of α."""
+  return Regularizer(lambda alphas, seen: jax.grad(penalty)(alphas), weight, decoupled)
+
+
+REGULARIZERS = {
+  'beta_decay': of_penalty(beta_decay),
+  'decoupled_beta_decay': of_penalty(beta_decay, decoupled=True),
+  'l2': of_penalty(l2, 'l2_weight'),
+  'weight_decay': of_penalty(l2, 'l2_weight', decoupled=True),
+  'lambda_darts': Regularizer(
+    lambda alphas, seen: jax.grad(lambda alphas: -alignment(seen.cell_gradients(alphas)))(alphas), 'alignment_weight'
+  ),
+}
+
+
+def total(regularizers: Iterable[Regularizer], alphas, seen: Seen, hyper):
+  """Σ λ·F(α): (of those that are coupled, of those that are not), trees like α; None where there is none."""
+  sums = [None, None]
+  for regularizer in regularizers:
+    scaled = optax.tree.scale(getattr(hyper, regularizer.weight), regularizer.decay(alphas, seen))
+    before = sums[regularizer.decoupled]
+    sums[regularizer.decoupled] = scaled if before is None else optax.tree.add(before, scaled)
+  return sums
+
+
+def flooded(loss: jax.Array, level) -> jax.Array:
+  """Flooding, |L − b| + b: below the level b (nats) the gradient turns round (Ishida et al., ICML 2020; β-DARTS++)."""
+  return jnp.abs(loss - level) + level
+
+
+# ---- schedules of λ: (maximum, epoch, epochs) → λ of the epoch ----
+
+
 def linear_ramp(maximum: float, epoch: int, epochs: int) -> float:
   """λ(epoch) = maximum·epoch/epochs, constant within an epoch: 0 in the first (β-DARTS' schedule)."""
   return maximum * epoch / epochs
+
+
+def constant(maximum: float, epoch: int, epochs: int) -> float:
+  """λ(epoch) = maximum."""
+  del epoch, epochs
+  return maximum
+
+
+SCHEDULES = {'linear': linear_ramp, 'constant': constant}

@@ -46,7 +46,7 @@ def scanned(body: Callable, length: int, over=nn.broadcast, unroll: int = 1):
   """
   return nn.scan(
     body,
-    variable_axes={'params': 0, 'batch_stats': 0},
+    variable_axes=dict.fromkeys(('params', 'batch_stats', 'intermediates', 'offsets'), 0),
     split_rngs={'params': True, 'draw': True},
     in_axes=over,
     length=length,

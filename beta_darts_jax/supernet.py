@@ -4,6 +4,7 @@ A pure function of (variables, images, betas); α never lives inside.
 Legend: B batch, E edges, O candidate operations of an edge.
 """
 
+import functools
 import itertools
 
 import chex
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from beta_darts_jax.errors import InputError
 from beta_darts_jax.initialization import Module
 from beta_darts_jax.operations import OPERATIONS, BatchNorm, computed_once, known_operations, times
 from beta_darts_jax.skeletons import SKELETONS, scanned
@@ -26,7 +28,9 @@ class MixedOperation(Module):
     channels: C.
     stride: of every operation.
     normalize_pools: BatchNorm without affine after pooling operations (the DARTS family).
-    auxiliary_skip: adds a skip connection of weight 1.
+    parts: K of PC-DARTS (Xu et al., ICLR 2020): the operations see the first C/K channels; the others pass by, times
+      Σ_k β_k (the weight of the edge), 2×2-max-pooled where the stride is 2; then the channels are shuffled.
+    sampled: only the operation of the largest β is computed in training, as in GDAS (Dong and Yang, CVPR 2019).
     dtype: of the computation.
   """
 
@@ -34,24 +38,50 @@ class MixedOperation(Module):
   channels: int
   stride: int = 1
   normalize_pools: bool = False
-  auxiliary_skip: bool = False
+  parts: int = 1
+  sampled: bool = False
   dtype: jnp.dtype | None = None
 
   @nn.compact
-  def __call__(self, x, train: bool, betas):  # betas [O]
-    make = lambda name: OPERATIONS[name](self.channels, self.stride, False, self.dtype)
-    total = jnp.zeros_like(x[:, :: self.stride, :: self.stride])
+  def __call__(self, x, train: bool, betas, auxiliary_skip=None):  # betas [O]; weight of a skip connection beside them
+    part = self.channels // self.parts
+    y = self._mixed(x[..., :part], train, betas)
+    if auxiliary_skip is not None:
+      y += self._operation('skip_connect', 'auxiliary_skip')(x[..., :part], train, auxiliary_skip)
+    if self.parts == 1:
+      return y
+    others = nn.max_pool(x, (2, 2), (2, 2)) if self.stride == 2 else x
+    return shuffled(jnp.concatenate([y, times(jnp.sum(betas), others[..., part:])], axis=-1), self.parts)
+
+  def _operation(self, candidate, name):
+    """A function of (x, train, weight)."""
+    operation = OPERATIONS[candidate](self.channels // self.parts, self.stride, False, self.dtype)
+    operation = operation.clone(name=name, parent=self)
+    if not (self.normalize_pools and 'pool' in candidate):
+      return operation
+    normalize = BatchNorm(affine=False, dtype=self.dtype, name=f'{name}_batch_norm', parent=self)
+    return lambda x, train, weight: normalize(operation(x, train), train, weight)
+
+  def _mixed(self, x, train, betas):
+    zeros = jnp.zeros_like(x[:, :: self.stride, :: self.stride])
+    if self.sampled and train and not self.is_initializing():
+
+      def branch(mixed, x, betas, k=0):
+        name = mixed.operations[k]
+        return zeros if name == 'none' else mixed._operation(name, name)(x, train, betas[k])
+
+      branches = [functools.partial(branch, k=k) for k in range(len(self.operations))]
+      return nn.switch(jnp.argmax(betas), branches, self, x, betas)
     for k, name in enumerate(self.operations):
       if name != 'none':
-        operation = make(name).clone(name=name, parent=self)
-        if self.normalize_pools and 'pool' in name:
-          normalize = BatchNorm(affine=False, dtype=self.dtype, name=f'{name}_batch_norm')
-          total += normalize(operation(x, train), train, betas[k])
-        else:
-          total += operation(x, train, betas[k])
-    if self.auxiliary_skip:
-      total += make('skip_connect').clone(name='auxiliary_skip', parent=self)(x, train)
-    return total
+        zeros += self._operation(name, name)(x, train, betas[k])
+    return zeros
+
+
+def shuffled(x, groups: int):
+  """Channels [g₀…, g₁…, …] of [..., C] interleaved, one of each group in turn (ShuffleNet, Zhang et al., 2018)."""
+  grouped = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
+  return jnp.swapaxes(grouped, -1, -2).reshape(x.shape)
 
 
 class SearchCell(Module):
@@ -64,7 +94,7 @@ class SearchCell(Module):
     space: the edges and their operations.
     cell_type: one of `space.cell_types`; the edges from the inputs of a 'reduce' cell have stride 2.
     channels: C of each node.
-    unroll: see Supernet.
+    unroll, partial_channels, sampled: see Supernet.
     dtype: of the computation.
   """
 
@@ -72,19 +102,27 @@ class SearchCell(Module):
   cell_type: str
   channels: int
   unroll: bool = False
+  partial_channels: int = 1
+  sampled: bool = False
   dtype: jnp.dtype | None = None
 
   @nn.compact
   def __call__(self, inputs, betas, train: bool):  # inputs: [B, H, W, C] each; betas {cell type: [E, O]}
+    own = betas[self.cell_type]
+    self.sow('intermediates', self.cell_type, own, reduce_fn=lambda _, last: last, init_fn=lambda: None)
+    if self.has_variable('offsets', self.cell_type):
+      own += self.get_variable('offsets', self.cell_type)
     compute = self._unrolled if self.unroll and not self.is_initializing() else self._scanned
-    nodes = compute(inputs, betas[self.cell_type], train)
+    nodes = compute(inputs, own, train, 1.0 if self.space.auxiliary_skip else betas.get('auxiliary_skip'))
     return jnp.concatenate([nodes[i] for i in self.space.concat], axis=-1) if self.space.concat else nodes[-1]
 
   def _mixed(self, operations, stride, **name):
     pools = self.space.skeleton == 'darts'
-    return MixedOperation(operations, self.channels, stride, pools, self.space.auxiliary_skip, self.dtype, **name)
+    return MixedOperation(
+      operations, self.channels, stride, pools, self.partial_channels, self.sampled, self.dtype, **name
+    )
 
-  def _scanned(self, inputs, betas, train):
+  def _scanned(self, inputs, betas, train, auxiliary_skip):
     """The nodes [I, B, H, W, C]: every run of edges is one body, compiled once."""
     space, inputs = self.space, jnp.stack(inputs)
     stride = 2 if self.cell_type == 'reduce' else 1
@@ -98,7 +136,7 @@ class SearchCell(Module):
 
       def add_edge(operation, nodes, edge, stride=stride):
         target, source, weights = edge
-        y = operation((inputs if stride == 2 else nodes)[source], train, weights)
+        y = operation((inputs if stride == 2 else nodes)[source], train, weights, auxiliary_skip)
         return nodes.at[target].add(y), None
 
       targets, sources = (np.array(ends) for ends in zip(*(space.edges[e] for e in edges), strict=True))
@@ -108,7 +146,7 @@ class SearchCell(Module):
         nodes, _ = scanned(add_edge, len(edges), over=0)(operation, nodes, (targets, sources, betas[np.array(edges)]))
     return nodes
 
-  def _unrolled(self, inputs, betas, train):
+  def _unrolled(self, inputs, betas, train, auxiliary_skip):
     """The same nodes, one after the other: each ends with what enters it and begins what leaves it.
 
     What is linear acts once a node, Σ β·pool(x) = pool(Σ β·x); plain convolutions that leave a node are one wide one.
@@ -118,10 +156,12 @@ class SearchCell(Module):
     changed = [{c: {} for c in of_edge if self.is_mutable_collection(c)} for of_edge in variables]
     totals, linear = [0] * (space.num_inputs + space.nodes), [{} for _ in range(space.num_inputs + space.nodes)]
 
-    def act(operation, variables, weights):
+    apart = self.partial_channels > 1 or self.sampled  # what an edge does with its operations is its own
+
+    def act(operation, variables, weights, *more):
       mutable = [c for c in variables if self.is_mutable_collection(c)]
       rngs = {'draw': self.make_rng('draw')} if self.has_rng('draw') else None
-      return operation.apply(variables, x, train, weights, mutable=mutable, rngs=rngs)
+      return operation.apply(variables, x, train, weights, *more, mutable=mutable, rngs=rngs)
 
     for node in range(len(totals)):
       if node >= space.num_inputs:
@@ -135,14 +175,14 @@ class SearchCell(Module):
         if source == node:
           names, rest = space.candidates(self.cell_type)[e], []
           for k, name in enumerate(names):
-            if name in LINEAR[space.skeleton] and stride == 1:
+            if name in LINEAR[space.skeleton] and stride == 1 and not apart:
               linear[target][name] = linear[target].get(name, 0) + times(betas[e, k], x)
-            elif name in WIDE and stride == 1:
+            elif name in WIDE and stride == 1 and not apart:
               wide.setdefault(name, []).append((e, k))
             else:
               rest.append(k)
           mixed = self._mixed(tuple(names[k] for k in rest), stride, parent=None)
-          y, updates = act(mixed, variables[e], betas[e, np.array(rest, int)])
+          y, updates = act(mixed, variables[e], betas[e, np.array(rest, int)], auxiliary_skip)
           totals[target] += y
           for c in updates:
             changed[e][c] |= updates[c]
@@ -210,10 +250,11 @@ class Supernet(Module):
     layers: cells, of the skeleton 'darts'.
     unroll: compiles every cell and edge by itself, instead of one body for those alike: on CPU twice as fast a
       step, more than twice as long to compile (in the DARTS family many times). The variables are the same.
+    partial_channels, sampled: MixedOperation's `parts` and `sampled`.
     dtype: of the computation (bfloat16 on accelerators); parameters, statistics, β and logits keep theirs.
 
   Raises:
-    InputError: an operation of the space is not known.
+    InputError: an operation of the space is not known, or partial_channels does not divide the channels.
   """
 
   space: SearchSpace
@@ -222,10 +263,14 @@ class Supernet(Module):
   cells_per_stage: int = 5
   layers: int = 8
   unroll: bool = False
+  partial_channels: int = 1
+  sampled: bool = False
   dtype: jnp.dtype | None = None
 
   def __post_init__(self):
     known_operations(self.space.operation_names)
+    if self.channels % self.partial_channels:
+      raise InputError(f'{self.partial_channels} parts of {self.channels} channels: allowed are divisors')
     super().__post_init__()
 
   @nn.compact
@@ -233,12 +278,16 @@ class Supernet(Module):
     """Logits [B, num_classes] of images [B, H, W, C] under betas {cell type: [E, O]}.
 
     With `train` BatchNorm uses the statistics of the batch and updates `batch_stats`. A space whose operations draw
-    (S4's noise) needs `rngs={'draw': key}`.
+    (S4's noise) needs `rngs={'draw': key}`. A scalar betas['auxiliary_skip'] is the weight of a skip connection beside
+    every edge (where the space has one, its weight is 1). What each cell adds to its β can be given as the collection
+    'offsets', of the tree that the collection 'intermediates' comes out as: see diagnostics.cell_gradients.
     """
     chex.assert_rank(images, 4)
     chex.assert_shape([betas[cell_type] for cell_type in self.space.cell_types], self.space.alpha_shape)
     skeleton = SKELETONS[self.space.skeleton](
-      make_cell=lambda cell_type, channels: SearchCell(self.space, cell_type, channels, self.unroll, self.dtype),
+      make_cell=lambda cell_type, channels: SearchCell(
+        self.space, cell_type, channels, self.unroll, self.partial_channels, self.sampled, self.dtype
+      ),
       num_classes=self.num_classes,
       channels=self.channels,
       depth=self.cells_per_stage if self.space.skeleton == 'nas_bench_201' else self.layers,

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from beta_darts_jax.bilevel import DRAWS, clip_by_global_norm
+from beta_darts_jax.bilevel import DRAWS
 from beta_darts_jax.metrics import accuracy, cross_entropy
+from beta_darts_jax.optimizers import clip_by_global_norm
 
 
 @flax.struct.dataclass

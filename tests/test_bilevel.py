@@ -7,7 +7,7 @@ import pytest
 from conftest import FULLY_OPTIMIZED, golden, nhwc
 
 from beta_darts_jax import DARTS, NAS_BENCH_201, Hyperparameters, SearchState, Supernet, make_search_step, softmax_betas
-from beta_darts_jax.bilevel import alpha_optimizer, weight_optimizer
+from beta_darts_jax.optimizers import alpha_optimizer, weight_optimizer
 
 SUPERNET = Supernet(NAS_BENCH_201, num_classes=10, channels=4, cells_per_stage=1)
 STEP = make_search_step(SUPERNET)

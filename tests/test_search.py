@@ -18,13 +18,13 @@ from beta_darts_jax import (
   search,
   softmax_betas,
 )
-from beta_darts_jax.bilevel import Hyperparameters
 from beta_darts_jax.config import check, default
 from beta_darts_jax.data import Augmentation, Dataset
 from beta_darts_jax.errors import NonFiniteLoss
 from beta_darts_jax.loop import next_stop
 from beta_darts_jax.metrics import MetricsFile
 from beta_darts_jax.nas_bench_201 import Row
+from beta_darts_jax.optimizers import Hyperparameters
 from beta_darts_jax.workdir import Workdir, find_genotype
 
 
