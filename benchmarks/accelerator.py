@@ -26,6 +26,7 @@ import numpy as np
 from beta_darts_jax import parallel, search
 from beta_darts_jax.config import check, default
 from beta_darts_jax.data import Dataset
+from beta_darts_jax.programs import build, mesh_of
 from beta_darts_jax.workdir import Workdir
 
 HERE = pathlib.Path(__file__).parent
@@ -61,7 +62,7 @@ def heading(title, *names):
 
 def measure(config, dataset, chunk, rounds=3):
   """(seconds a step [rounds], compile seconds) of the program of a run."""
-  programs = search.build(config, dataset, search.mesh_of(config))
+  programs = build(config, dataset, mesh_of(config))
   states, until, seconds = programs.states, 0, []
   for _ in range(rounds + 1):
     begun, until = time.perf_counter(), until + chunk
@@ -105,7 +106,7 @@ def measure_steps(config_of, small, dataset, chunk):
 def measure_chunks(config_of, dataset, chunk):
   heading('Steps a dispatch', 'steps', 's a step')
   config = config_of()
-  programs = search.build(config, dataset, search.mesh_of(config))
+  programs = build(config, dataset, mesh_of(config))
   states, until = programs.states, 0
   for size in sorted({1, chunk, 5 * chunk}):
     seconds = []
@@ -149,8 +150,9 @@ def measure_search(config_of, small, dataset):
     config.search.steps_per_dispatch = 100
   begun = time.perf_counter()
   with tempfile.TemporaryDirectory() as folder, Workdir(folder, config.to_dict()) as workdir:
-    outcome = search.run(config, dataset, None, workdir, threading.Event())
-    search.summarize(config, dataset, None, workdir, outcome)
+    stop = threading.Event()
+    outcome = search.run(config, dataset, None, workdir, stop)
+    search.summarize(config, dataset, None, workdir, outcome, stop)
   heading('A whole search', 'epochs', 'steps an epoch', 'seconds', 'of which compiling')
   seconds = time.perf_counter() - begun
   row(config.search.epochs, outcome.programs.steps_per_epoch, seconds, outcome.programs.compile_seconds)

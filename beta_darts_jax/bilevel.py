@@ -81,6 +81,71 @@ def zero_sums(dtype=jnp.float32) -> dict[str, jax.Array]:
   return {name: jnp.zeros((), dtype) for name in METRICS}
 
 
+def make_alpha_step(
+  supernet, regularizers: Sequence[Regularizer], hypergradient: Callable, relaxation: Relaxation, flooding: bool
+) -> Callable:
+  """Builds `alpha_step(state, train_batch, valid_batch, hyper, key) → (state, (valid loss, accuracy))`.
+
+  Arguments as of `make_search_step`; `train_batch` is what hypergradients beyond the first order step along.
+  """
+  loss, cell_gradients = make_loss(supernet), make_cell_gradients(supernet)
+
+  def alpha_step(state, train_batch, valid_batch, hyper, key):
+    relax = lambda architecture: relaxation(architecture, key, hyper)
+
+    def valid_loss(params, architecture):
+      value, (reached, _) = loss(params, relax(architecture), state.batch_stats, valid_batch, key)
+      return value, reached
+
+    def train_loss(params, architecture):
+      value, _ = loss(params, relax(architecture), state.batch_stats, train_batch, key)
+      return flooded(value, hyper.flood_level) if flooding else value
+
+    descend = sgd_step(hyper, state.weight_optimizer_state)
+    metrics, (gradient, edge_gradient) = hypergradient(
+      Problem(
+        train_loss, valid_loss, state.params, state.architecture, descend, hyper.learning_rate, hyper.weight_decay
+      )
+    )
+    of_cells = lambda alphas: cell_gradients(
+      alphas, lambda a: relax((a, state.edge_logits)), state.params, state.batch_stats, valid_batch, key
+    )
+    coupled, decoupled = total(regularizers, state.alphas, Seen(hyper.epoch, gradient, of_cells), hyper)
+    if coupled is not None:
+      gradient = optax.tree.add(gradient, coupled)
+    updates, moments = alpha_optimizer(hyper).update(
+      (gradient, edge_gradient), state.alpha_optimizer_state, state.architecture
+    )
+    alphas, edge_logits = optax.apply_updates(state.architecture, updates)
+    if decoupled is not None:
+      alphas = jax.tree.map(lambda a, f: a - hyper.alpha_learning_rate * f, alphas, decoupled)
+    moves = hyper.alpha_learning_rate > 0
+    moments = jax.tree.map(lambda new, old: jnp.where(moves, new, old), moments, state.alpha_optimizer_state)
+    return state.replace(alphas=alphas, edge_logits=edge_logits, alpha_optimizer_state=moments), metrics
+
+  return alpha_step
+
+
+def make_weight_step(supernet, relaxation: Relaxation, flooding: bool) -> Callable:
+  """Builds `weight_step(state, batch, hyper, key) → (state, (train loss, accuracy))`."""
+  loss = make_loss(supernet)
+
+  def weight_step(state, batch, hyper, key):
+    as_it_is = lambda betas: loss(state.params, betas, state.batch_stats, batch, key, train=False)[0]
+    betas = relaxation(state.architecture, key, hyper, as_it_is)
+
+    def weight_loss(params):
+      value, (reached, batch_stats) = loss(params, betas, state.batch_stats, batch, key)
+      return flooded(value, hyper.flood_level) if flooding else value, (value, reached, batch_stats)
+
+    (_, (*metrics, batch_stats)), gradient = jax.value_and_grad(weight_loss, has_aux=True)(state.params)
+    updates, momentum = weight_optimizer(hyper).update(gradient, state.weight_optimizer_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(params=params, batch_stats=batch_stats, weight_optimizer_state=momentum), metrics
+
+  return weight_step
+
+
 def make_search_step(
   supernet,
   regularizer: Callable | Sequence[Regularizer] = beta_decay,
@@ -101,60 +166,12 @@ def make_search_step(
     relaxation: how α becomes β.
     flooding: the weights' loss is regularizers.flooded at `hyper.flood_level`.
   """
-  loss, cell_gradients = make_loss(supernet), make_cell_gradients(supernet)
   regularizers = (of_penalty(regularizer),) if callable(regularizer) else tuple(regularizer)
-  flood = flooded if flooding else lambda value, level: value
-
-  def alpha_step(state, train_batch, valid_batch, hyper, key):
-    relax = lambda architecture: relaxation(architecture, key, hyper)
-
-    def valid_loss(params, architecture):
-      value, (reached, _) = loss(params, relax(architecture), state.batch_stats, valid_batch, key)
-      return value, reached
-
-    def train_loss(params, architecture):
-      value, _ = loss(params, relax(architecture), state.batch_stats, train_batch, key)
-      return flood(value, hyper.flood_level)
-
-    descend = sgd_step(hyper, state.weight_optimizer_state)
-    problem = Problem(
-      train_loss, valid_loss, state.params, state.architecture, descend, hyper.learning_rate, hyper.weight_decay
-    )
-    metrics, (gradient, edge_gradient) = hypergradient(problem)
-    of_cells = lambda alphas: cell_gradients(
-      alphas, lambda a: relax((a, state.edge_logits)), state.params, state.batch_stats, valid_batch, key
-    )
-    coupled, decoupled = total(regularizers, state.alphas, Seen(hyper.epoch, gradient, of_cells), hyper)
-    if coupled is not None:
-      gradient = optax.tree.add(gradient, coupled)
-    updates, optimizer_state = alpha_optimizer(hyper).update(
-      (gradient, edge_gradient), state.alpha_optimizer_state, state.architecture
-    )
-    alphas, edge_logits = optax.apply_updates(state.architecture, updates)
-    if decoupled is not None:
-      alphas = jax.tree.map(lambda a, f: a - hyper.alpha_learning_rate * f, alphas, decoupled)
-    moves = hyper.alpha_learning_rate > 0
-    optimizer_state = jax.tree.map(
-      lambda new, old: jnp.where(moves, new, old), optimizer_state, state.alpha_optimizer_state
-    )
-    return state.replace(alphas=alphas, edge_logits=edge_logits, alpha_optimizer_state=optimizer_state), metrics
-
-  def weight_step(state, batch, hyper, key):
-    as_it_is = lambda betas: loss(state.params, betas, state.batch_stats, batch, key, train=False)[0]
-    betas = relaxation(state.architecture, key, hyper, as_it_is)
-
-    def weight_loss(params):
-      value, (reached, batch_stats) = loss(params, betas, state.batch_stats, batch, key)
-      return flood(value, hyper.flood_level), (value, reached, batch_stats)
-
-    (_, (*metrics, batch_stats)), gradient = jax.value_and_grad(weight_loss, has_aux=True)(state.params)
-    updates, optimizer_state = weight_optimizer(hyper).update(gradient, state.weight_optimizer_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return state.replace(params=params, batch_stats=batch_stats, weight_optimizer_state=optimizer_state), metrics
+  alpha_step = make_alpha_step(supernet, regularizers, hypergradient, relaxation, flooding)
+  weight_step = make_weight_step(supernet, relaxation, flooding)
 
   def step(state: SearchState, train_batch, valid_batch, hyper: Hyperparameters):
-    step_key = jax.random.fold_in(jax.random.key(state.seed), state.step)
-    alpha_key, weight_key = jax.random.split(jax.random.fold_in(step_key, DRAWS))
+    alpha_key, weight_key = step_keys(state)
     penalty = beta_decay(state.alphas)
     state, alpha_metrics = alpha_step(state, train_batch, valid_batch, hyper, alpha_key)
     state, weight_metrics = weight_step(state, train_batch, hyper, weight_key)
@@ -163,3 +180,9 @@ def make_search_step(
     return state.replace(step=state.step + 1, sums=sums), metrics
 
   return jax.jit(step)
+
+
+def step_keys(state: SearchState) -> tuple[jax.Array, jax.Array]:
+  """The keys of the α step and of the weight step."""
+  step_key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+  return tuple(jax.random.split(jax.random.fold_in(step_key, DRAWS)))

@@ -10,8 +10,11 @@ import math
 from ml_collections import ConfigDict
 
 from beta_darts_jax.errors import InputError
+from beta_darts_jax.hypergradients import HYPERGRADIENTS, SOLVERS
 from beta_darts_jax.parallel import STRATEGIES
 from beta_darts_jax.population import VARIED, is_asked_for
+from beta_darts_jax.regularizers import REGULARIZERS, SCHEDULES
+from beta_darts_jax.relaxations import PERTURBATIONS, SAMPLINGS
 
 
 def _data() -> ConfigDict:
@@ -70,10 +73,53 @@ def default() -> ConfigDict:
   config.search.clip_norm = 5.0
   config.search.alpha_learning_rate = 3e-4
   config.search.alpha_betas = (0.5, 0.999)
-  config.search.alpha_weight_decay = 1e-3
-  config.search.beta_decay_weight = 50.0  # λ_max: λ grows linearly from 0, λ_max·epoch/epochs
+  config.search.alpha_weight_decay = 1e-3  # coupled, from the first epoch on
+  config.search.alpha_warmup_epochs = 0  # in which α waits
+  config.search.regularizers = ('beta_decay',)  # … decoupled_beta_decay, l2, weight_decay, lambda_darts; they add up
+  config.search.beta_decay_weight = 50.0  # λ_max of both Beta-Decays …
+  config.search.beta_decay_schedule = 'linear'  # … λ_max·epoch/epochs; or constant
+  config.search.l2_weight = 0.0  # λ_max of l2 (coupled) and weight_decay (decoupled)
+  config.search.l2_schedule = 'constant'
+  config.search.alignment_weight = 0.0  # λ_max of lambda_darts
+  config.search.alignment_schedule = 'constant'
+  config.search.flood_level = 0.0  # b of flooding, |L − b| + b of the weights' loss (β-DARTS++), in nats; 0 is off
   config.search.evaluation_images = 0  # of the α half, at the end of an epoch; 0 is all of it
   config.search.steps_per_dispatch = 20
+
+  config.hypergradient = ConfigDict()
+  config.hypergradient.method = 'first_order'  # or second_order, finite_difference, implicit
+  config.hypergradient.distance = 0.01  # of finite_difference, over the norm of the direction
+  config.hypergradient.solver = 'neumann'  # of implicit: or cg
+  config.hypergradient.terms = 10  # … products with the Hessian
+  config.hypergradient.rate = 0.01  # … of the Neumann series
+  config.hypergradient.damping = 0.0  # … added to the Hessian
+
+  config.relaxation = ConfigDict()
+  config.relaxation.sampling = 'softmax'  # or gumbel (GDAS), dirichlet (DrNAS)
+  config.relaxation.temperature = 10.0  # of gumbel: falls linearly from here …
+  config.relaxation.temperature_min = 0.1  # … to this
+  config.relaxation.perturbation = 'none'  # of β in the weight step: random (SDARTS-RS), adversarial (SDARTS-ADV) …
+  config.relaxation.epsilon = 0.03  # … within ± this in the first epoch, growing linearly …
+  config.relaxation.epsilon_max = 0.3  # … to this
+  config.relaxation.partial_channels = 1  # K: operations see a Kth of the channels (PC-DARTS)
+  config.relaxation.edge_normalization = False  # the edges that enter a node are weighed, too (PC-DARTS)
+  config.relaxation.auxiliary_skip = False  # in the supernet only, its weight falling from 1 to 0 (DARTS-)
+
+  config.early_stopping = ConfigDict()
+  config.early_stopping.eigenvalue_ratio = 0.0  # RobustDARTS stops at 0.75; needs diagnostics.every_epochs; 0 is off
+  config.early_stopping.eigenvalue_window = 5  # epochs with diagnostics
+  config.early_stopping.skips = 0  # in the normal cell, at which to stop; 0 is off
+
+  config.derivation = ConfigDict()
+  config.derivation.epoch = 'last'  # whose cell is kept; best: that of the highest validation accuracy
+  config.derivation.method = 'argmax'  # or perturbation (DARTS-PT), of the last epoch
+  config.derivation.tune_epochs = 1  # … of the weights between its decisions
+  config.derivation.images = 2000  # … of the α half for each of its accuracies
+
+  config.diagnostics = ConfigDict()
+  config.diagnostics.every_epochs = 0  # eigenvalues of α's Hessian, θ, discretisation gap; 0 is off
+  config.diagnostics.images = 2000  # of the α half, for the gap
+  config.diagnostics.kendall_cells = 0  # and Kendall's τ of so many; 0 is off
 
   config.population = ConfigDict()  # many searches at once: every combination of …
   config.population.seeds = 1  # … search.seed, search.seed + 1, …
@@ -175,6 +221,15 @@ _POSITIVE = (
   'search.batch_size',
   'search.steps_per_dispatch',
   'search.clip_norm',
+  'hypergradient.distance',
+  'hypergradient.terms',
+  'hypergradient.rate',
+  'relaxation.temperature',
+  'relaxation.temperature_min',
+  'relaxation.partial_channels',
+  'early_stopping.eigenvalue_window',
+  'derivation.images',
+  'diagnostics.images',
   'population.seeds',
   'benchmark.kendall_images',
   'retrain.channels',
@@ -193,6 +248,15 @@ _CHOICES = {
   'data.part': ('all', 'first half', 'second half'),
   'supernet.dtype': ('float32', 'bfloat16'),
   'network.dtype': ('float32', 'bfloat16'),
+  'search.beta_decay_schedule': tuple(SCHEDULES),
+  'search.l2_schedule': tuple(SCHEDULES),
+  'search.alignment_schedule': tuple(SCHEDULES),
+  'hypergradient.method': tuple(HYPERGRADIENTS),
+  'hypergradient.solver': tuple(SOLVERS),
+  'relaxation.sampling': tuple(SAMPLINGS),
+  'relaxation.perturbation': tuple(PERTURBATIONS),
+  'derivation.epoch': ('last', 'best'),
+  'derivation.method': ('argmax', 'perturbation'),
   'network.stem': ('cifar', 'imagenet', 'nas_bench_201'),
   'train.schedule': ('cosine_epochs', 'cosine_steps', 'linear_tail'),
   'parallel.cluster': ('auto', 'none'),
@@ -205,6 +269,7 @@ _BELOW = {
   'train.drop_path_rate': 1,
   'train.ema_decay': 1,
   'retrain.drop_path_rate': 1,
+  'early_stopping.eigenvalue_ratio': 1,
   'search.seed': 2**32,
   'train.seed': 2**32,
 }
@@ -229,6 +294,7 @@ def check(config: ConfigDict) -> ConfigDict:
   if config.task == 'search':
     if not all(isinstance(name, str) for name in config.space.operations):
       raise InputError(f'config.space.operations={config.space.operations!r}: allowed is a tuple of texts')
+    _check_method(config)
     _check_population(config)
   if config.task == 'search' and not all(0 <= beta < 1 for beta in config.search.alpha_betas):
     raise InputError(f'config.search.alpha_betas={config.search.alpha_betas}: allowed are two numbers in [0, 1)')
@@ -241,6 +307,38 @@ def check(config: ConfigDict) -> ConfigDict:
   if config.task == 'retrain' and config.train.schedule == 'linear_tail' and config.train.epochs <= 5:
     raise InputError(f'config.train.epochs={config.train.epochs}: linear_tail allows 6 or more')
   return config.lock()
+
+
+def _check_method(config):
+  """What the parts of the method ask of each other."""
+  names = config.search.regularizers
+  if not all(name in REGULARIZERS for name in names) or len(set(names)) < len(names):
+    raise InputError(f'config.search.regularizers={names!r}: allowed are different ones of {", ".join(REGULARIZERS)}')
+  for weight in sorted({regularizer.weight for regularizer in REGULARIZERS.values()} - {'beta_decay_weight'}):
+    named = [name for name in names if REGULARIZERS[name].weight == weight]
+    if (config.search[weight] or config.population[weight]) and not named:
+      allowed = ' or '.join(name for name, regularizer in REGULARIZERS.items() if regularizer.weight == weight)
+      raise InputError(f'config.search.{weight}={config.search[weight]}: allowed with {allowed} in search.regularizers')
+  parts, channels = config.relaxation.partial_channels, config.supernet.channels
+  if channels % parts or (parts > 1 and config.space.name != 'nas_bench_201' and channels // parts < 2):
+    raise InputError(
+      f'config.relaxation.partial_channels={parts}: allowed are divisors of config.supernet.channels={channels}'
+      + ('' if config.space.name == 'nas_bench_201' else ' that leave two or more')
+    )
+  if config.relaxation.auxiliary_skip and config.space.auxiliary_skip:
+    raise InputError('config.relaxation.auxiliary_skip=True: allowed with config.space.auxiliary_skip=False')
+  stopping, derivation = config.early_stopping, config.derivation
+  if stopping.eigenvalue_ratio and not config.diagnostics.every_epochs:
+    raise InputError(
+      f'config.early_stopping.eigenvalue_ratio={stopping.eigenvalue_ratio}: allowed with diagnostics.every_epochs > 0'
+    )
+  if derivation.method == 'perturbation' and (
+    derivation.epoch == 'best' or stopping.eigenvalue_ratio or (stopping.skips and is_asked_for(config.population))
+  ):
+    raise InputError(
+      "config.derivation.method='perturbation': allowed with derivation.epoch='last', without early stopping on "
+      'eigenvalues, and of a population without early stopping'
+    )
 
 
 def _check_population(config):
@@ -282,7 +380,7 @@ def _check_tree(config, reference, prefix):
 
 
 def _same_type(value, expected):
-  if expected == ():
+  if isinstance(expected, tuple) and all(isinstance(part, str) for part in expected):  # as many as one likes
     return isinstance(value, tuple)
   if isinstance(expected, tuple):
     same_length = isinstance(value, tuple) and len(value) == len(expected)
@@ -296,7 +394,7 @@ def describe(expected) -> str:
   """What a value of the type of `expected` is called in messages."""
   if isinstance(expected, ConfigDict):
     return f'a group of {", ".join(sorted(expected.keys()))}'
-  if expected == ():
+  if isinstance(expected, tuple) and all(isinstance(part, str) for part in expected):
     return 'a tuple'
   if isinstance(expected, tuple):
     return f'a tuple of {len(expected)}: ({", ".join(describe(e) for e in expected)})'

@@ -1,22 +1,123 @@
-"""What a search did, measured on its supernet."""
+"""What a search did, measured on its supernet.
+
+Legend: E edges, O candidate operations of an edge.
+"""
 
 from collections.abc import Callable
 
 import jax
 import numpy as np
 from scipy import stats
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from beta_darts_jax.evaluation import make_evaluate
+from beta_darts_jax.genotype import Genotype
+
+# ---- of a cell, and of β ----
+
+
+def shares(genotype: Genotype) -> dict[str, float]:
+  """Of the operations of all cells the share of skip connections, of `none` and of pools, 0 to 1."""
+  names = [name for cell in genotype.cells for name in cell.operations]
+  kinds = {'skip': 'skip_connect', 'none': 'none', 'pool': 'pool'}
+  return {kind: sum(part in name for name in names) / len(names) for kind, part in kinds.items()}
+
+
+def skips(genotype: Genotype) -> int:
+  """Skip connections of the normal cell."""
+  return genotype.normal.operations.count('skip_connect')
+
+
+def entropies(betas) -> dict[str, np.ndarray]:
+  """Of each edge −Σ β·log β in nats, 0 (one operation) to log O (all alike): {cell type: [E]}.
+
+  Of β [E, O] whose rows sum to other numbers (edges that are weighed) the shares count.
+  """
+  return {name: stats.entropy(np.asarray(beta), axis=-1) for name, beta in betas.items()}
+
+
+def variances(betas) -> dict[str, np.ndarray]:
+  """Of each edge the variance of β [E, O] over its operations, what Beta-Decay bounds: {cell type: [E]}."""
+  return {name: np.var(np.asarray(beta), axis=-1) for name, beta in betas.items()}
+
+
+def theta(alphas, decay) -> dict[str, np.ndarray]:
+  """How a decay that takes `decay` = η·λ·F(α) off the logits changes β: softmax(α − decay)/softmax(α).
+
+  θ_k = Σ_j e^{α_j} / Σ_j e^{α_j + decay_k − decay_j}: below 1 where an operation decays by more than the β-weighted
+  rest of its edge.
+
+  Args:
+    alphas: {cell type: [E, O]}, after the step without the decay.
+    decay: likewise.
+  """
+
+  def one(alpha, decay):
+    alpha, decay = (np.asarray(x, np.float64) for x in (alpha, decay))
+    differences = decay[:, :, None] - decay[:, None, :]  # [E, k, j]
+    top = np.exp(alpha - alpha.max(-1, keepdims=True))
+    return top.sum(-1, keepdims=True) / np.einsum('ej,ekj->ek', top, np.exp(differences))
+
+  return {name: one(alphas[name], decay[name]) for name in alphas}
+
+
+# ---- curvature ----
+
+
+def make_curvature(loss: Callable) -> Callable:
+  """Builds `product(alphas, v, *arguments)`: the Hessian of loss(params, alphas, *arguments) in α times v, like α.
+
+  `arguments` begin with params. Forward over reverse, jitted; no Hessian is formed.
+  """
+
+  @jax.jit
+  def product(alphas, v, params, *arguments):
+    # both gradients: see hypergradients._mixed
+    gradient = lambda alphas: jax.grad(loss, argnums=(0, 1))(params, alphas, *arguments)[1]
+    return jax.jvp(gradient, (alphas,), (v,))[1]
+
+  return product
+
+
+def eigenvalues(product: Callable, alphas, exact: int = 64, count: int = 5) -> np.ndarray:
+  """The dominant eigenvalues of a symmetric operator on trees like α, by magnitude, largest first.
+
+  Args:
+    product: v → H·v.
+    alphas: a tree of that form.
+    exact: up to this many numbers H is written out, and all its eigenvalues are returned.
+    count: how many Lanczos iterations (ARPACK) find of a larger one.
+  """
+  leaves, tree = jax.tree.flatten(jax.device_get(alphas))
+  ends = np.cumsum([leaf.size for leaf in leaves])
+  size = ends[-1]
+
+  def times(v):
+    parts = zip(np.split(v, ends[:-1]), leaves, strict=True)
+    result = product(tree.unflatten([part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in parts]))
+    return np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(jax.device_get(result))]).astype(np.float64)
+
+  if size <= exact:
+    matrix = np.stack([times(v) for v in np.eye(size)])
+    found = np.linalg.eigvalsh((matrix + matrix.T) / 2)
+  else:
+    start = np.random.default_rng(0).standard_normal(size)  # the same in every process
+    found = eigsh(LinearOperator((size, size), times, dtype=np.float64), k=count, v0=start, return_eigenvectors=False)
+  return found[np.argsort(-np.abs(found))]
+
+
+# ---- the supernet as a ranking ----
 
 
 def make_one_shot(supernet, prepare, batch_size: int = 250) -> Callable:
-  """Builds `accuracies(variables, genotypes, images, labels) -> [number of genotypes]`, 0 to 1.
+  """Builds `accuracies(variables, betas, images, labels) -> [number of betas]`, 0 to 1.
 
-  Of each genotype with the supernet's weights, BatchNorm on the statistics of the batch. Images are uint8 [N, H, W, C],
-  labels int [N], N ≥ 2,000 for a useful ranking; the last, incomplete batch is left out.
+  Of the supernet under each of a list of β ({cell type: [E, O]}; `space.one_hot(genotype)` makes it one cell), with
+  BatchNorm on the statistics of the batch. Images are uint8 [N, H, W, C], labels int [N], N ≥ 2,000 for a useful
+  ranking; the last, incomplete batch is left out.
 
   Args:
-    supernet: with `space`, that of the genotypes.
+    supernet: a module.
     prepare: uint8 images → float.
     batch_size: images a batch.
   """
@@ -29,10 +130,10 @@ def make_one_shot(supernet, prepare, batch_size: int = 250) -> Callable:
 
   evaluate = make_evaluate(logits, prepare, batch_size)
 
-  def accuracies(variables, genotypes, images, labels):
+  def accuracies(variables, betas, images, labels):
     whole = max(1, len(labels) // batch_size) * batch_size
     images, labels = images[:whole], labels[:whole]
-    results = [evaluate((variables, supernet.space.one_hot(g)), images, labels)[1] for g in genotypes]
+    results = [evaluate((variables, beta), images, labels)[1] for beta in betas]
     return np.asarray(jax.device_get(results))
 
   return accuracies

@@ -36,6 +36,7 @@ def run_epochs(
   checkpoint_every: int = 0,
   tensorboard: bool = False,
   shown: Callable = lambda state: {},
+  finished: Callable = lambda rows: False,
 ):
   """Runs to the last epoch, or goes on where an interrupted run stopped.
 
@@ -53,6 +54,7 @@ def run_epochs(
     checkpoint_every: steps, besides the end of every epoch; 0 is off.
     tensorboard: also write event files.
     shown: state → more for the progress bar.
+    finished: rows of metrics.jsonl so far → whether to end before the last epoch.
 
   Returns:
     (the last state, the rows of metrics.jsonl); None when stopped.
@@ -98,6 +100,8 @@ def run_epochs(
     for closable in (checkpoints, *writers):
       stack.enter_context(contextlib.closing(closable))
     for epoch in range(step // steps_per_epoch, epochs):
+      if step == epoch * steps_per_epoch and finished(log.rows):
+        break
       first, end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
       begun, epoch_started = step, time.perf_counter()
       if step == first:

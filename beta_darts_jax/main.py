@@ -138,18 +138,18 @@ def main(_) -> None:
 def run_search(config, path) -> None:
   """Searches, and retrains what was found beside random cells if the config says so."""
   started = time.perf_counter()
-  from beta_darts_jax import comparison, data, nas_bench_201, parallel, search, workdir
+  from beta_darts_jax import comparison, data, nas_bench_201, parallel, programs, search, workdir
   from beta_darts_jax.spaces import NAS_BENCH_201
 
   parallel.on_first(workdir.refuse_other, path, config.to_dict())
   if (result := workdir.read_result(path)) is not None:
     print(f'{path} is finished')
     return report(result, path)
-  space = search.space_of(config)
+  space = programs.space_of(config)
   table = nas_bench_201.find_table(config.benchmark.table) if space == NAS_BENCH_201 else None
   dataset = quietly(data.load, config.data.source, config.data.data_dir, config.data.image_size)
   dataset = dataset.part(config.data.part)
-  search.check_sizes(config, dataset)
+  programs.check_sizes(config, dataset)
   with workdir.Workdir(path, config.to_dict()) as run:
     if table is None and dataset.name in nas_bench_201.DATASETS and space == NAS_BENCH_201:
       print(nas_bench_201.HOW_TO_GET)
@@ -158,11 +158,10 @@ def run_search(config, path) -> None:
     with stop_signals() as stop:
       outcome = search.run(config, dataset, table, run, stop)
       search_seconds = time.perf_counter() - search_started
-      if outcome:
-        result = search.summarize(config, dataset, table, run, outcome)
-        if config.retrain.epochs:
-          result['retrain'] = parallel.on_first(comparison.compare, space, result['genotype'], dataset, config, stop)
-      stopped = parallel.agree(outcome is None or (bool(config.retrain.epochs) and stop.is_set()))
+      result = outcome and search.summarize(config, dataset, table, run, outcome, stop)
+      if result and config.retrain.epochs:
+        result['retrain'] = parallel.on_first(comparison.compare, space, result['genotype'], dataset, config, stop)
+      stopped = parallel.agree(result is None or (bool(config.retrain.epochs) and stop.is_set()))
     if stopped:
       return print(f'stopped and saved in {path}; the same command goes on from there')
     other = time.perf_counter() - started - search_seconds  # data, Kendall's τ, retraining
@@ -235,6 +234,8 @@ def report(result: dict, path) -> None:
   if 'members' in result:
     return report_population(result, path)
   print(f'\ngenotype  {result["genotype"]}')
+  if result['stopped_early']:
+    print(f'stopped   early: the cell of epoch {result["epoch"] + 1}')
   if 'benchmark' in result:
     row, baselines, dataset = result['benchmark'], result['baselines'], result['dataset']
     accuracy, rank = row[f'{dataset}_test'], row[f'{dataset}_test_rank']

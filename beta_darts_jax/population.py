@@ -14,6 +14,9 @@ VARIED = (
   'alpha_learning_rate',
   'alpha_weight_decay',
   'beta_decay_weight',
+  'l2_weight',
+  'alignment_weight',
+  'flood_level',
 )
 
 

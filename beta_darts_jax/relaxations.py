@@ -186,14 +186,17 @@ class Relaxation:
     alphas, edge_logits = architecture
     return self._completed(SAMPLINGS[self.sampling][2](alphas), edge_logits, hyper)
 
+  def with_skip(self, betas, hyper: Hyperparameters):
+    """β and, of DARTS-, the weight of its auxiliary skip connections."""
+    return betas | {'auxiliary_skip': hyper.auxiliary_skip} if self.auxiliary_skip else betas
+
   def _weighed(self, betas, edge_logits):
     if not self.edges:
       return betas
     return {name: edge_weights(edge_logits[name], self.edges)[:, None] * beta for name, beta in betas.items()}
 
   def _completed(self, betas, edge_logits, hyper):
-    betas = self._weighed(betas, edge_logits)
-    return betas | {'auxiliary_skip': hyper.auxiliary_skip} if self.auxiliary_skip else betas
+    return self.with_skip(self._weighed(betas, edge_logits), hyper)
 
 
 SOFTMAX = Relaxation()  # DARTS'

@@ -12,10 +12,18 @@ import sys
 import jax
 import numpy as np
 
-from beta_darts_jax import NAS_BENCH_201, Hyperparameters, SearchState, Supernet, parallel, softmax_betas
+from beta_darts_jax import (
+  NAS_BENCH_201,
+  Hyperparameters,
+  SearchState,
+  Supernet,
+  make_search_step,
+  parallel,
+  softmax_betas,
+)
 from beta_darts_jax.data import Augmentation
 from beta_darts_jax.parallel import Placement, make_mesh
-from beta_darts_jax.search import make_train
+from beta_darts_jax.programs import make_train
 
 BATCH, IMAGES = 16, 64
 SUPERNETS = [Supernet(NAS_BENCH_201, num_classes=4, channels=2, cells_per_stage=1, unroll=u) for u in (False, True)]
@@ -61,7 +69,7 @@ def run(population, data, members, steps, dtype, strategy='map', ulp=False, unro
   stack = lambda trees: split(jax.tree.map(lambda *x: np.stack(x), *trees))
   key = (population, data, len(members), dtype, strategy, unroll)
   if key not in PROGRAMS:
-    train = make_train(SUPERNETS[unroll], AUGMENTATION, BATCH, IMAGES // BATCH, mesh, strategy)
+    train = make_train(make_search_step(SUPERNETS[unroll]), AUGMENTATION, BATCH, IMAGES // BATCH, mesh, strategy)
     PROGRAMS[key] = jax.jit(train, out_shardings=split.sharding)
   order = np.arange(IMAGES, dtype=np.int32).reshape(-1, BATCH)
   states = PROGRAMS[key](

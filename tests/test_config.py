@@ -7,7 +7,7 @@ import pytest
 
 from beta_darts_jax import InputError, Supernet
 from beta_darts_jax.config import check, default
-from beta_darts_jax.search import space_of
+from beta_darts_jax.programs import space_of
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
@@ -117,7 +117,7 @@ def test_the_retraining_protocols():
 def test_a_config_has_all_keys_and_no_other():
   extra = default()
   extra.search.surplus = 1
-  with pytest.raises(InputError, match=r'unknown config\.search\.surplus: allowed are alpha_betas'):
+  with pytest.raises(InputError, match=r'unknown config\.search\.surplus: allowed are alignment_schedule'):
     check(extra)
   torn = default()
   del torn.search.seed

@@ -76,7 +76,7 @@ def test_the_official_networks_gradient(official, gradients, order):
 
 
 def test_momentum_against_numerical_differences(official, gradients):
-  """L_valid(w′(α), α) at α ± 1e-7 (few ReLUs change side) along random directions, w′ one step of SGD with a momentum buffer."""
+  """L_valid(w′(α), α) at α ± 1e-7 (few ReLUs change side), w′ one step of SGD with a momentum buffer."""
   _, alphas, params, problem, momentum = official
   with jax.enable_x64(True):
 

@@ -10,13 +10,14 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / 'beta_darts_jax'
 # each may import only what stands before it
 ORDER = """
-  errors environment parallel genotype spaces regularizers initialization operations skeletons supernet network
-  metrics evaluation interop bilevel nas_bench_201 diagnostics data streaming workdir checkpoint loop
-  training retrain comparison population search config main
+  errors environment parallel genotype spaces initialization operations skeletons supernet network
+  metrics evaluation interop optimizers regularizers relaxations hypergradients losses bilevel
+  nas_bench_201 diagnostics derivation data streaming workdir checkpoint loop
+  training retrain comparison population programs search config main
 """.split()  # noqa: SIM905
 ONLY = {
   'ml_collections': {'config', 'main'},
-  'flax': {'initialization', 'operations', 'skeletons', 'supernet', 'network', 'bilevel', 'training'},
+  'flax': {'initialization', 'operations', 'skeletons', 'supernet', 'network', 'optimizers', 'bilevel', 'training'},
   'grain': {'streaming'},
   'orbax': {'checkpoint'},
   'tensorflow_datasets': {'data', 'streaming'},

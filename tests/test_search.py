@@ -15,6 +15,8 @@ from beta_darts_jax import (
   Supernet,
   comparison,
   main,
+  make_search_step,
+  programs,
   search,
   softmax_betas,
 )
@@ -34,8 +36,8 @@ def pictures(seed, count=64):
 
 
 def test_learning_rate_and_ramp_of_the_protocol():
-  settings = check(default()).search
-  values = [search.hyperparameters(settings, epoch) for epoch in (0, 1, 50, 99)]
+  settings = programs.settings_of(check(default()), {})
+  values = [programs.hyperparameters(settings, epoch) for epoch in (0, 1, 50, 99)]
   rates = [0.025, 0.025 - 0.012 * (1 - np.cos(np.pi / 100)), 0.013, 0.001 + 0.012 * (1 + np.cos(0.99 * np.pi))]
   np.testing.assert_allclose([v.learning_rate for v in values], rates)
   np.testing.assert_allclose([v.beta_decay_weight for v in values], [0, 0.5, 25, 49.5])
@@ -53,7 +55,7 @@ def test_each_level_learns_from_its_own_half():
   space = SearchSpace('small', 'darts', 1, ('skip_connect', 'sep_conv_3x3'))
   supernet = Supernet(space, num_classes=4, channels=2, layers=1)  # a reduction cell
   augmentation = Augmentation((0.5,) * 3, (0.25,) * 3, crop_padding=1)
-  train = jax.jit(search.make_train(supernet, augmentation, 16, 4, search.make_mesh(16)))
+  train = jax.jit(programs.make_train(make_search_step(supernet), augmentation, 16, 4, programs.make_mesh(16)))
   order = np.arange(64, dtype=np.int32).reshape(4, 16)
   alphas = space.init_alphas(jax.random.key(1))
   variables = jax.jit(supernet.init)(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32), softmax_betas(alphas))
@@ -96,7 +98,7 @@ def searched(config, dataset, path):
   """(outcome, result) of a run."""
   with Workdir(path, check(config).to_dict()) as workdir:
     outcome = search.run(config, dataset, None, workdir, threading.Event())
-    return outcome, search.summarize(config, dataset, None, workdir, outcome)
+    return outcome, search.summarize(config, dataset, None, workdir, outcome, threading.Event())
 
 
 def test_a_member_is_only_as_good_as_its_whole_state(tmp_path, monkeypatch):
@@ -111,10 +113,10 @@ def test_a_member_is_only_as_good_as_its_whole_state(tmp_path, monkeypatch):
     return states.replace(batch_stats=jax.tree_util.tree_map_with_path(spoiled, states.batch_stats))
 
   def build_and_spoil(*arguments):
-    programs = build(*arguments)
-    train = programs.train
-    programs.train = lambda *arguments: spoil(train(*arguments))
-    return programs
+    built = build(*arguments)
+    train = built.train
+    built.train = lambda *arguments: spoil(train(*arguments))
+    return built
 
   monkeypatch.setattr(search, 'build', build_and_spoil)
   outcome, result = searched(config, dataset, tmp_path)
@@ -175,11 +177,11 @@ def test_a_space_with_noise_searches_and_retrains(tmp_path):
   config, dataset = tiny_run()
   config.retrain.epochs, config.retrain.random_cells, config.retrain.batch_size = 1, 1, 32
   config.retrain.channels, config.retrain.layers = 2, 2
-  search.check_sizes(check(config), dataset)
+  programs.check_sizes(check(config), dataset)
   with Workdir(tmp_path, config.to_dict()) as workdir:
     outcome = search.run(config, dataset, None, workdir, threading.Event())
-    result = search.summarize(config, dataset, None, workdir, outcome)
-  space = search.space_of(config)
+    result = search.summarize(config, dataset, None, workdir, outcome, threading.Event())
+  space = programs.space_of(config)
   assert str(space.parse(result['genotype'])) == result['genotype'] == outcome.rows[-1]['genotype']
   assert find_genotype(str(tmp_path)) == (space.parse(result['genotype']), False)
   cells = comparison.compare(space, result['genotype'], dataset, config, threading.Event())
@@ -188,8 +190,8 @@ def test_a_space_with_noise_searches_and_retrains(tmp_path):
 
 def test_a_loss_that_becomes_infinite_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
   config, dataset = tiny_run()
-  rate = search.cosine
-  monkeypatch.setattr(search, 'cosine', lambda *args: rate(*args) if args[2] == 0 else float('nan'))
+  rate = programs.cosine
+  monkeypatch.setattr(programs, 'cosine', lambda *args: rate(*args) if args[2] == 0 else float('nan'))
   with Workdir(tmp_path, check(config).to_dict()) as workdir:
     with pytest.raises(NonFiniteLoss, match=r'epoch 2, step [34] \(.*train_loss nan') as raised:
       search.run(config, dataset, None, workdir, threading.Event())
@@ -205,16 +207,18 @@ def test_a_run_beside_the_benchmark(tmp_path, capsys):
   table = NasBench201(rows)
   config, dataset = small_run()
   config.benchmark.kendall_cells, config.benchmark.kendall_images = 5, 32
-  search.check_sizes(check(config), dataset)
+  programs.check_sizes(check(config), dataset)
   with Workdir(tmp_path, config.to_dict()) as workdir:
     outcome = search.run(config, dataset, table, workdir, threading.Event())
-    result = search.summarize(config, dataset, table, workdir, outcome)
+    result = search.summarize(config, dataset, table, workdir, outcome, threading.Event())
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   for line in lines:
     assert line['benchmark'] == table.summary(line['genotype'])
   assert result['benchmark'] == lines[-1]['benchmark'] and result['kendall_tau']['one_shot']['n'] == 5
   assert result['baselines']['all_nor_conv_3x3'] == rows[str(table.optimum('cifar10_test'))].cifar10_test
-  accuracies = outcome.programs.one_shot(outcome.states, 0, [NAS_BENCH_201.parse(lines[0]['genotype'])])
+  accuracies = outcome.programs.one_shot(
+    outcome.states, 0, [NAS_BENCH_201.one_hot(NAS_BENCH_201.parse(lines[0]['genotype']))], 32
+  )
   assert accuracies.shape == (1,) and 0 <= accuracies[0] <= 1
 
   main.report(result, tmp_path)
