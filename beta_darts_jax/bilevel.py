@@ -107,9 +107,8 @@ def make_alpha_step(
         train_loss, valid_loss, state.params, state.architecture, descend, hyper.learning_rate, hyper.weight_decay
       )
     )
-    of_cells = lambda alphas: cell_gradients(
-      alphas, lambda a: relax((a, state.edge_logits)), state.params, state.batch_stats, valid_batch, key
-    )
+    mean = lambda alphas: relaxation.with_skip(relaxation.mean((alphas, state.edge_logits)), hyper)
+    of_cells = lambda alphas: cell_gradients(alphas, mean, state.params, state.batch_stats, valid_batch, key)
     coupled, decoupled = total(regularizers, state.alphas, Seen(hyper.epoch, gradient, of_cells), hyper)
     if coupled is not None:
       gradient = optax.tree.add(gradient, coupled)

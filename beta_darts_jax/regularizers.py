@@ -64,8 +64,8 @@ class Seen:
   Attributes:
     epoch: of the step, a scalar.
     gradient: of the validation loss, tree of [E, O] like α.
-    cell_gradients: α → the same at α for each cell by itself, {cell type: [cells, E, O]}, which add up to the
-      first-order gradient; differentiable, computed when called.
+    cell_gradients: α → the first-order gradient at α and the mean of β (the relaxation may draw) for each cell by
+      itself, {cell type: [cells, E, O]}; differentiable, computed when called.
   """
 
   epoch: Any
