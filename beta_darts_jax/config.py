@@ -314,11 +314,14 @@ def _check_method(config):
   names = config.search.regularizers
   if not all(name in REGULARIZERS for name in names) or len(set(names)) < len(names):
     raise InputError(f'config.search.regularizers={names!r}: allowed are different ones of {", ".join(REGULARIZERS)}')
-  for weight in sorted({regularizer.weight for regularizer in REGULARIZERS.values()} - {'beta_decay_weight'}):
-    named = [name for name in names if REGULARIZERS[name].weight == weight]
-    if (config.search[weight] or config.population[weight]) and not named:
-      allowed = ' or '.join(name for name, regularizer in REGULARIZERS.items() if regularizer.weight == weight)
-      raise InputError(f'config.search.{weight}={config.search[weight]}: allowed with {allowed} in search.regularizers')
+  for weight in sorted({regularizer.weight for regularizer in REGULARIZERS.values()}):
+    allowed = [name for name, regularizer in REGULARIZERS.items() if regularizer.weight == weight]
+    given = config.population[weight] or (weight != 'beta_decay_weight' and config.search[weight])
+    if given and not set(names) & set(allowed):
+      raise InputError(
+        f'config.{"population" if config.population[weight] else "search"}.{weight}={given}: allowed with '
+        f'{" or ".join(allowed)} in config.search.regularizers'
+      )
   parts, channels = config.relaxation.partial_channels, config.supernet.channels
   if channels % parts or (parts > 1 and config.space.name != 'nas_bench_201' and channels // parts < 2):
     raise InputError(

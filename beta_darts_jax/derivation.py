@@ -70,17 +70,17 @@ def select_by_perturbation(
   for i, place in enumerate(rng.permutation(len(places))):
     name, e = places[place]
     if i:
-      tune(betas)
+      tune(_copy(betas))
     candidates = [k for k, o in enumerate(space.candidates(name)[e]) if o != 'none' or not two_edges]
     kept = candidates[int(np.argmin(accuracy_of([_without(betas, name, e, k) for k in candidates])))]
     betas[name][e] = betas[name][e].sum() * np.eye(len(betas[name][e]))[kept]
   if two_edges:
     nodes = [(name, target) for name in space.cell_types for target in sorted({target for target, _ in space.edges})]
-    strengths = {name: beta.copy() for name, beta in betas.items()}
+    strengths = _copy(betas)
     for name, target in (nodes[i] for i in rng.permutation(len(nodes))):
       entering = [e for e, (to, _) in enumerate(space.edges) if to == target]
       if len(entering) > 2:
-        tune(betas)
+        tune(_copy(betas))
       order = [
         entering[i] for i in np.argsort(accuracy_of([_without(betas, name, e) for e in entering]), kind='stable')
       ]
@@ -94,6 +94,10 @@ def select_by_perturbation(
 
 def _without(betas, name, e, k=slice(None)):
   """A copy in which operation k of edge e, or the edge, counts nothing."""
-  copy = {n: beta.copy() for n, beta in betas.items()}
+  copy = _copy(betas)
   copy[name][e, k] = 0
   return copy
+
+
+def _copy(betas):
+  return {name: beta.copy() for name, beta in betas.items()}

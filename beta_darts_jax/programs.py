@@ -93,7 +93,9 @@ def hyperparameters(settings, epoch: int) -> Hyperparameters:
   """
   epochs, relaxation = settings['epochs'], settings['relaxation']
   b1, b2 = settings['alpha_betas']
-  weight = lambda name: SCHEDULES[settings[f'{name}_schedule']](settings[f'{name}_weight'], epoch, epochs)
+  used = {REGULARIZERS[name].weight for name in settings['regularizers']}
+  schedule = lambda name: SCHEDULES[settings[f'{name}_schedule']](settings[f'{name}_weight'], epoch, epochs)
+  weight = lambda name: schedule(name) if f'{name}_weight' in used else 0.0
   line = lambda first, last: first + (last - first) * epoch / epochs
   return Hyperparameters(
     learning_rate=cosine(settings['learning_rate'], settings['learning_rate_min'], epoch, epochs),

@@ -1,6 +1,6 @@
-"""β-DARTS on NAS-Bench-201: the official protocol, or a proxy of it that fits two CPU cores.
+"""Differentiable searches on NAS-Bench-201: β-DARTS and its rivals, official protocol or a proxy for two CPU cores.
 
-  python -m beta_darts_jax.main --config configs/nas_bench_201.py:DATASET[,proxy]
+  python -m beta_darts_jax.main --config configs/nas_bench_201.py:DATASET[,proxy][,METHOD]
 
 DATASET is cifar10, cifar100, imagenet16_120 or svhn.
 
@@ -16,6 +16,23 @@ times matched to the official run's: rate η = 3e-3, λ_max = 50·S·η/11.73 an
 b2 = 1 − 39.1/S for S steps. About a quarter of an hour on two cores. The scaled
 values are computed for 10 epochs of batch 64: who overrides these scales
 search.beta_decay_weight and search.alpha_betas too.
+
+METHOD, beta_darts unless given; all but what is named is the protocol above,
+not the one of the method's own paper:
+
+  beta_darts               Beta-Decay
+  beta_darts_plus_plus     and flooding; its level is not published, 0.3 nats is ours
+  beta_rdarts_l2           and weight decay 81e-4
+  beta_sdarts_rs           and β perturbed at random in the weight step, ε from 0.03 to 0.3
+  darts                    first order
+  darts_second_order       exact second order, at three times the cost
+  rdarts_l2                weight decay 81e-4
+  sdarts_rs, sdarts_adv    β perturbed at random, or by seven steps of an attack
+  pc_darts                 a quarter of the channels, weighed edges, α waits 30 % of the epochs
+  gdas                     one sampled operation an edge, temperature from 10 to 0.1
+  drnas                    β from a Dirichlet distribution
+  darts_minus              an auxiliary skip connection that fades
+  lambda_darts             cells' gradients aligned; its weight of 0.125 is ours
 """
 
 from beta_darts_jax.config import default
@@ -24,32 +41,61 @@ from beta_darts_jax.errors import InputError
 # images of the half that trains the weights
 _TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'imagenet16_120': 75_850, 'svhn': 36_628}
 
+_L2, _RS = {'search.weight_decay': 81e-4}, {'relaxation.perturbation': 'random'}
+METHODS = {  # what each changes; λ of those not named beta_ is 0
+  'beta_darts': {},
+  'beta_darts_plus_plus': {'search.flood_level': 0.3},
+  'beta_rdarts_l2': _L2,
+  'beta_sdarts_rs': _RS,
+  'darts': {},
+  'darts_second_order': {'hypergradient.method': 'second_order'},
+  'rdarts_l2': _L2,
+  'sdarts_rs': _RS,
+  'sdarts_adv': {'relaxation.perturbation': 'adversarial'},
+  'pc_darts': {
+    'relaxation.partial_channels': 4, 'relaxation.edge_normalization': True, 'search.alpha_warmup_epochs': 30,
+  },
+  'gdas': {'relaxation.sampling': 'gumbel'},
+  'drnas': {'relaxation.sampling': 'dirichlet'},
+  'darts_minus': {'relaxation.auxiliary_skip': True},
+  'lambda_darts': {'search.regularizers': ('lambda_darts',), 'search.alignment_weight': 0.125},
+}  # fmt: skip
+
 
 def get_config(argument: str = 'cifar10'):
   dataset, *rest = argument.split(',')
-  if dataset not in _TRAIN_IMAGES or rest not in ([], ['proxy']):
+  is_proxy = rest[:1] == ['proxy']
+  method = ','.join(rest[is_proxy:]) or 'beta_darts'
+  if dataset not in _TRAIN_IMAGES or method not in METHODS:
     raise InputError(
-      f'nas_bench_201.py:{argument}: allowed is DATASET or DATASET,proxy with DATASET one of {", ".join(_TRAIN_IMAGES)}'
+      f'nas_bench_201.py:{argument}: allowed is DATASET[,proxy][,METHOD] with DATASET one of '
+      f'{", ".join(_TRAIN_IMAGES)} and METHOD one of {", ".join(METHODS)}'
     )
   config = default()
+  config.name = 'nas_bench_201' if method == 'beta_darts' else f'nas_bench_201_{method}'
   config.data.source = {'svhn': 'svhn_cropped'}.get(dataset, dataset)
   if dataset == 'imagenet16_120':
     config.data.crop_padding = 2
   config.data.flip = dataset != 'svhn'
-  if rest:
+  if not method.startswith('beta_'):
+    config.search.beta_decay_weight = 0.0
+  config.update_from_flattened_dict(METHODS[method])
+  if is_proxy:
     proxy(config, _TRAIN_IMAGES[dataset])
   return config
 
 
 def proxy(config, train_images):
-  config.name = 'nas_bench_201_proxy'
+  config.name += '_proxy'
   config.data.image_size = 16
   config.data.crop_padding = 2
   config.supernet.cells_per_stage = 1
+  config.search.alpha_warmup_epochs = config.search.alpha_warmup_epochs * 10 // config.search.epochs
   config.search.epochs = 10
   config.search.alpha_learning_rate = 3e-3
   steps = config.search.epochs * (train_images // config.search.batch_size)
-  config.search.beta_decay_weight = round(50 * steps * config.search.alpha_learning_rate / 11.73, 2)
+  scale = steps * config.search.alpha_learning_rate / 11.73
+  config.search.beta_decay_weight = round(config.search.beta_decay_weight * scale, 2)
   config.search.alpha_betas = (0.5, round(1 - 39.1 / steps, 5))
   config.search.evaluation_images = 2048
   config.benchmark.kendall_cells = 200

@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from beta_darts_jax import InputError, Supernet
+from beta_darts_jax import NAS_BENCH_201, InputError, Relaxation, Supernet
 from beta_darts_jax.config import check, default
-from beta_darts_jax.programs import space_of
+from beta_darts_jax.hypergradients import second_order
+from beta_darts_jax.programs import hyperparameters, parts_of, settings_of, space_of, supernet_of
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
@@ -55,7 +56,91 @@ def test_digits():
   assert config('digits').data.source == 'digits'
 
 
-@pytest.mark.parametrize('argument', ['mnist', 'cifar10,tiny', 'cifar10,proxy,proxy'])
+METHODS = [
+  'beta_darts', 'beta_darts_plus_plus', 'beta_rdarts_l2', 'beta_sdarts_rs', 'darts', 'darts_second_order', 'rdarts_l2',
+  'sdarts_rs', 'sdarts_adv', 'pc_darts', 'gdas', 'drnas', 'darts_minus', 'lambda_darts',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_the_methods_of_the_tables(method):
+  """A config of its own, at both sizes; what differs from DARTS is what its name says."""
+  full, proxy = config('nas_bench_201', f'cifar10,{method}'), config('nas_bench_201', f'cifar10,proxy,{method}')
+  assert full.name != proxy.name and (full.supernet.cells_per_stage, proxy.supernet.cells_per_stage) == (5, 1)
+  parts = parts_of(full)
+  assert [r.weight for r in parts['regularizer']] == (
+    ['beta_decay_weight'] * method.startswith('beta') + ['alignment_weight'] * (method == 'lambda_darts')
+  )
+  assert (parts['hypergradient'].func is second_order) == (method == 'darts_second_order')
+  assert parts['flooding'] == (method == 'beta_darts_plus_plus')
+  assert parts['relaxation'] == {
+    'beta_sdarts_rs': Relaxation(perturbation='random'),
+    'sdarts_rs': Relaxation(perturbation='random'),
+    'sdarts_adv': Relaxation(perturbation='adversarial'),
+    'pc_darts': Relaxation(edges=NAS_BENCH_201.edges),
+    'gdas': Relaxation('gumbel'),
+    'drnas': Relaxation('dirichlet'),
+    'darts_minus': Relaxation(auxiliary_skip=True),
+  }.get(method, Relaxation())
+  supernet = supernet_of(full, 10)
+  assert (supernet.partial_channels, supernet.sampled) == (4 if method == 'pc_darts' else 1, method == 'gdas')
+  assert full.search.weight_decay == (81e-4 if method.endswith('rdarts_l2') else 3e-4)
+  assert (full.search.alpha_warmup_epochs, proxy.search.alpha_warmup_epochs) == ((30, 3) if 'pc_' in method else (0, 0))
+
+
+def test_schedules_of_the_methods():
+  """ε 0.03 + 0.27·e/E, τ from 10 to 0.1, the auxiliary skip from 1 to 0, α at rest until it may move."""
+  pc = settings_of(config('nas_bench_201', 'cifar10,pc_darts'), {})
+  values = [hyperparameters(pc, epoch) for epoch in (0, 29, 30, 50)]
+  assert [v.alpha_learning_rate for v in values] == [0.0, 0.0, 3e-4, 3e-4]
+  assert (values[0].perturbation, values[0].temperature, values[0].auxiliary_skip) == (0.03, 10.0, 1.0)
+  assert [values[3].perturbation, values[3].temperature, values[3].auxiliary_skip] == pytest.approx([0.165, 5.05, 0.5])
+  assert values[3].epoch == 50 and values[3].beta_decay_weight == 25.0
+
+
+def test_lambda_is_0_where_no_regularizer_asks_for_it():
+  """So that metrics.jsonl says what was done."""
+  without = default()
+  without.search.regularizers = ('l2',)
+  hyper = hyperparameters(settings_of(without, {}), 50)
+  assert without.search.beta_decay_weight == 50 and hyper.beta_decay_weight == 0.0
+
+
+REFUSED = {
+  'search.regularizers': (('beta_decay', 'l3'), 'allowed are different ones of beta_decay, decoupled_beta_decay, l2'),
+  'search.l2_weight': (0.1, r'allowed with l2 or weight_decay in config\.search\.regularizers'),
+  'relaxation.partial_channels': (3, r'divisors of config\.supernet\.channels=16'),
+  'early_stopping.eigenvalue_ratio': (0.75, r'allowed with diagnostics\.every_epochs > 0'),
+  'hypergradient.method': ('third_order', 'allowed are first_order, second_order'),
+  'relaxation.temperature_min': (0.0, 'allowed is a number > 0'),
+}
+
+
+@pytest.mark.parametrize('name', REFUSED)
+def test_what_the_parts_refuse(name):
+  value, message = REFUSED[name]
+  refused = default()
+  refused.update_from_flattened_dict({name: value})
+  with pytest.raises(InputError, match=rf'config\.{name}=.*{message}'):
+    check(refused)
+
+
+def test_combinations_that_contradict_each_other():
+  skips = default()
+  skips.space.name, skips.space.auxiliary_skip, skips.relaxation.auxiliary_skip = 'darts', True, True
+  with pytest.raises(InputError, match=r'allowed with config\.space\.auxiliary_skip=False'):
+    check(skips)
+  perturbed = default()
+  perturbed.derivation.method, perturbed.derivation.epoch = 'perturbation', 'best'
+  with pytest.raises(InputError, match=r"derivation\.epoch='last'"):
+    check(perturbed)
+  narrow = default()
+  narrow.space.name, narrow.supernet.channels, narrow.relaxation.partial_channels = 'darts', 4, 4
+  with pytest.raises(InputError, match='that leave two or more'):
+    check(narrow)
+
+
+@pytest.mark.parametrize('argument', ['mnist', 'cifar10,tiny', 'cifar10,proxy,proxy', 'cifar10,darts,proxy'])
 def test_unknown_arguments(argument):
   with pytest.raises(InputError, match='DATASET one of cifar10'):
     config('nas_bench_201', argument)

@@ -225,3 +225,98 @@ def test_a_run_beside_the_benchmark(tmp_path, capsys):
   shown = capsys.readouterr().out
   for part in (result['genotype'], f'rank {result["benchmark"]["cifar10_test_rank"]} of 15625', 'random cell', 'τ'):
     assert part in shown
+
+
+def test_diagnostics_are_in_the_rows(tmp_path):
+  """The cheap ones every epoch, the dear ones every second; θ is measured where there is a regularizer that decays."""
+  config, dataset = tiny_run()
+  config.space.operations = ('none', 'skip_connect', 'nor_conv_1x1')
+  config.diagnostics.every_epochs, config.diagnostics.images = 2, 32
+  outcome, result = searched(config, dataset, tmp_path)
+  first, second = (row['diagnostics'] for row in outcome.rows)
+  assert set(first) == {'shares', 'entropies', 'variances'} < set(second)
+  assert len(first['entropies']['normal']) == 2 and 0 < first['entropies']['normal'][0] < np.log(3) + 1e-6
+  eigenvalues = np.abs(second['eigenvalues'])
+  assert len(eigenvalues) == 5 and np.all(np.diff(eigenvalues) <= 0) and eigenvalues[0] > 0
+  assert 0 <= second['discrete_accuracy'] <= 1 and 0 <= second['continuous_accuracy'] <= 1
+  theta, betas = np.array(second['theta']['reduce']), np.array(outcome.rows[-1]['betas']['reduce'])
+  assert theta.shape == betas.shape and np.any(theta != 1)
+  np.testing.assert_allclose((theta * betas).sum(-1), 1, atol=1e-3)  # both are distributions, a small step apart
+  assert result['epoch'] == 1 and not result['stopped_early']
+
+
+def test_early_stopping_ends_the_run(tmp_path, monkeypatch):
+  """At its first cell with a skip connection; the same command finds it finished, and the cell is of that epoch."""
+  config, dataset = tiny_run()
+  config.space.operations = ('skip_connect', 'max_pool_3x3')
+  config.search.epochs, config.early_stopping.skips = 6, 1
+  counts = iter([0, 0, 2, 0, 0, 0])
+  monkeypatch.setattr(search.diagnostics, 'skips', lambda genotype: next(counts))
+  outcome, result = searched(config, dataset, tmp_path)
+  assert len(outcome.rows) == 3 and int(outcome.states.step[0]) == 6
+  assert result['stopped_early'] and result['epoch'] == 2 and result['genotype'] == outcome.rows[2]['genotype']
+
+
+def test_the_best_epochs_cell_is_kept(tmp_path):
+  config, dataset = tiny_run()
+  config.derivation.epoch, config.search.epochs = 'best', 3
+  with Workdir(tmp_path, check(config).to_dict()) as workdir:
+    outcome = search.run(config, dataset, None, workdir, threading.Event())
+    for row, accuracy in zip(outcome.rows, (0.1, 0.9, 0.3), strict=True):
+      row['valid_accuracy'] = accuracy
+    result = search.summarize(config, dataset, None, workdir, outcome, threading.Event())
+  assert result['epoch'] == 1 and result['valid_accuracy'] == 0.9
+
+
+def test_derivation_by_perturbation_tunes_and_stops(tmp_path):
+  """Each decision but the last is followed by an epoch of weight steps at α one-hot where decided; `stop` ends it."""
+  config, dataset = tiny_run()
+  config.space.operations = ('skip_connect', 'nor_conv_1x1')
+  config.derivation.method, config.derivation.images = 'perturbation', 32
+  with Workdir(tmp_path, check(config).to_dict()) as workdir:
+    outcome = search.run(config, dataset, None, workdir, threading.Event())
+    calls, tune = [], outcome.programs.tune
+    outcome.programs.tune = lambda *arguments: calls.append((arguments, tune(*arguments))) or calls[-1][1]
+    result = search.summarize(config, dataset, None, workdir, outcome, threading.Event())
+    stop = threading.Event()
+    stop.set()
+    assert search.summarize(config, dataset, None, workdir, outcome, stop) is None
+  space = programs.space_of(config)
+  space.parse(result['genotype'])
+  assert len(calls) == 3  # four edges; nodes have two each, so none is dropped
+  (_, epoch, k, alphas, until), state = calls[-1]
+  assert (epoch, k, until) == (1, 0, 2 * 2 + 3 * 2) and int(state.step[0]) == until
+  for name in space.cell_types:  # α stayed as it was given
+    np.testing.assert_array_equal(state.alphas[name][0], alphas[name])
+  decided = sum(int((np.exp(alphas[name]) > 0.99).any(-1).sum()) for name in space.cell_types)
+  assert decided == 3
+
+
+METHODS = {
+  'second order with PC-DARTS': {
+    'hypergradient.method': 'second_order', 'relaxation.partial_channels': 2, 'relaxation.edge_normalization': True,
+  },
+  'GDAS': {'relaxation.sampling': 'gumbel', 'search.regularizers': ()},
+  'SDARTS-ADV with DARTS-, flooding and everything on α': {
+    'relaxation.perturbation': 'adversarial', 'relaxation.auxiliary_skip': True, 'search.flood_level': 0.5,
+    'search.regularizers': ('decoupled_beta_decay', 'l2', 'weight_decay', 'lambda_darts'), 'search.l2_weight': 0.01,
+    'search.alignment_weight': 0.1, 'search.alpha_warmup_epochs': 1,
+  },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_a_method_by_config_searches_and_resumes(name, tmp_path):
+  """Stopped after the first epoch and started again it ends as if nothing had happened."""
+  config, dataset = tiny_run()
+  config.space.operations = ('none', 'skip_connect', 'nor_conv_1x1')
+  config.supernet.channels = 4
+  config.update_from_flattened_dict(METHODS[name])
+  whole, _ = searched(config, dataset, tmp_path / 'whole')
+  stop = threading.Event()
+  with Workdir(tmp_path / 'torn', config.to_dict()) as workdir:
+    stop.set()
+    assert search.run(config, dataset, None, workdir, stop) is None
+    torn = search.run(config, dataset, None, workdir, threading.Event())
+  chex.assert_trees_all_equal(jax.device_get(torn.states), jax.device_get(whole.states))
+  assert [row['genotype'] for row in torn.rows] == [row['genotype'] for row in whole.rows]
