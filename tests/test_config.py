@@ -95,7 +95,7 @@ def test_schedules_of_the_methods():
   assert [v.alpha_learning_rate for v in values] == [0.0, 0.0, 3e-4, 3e-4]
   assert (values[0].perturbation, values[0].temperature, values[0].auxiliary_skip) == (0.03, 10.0, 1.0)
   assert [values[3].perturbation, values[3].temperature, values[3].auxiliary_skip] == pytest.approx([0.165, 5.05, 0.5])
-  assert values[3].epoch == 50 and values[3].beta_decay_weight == 25.0
+  assert values[3].epoch == 50
 
 
 def test_lambda_is_0_where_no_regularizer_asks_for_it():
