@@ -34,19 +34,17 @@ def arguments():
   parser.add_argument('--scan', action='store_true', help='equal cells and edges as one compiled body')
   parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
   parser.add_argument('--devices', type=int, default=1, help='that share the batch; on CPU virtual ones')
-  parser.add_argument('--hypergradient', choices=tuple(bd.HYPERGRADIENTS), default='first_order')
   parser.add_argument('--serve', action='store_true')
   return parser.parse_args()
 
 
-def search_program(space, hypergradient, **sizes):
+def search_program(space, **sizes):
   """(bilevel step of (state, batch), its state)."""
   supernet = bd.Supernet(space, 10, **sizes)
   alphas = space.init_alphas(jax.random.key(0))
   images = jnp.zeros((1, 32, 32, 3))
   variables = jax.jit(supernet.init)(jax.random.key(1), images, bd.softmax_betas(alphas))
-  step = bd.make_search_step(supernet, hypergradient=bd.HYPERGRADIENTS[hypergradient])
-  hyper = jax.tree.map(np.float32, bd.Hyperparameters())
+  step, hyper = bd.make_search_step(supernet), jax.tree.map(np.float32, bd.Hyperparameters())
   return lambda state, batch: step(state, batch, batch, hyper)[0], bd.SearchState.create(variables, alphas)
 
 
@@ -73,8 +71,7 @@ def program_of(options):
     'unroll': not options.scan,
     depth: options.depth or {'layers': 8}.get(depth, 5),
   }
-  dtype = None if options.dtype == 'float32' else jnp.bfloat16
-  return search_program(SPACES[options.program], options.hypergradient, **sizes, dtype=dtype)
+  return search_program(SPACES[options.program], **sizes, dtype=None if options.dtype == 'float32' else jnp.bfloat16)
 
 
 def main():
