@@ -53,14 +53,15 @@ def select_by_perturbation(
   """DARTS-PT (Wang et al., ICLR 2021): on each edge the operation that the supernet misses most.
 
   Edge by edge, in random order: the accuracy of the supernet without each of its operations; the one without which it
-  is lowest stays, alone. Where a node keeps two edges, those follow, node by node: the two without which it is lowest.
-  `none` stays only in spaces where it can be derived.
+  is lowest stays, alone. Where a node keeps two edges, those follow, node by node: the two without which it is lowest
+  (the weights are not tuned in between, as no α leaves out an edge). `none` stays only where it can be derived.
 
   Args:
     space: what was searched.
     betas: of the supernet, {cell type: [E, O]}.
     accuracy_of: list of β like these → [number of them] accuracies.
-    tune: called with the β of what is left after each decision but the last, to train the weights for it.
+    tune: called with the β of what is left after each operation's decision that another one follows, to train the
+      weights for it.
     seed: of the orders.
   """
   betas = {name: np.array(betas[name], np.float32) for name in space.cell_types}
@@ -75,12 +76,11 @@ def select_by_perturbation(
     kept = candidates[int(np.argmin(accuracy_of([_without(betas, name, e, k) for k in candidates])))]
     betas[name][e] = betas[name][e].sum() * np.eye(len(betas[name][e]))[kept]
   if two_edges:
+    tune(_copy(betas))
     nodes = [(name, target) for name in space.cell_types for target in sorted({target for target, _ in space.edges})]
     strengths = _copy(betas)
     for name, target in (nodes[i] for i in rng.permutation(len(nodes))):
       entering = [e for e, (to, _) in enumerate(space.edges) if to == target]
-      if len(entering) > 2:
-        tune(_copy(betas))
       order = [
         entering[i] for i in np.argsort(accuracy_of([_without(betas, name, e) for e in entering]), kind='stable')
       ]

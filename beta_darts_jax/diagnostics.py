@@ -87,6 +87,9 @@ def eigenvalues(product: Callable, alphas, exact: int = 64, count: int = 5) -> n
     alphas: a tree of that form.
     exact: up to this many numbers H is written out, and all its eigenvalues are returned.
     count: how many Lanczos iterations (ARPACK) find of a larger one.
+
+  Raises:
+    FloatingPointError: a product is not finite.
   """
   leaves, tree = jax.tree.flatten(jax.device_get(alphas))
   ends = np.cumsum([leaf.size for leaf in leaves])
@@ -95,7 +98,10 @@ def eigenvalues(product: Callable, alphas, exact: int = 64, count: int = 5) -> n
   def times(v):
     parts = zip(np.split(v, ends[:-1]), leaves, strict=True)
     result = product(tree.unflatten([part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in parts]))
-    return np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(jax.device_get(result))]).astype(np.float64)
+    flat = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(jax.device_get(result))]).astype(np.float64)
+    if not np.isfinite(flat).all():
+      raise FloatingPointError('the Hessian of α is not finite')
+    return flat
 
   if size <= exact:
     matrix = np.stack([times(v) for v in np.eye(size)])

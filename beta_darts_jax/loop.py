@@ -141,8 +141,12 @@ def run_epochs(
 
 
 def _without_nan(row):
-  """`row` with None for what is not finite, which JSON does not know."""
-  return {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in row.items()}
+  """`row` with None for what is not finite, which JSON does not know, in lists and dicts too."""
+  if isinstance(row, dict):
+    return {name: _without_nan(value) for name, value in row.items()}
+  if isinstance(row, list):
+    return [_without_nan(value) for value in row]
+  return None if isinstance(row, float) and not math.isfinite(row) else row
 
 
 def next_stop(step: int, end: int, dispatch: int, every: int) -> int:

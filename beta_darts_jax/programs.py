@@ -4,6 +4,7 @@ Legend: M members, which share the data and the program; a lone search is a popu
 them has a leading axis M, split over the mesh's axis 'population'.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -298,8 +299,11 @@ def build(config, dataset: Dataset, mesh) -> Programs:
   member_of = jax.jit(lambda tree, k: jax.tree.map(lambda x: x[k], tree), out_shardings=replicate.sharding)
   one_body = supernet.clone(unroll=False, sampled=False)  # quick to compile
   one_shot_of, diagnose_one = make_one_shot(one_body, prepare), make_diagnose(one_body, **parts)
-  first_batches = [(images[: search.batch_size], labels[: search.batch_size]) for images, labels in halves]
-  first_batches = jax.jit(lambda batches: [(prepare(images), labels) for images, labels in batches])(first_batches)
+
+  @functools.cache
+  def first_batches():
+    batches = [(images[: search.batch_size], labels[: search.batch_size]) for images, labels in halves]
+    return jax.jit(lambda batches: [(prepare(images), labels) for images, labels in batches])(batches)
 
   def one_shot(states, k, betas, count):
     images, labels = (array[:count] for array in halves[1])
@@ -307,7 +311,7 @@ def build(config, dataset: Dataset, mesh) -> Programs:
 
   def diagnose(states, k, epoch):
     state, hyper = member_of((states, epoch_arguments(epoch)[1]), replicate(np.int32(k)))
-    return diagnose_one(state, *first_batches, hyper)
+    return diagnose_one(state, *first_batches(), hyper)
 
   def run(states, epoch, until, hypers=None):
     orders, of_epoch = epoch_arguments(epoch)
@@ -357,7 +361,9 @@ def make_diagnose(supernet, regularizer, hypergradient, relaxation: Relaxation, 
 
   def diagnose(state, train_batch, valid_batch, hyper):
     product = lambda v: curvature(state.alphas, v, state.params, state, valid_batch, hyper)
-    found = {'eigenvalues': eigenvalues(product, state.alphas)[:5].tolist()}
+    found = {}
+    with contextlib.suppress(FloatingPointError):  # the member is about to diverge: no eigenvalues this time
+      found['eigenvalues'] = eigenvalues(product, state.alphas)[:5].tolist()
     if regularizer:
       without, moved = jax.device_get(both_steps(state, train_batch, valid_batch, hyper))
       decay = {name: without[name] - moved[name] for name in without}

@@ -136,6 +136,17 @@ def test_partial_channels_leave_the_others_alone(stride):
   assert not np.allclose(apply(x.at[..., 0].multiply(2.0))[..., ::2], y[..., ::2])
 
 
+def test_one_part_is_all_channels():
+  """K = 1: PC-DARTS' own form, no channel left over, is the mixed operation and nothing else."""
+  edge = MixedOperation(('skip_connect', 'avg_pool_3x3', 'nor_conv_1x1'), channels=4)
+  x, betas = jax.random.normal(jax.random.key(4), (2, 8, 8, 4)), jnp.array([0.5, 0.2, 0.3])
+  variables = edge.init(jax.random.key(5), x, True, betas)
+  y = edge.apply(variables, x, True, betas, mutable=['batch_stats'])[0]
+  halves = [MixedOperation(edge.operations[:2], 4, parts=k).apply({}, x, True, betas[:2]) for k in (1, 2)]
+  np.testing.assert_array_equal(shuffled(jnp.concatenate([y, jnp.sum(betas) * x[..., 4:]], -1), 1), y)
+  np.testing.assert_array_equal(halves[1][..., ::2], halves[0][..., :2])  # without weights channels are by themselves
+
+
 def test_shuffled_takes_of_each_group_in_turn():
   np.testing.assert_array_equal(shuffled(jnp.arange(6), 3), [0, 2, 4, 1, 3, 5])
 

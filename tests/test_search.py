@@ -320,3 +320,23 @@ def test_a_method_by_config_searches_and_resumes(name, tmp_path):
     torn = search.run(config, dataset, None, workdir, threading.Event())
   chex.assert_trees_all_equal(jax.device_get(torn.states), jax.device_get(whole.states))
   assert [row['genotype'] for row in torn.rows] == [row['genotype'] for row in whole.rows]
+
+
+def test_members_stop_each_at_its_epoch(tmp_path, monkeypatch):
+  """The run ends when all have stopped; diagnostics and λ, b are each member's."""
+  config, dataset = tiny_run()
+  config.space.operations = ('skip_connect', 'nor_conv_1x1')
+  config.search.epochs, config.early_stopping.skips = 4, 1
+  config.search.regularizers = ('beta_decay', 'l2')
+  config.population.l2_weight, config.population.flood_level = (0.0, 1.0), (2.0,)
+  config.diagnostics.every_epochs, config.diagnostics.images = 2, 32
+  counts = iter([0, 1, 1, 0])
+  monkeypatch.setattr(search.diagnostics, 'skips', lambda genotype: next(counts))
+  outcome, result = searched(config, dataset, tmp_path)
+  assert len(outcome.rows) == 4
+  assert [(m['l2_weight'], m['epoch'], m['stopped_early']) for m in result['members']] == [(0, 1, True), (1, 0, True)]
+  assert [m['genotype'] for m in result['members']] == [outcome.rows[2]['genotype'], outcome.rows[1]['genotype']]
+  spectra = [row['diagnostics']['eigenvalues'] for row in outcome.rows[2:]]
+  assert spectra[0] != spectra[1] and 'eigenvalues' not in outcome.rows[0]['diagnostics']
+  for row in (json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()):
+    assert np.isfinite(row['train_loss'])
