@@ -3,6 +3,7 @@
 Legend: E edges, O candidate operations of an edge.
 """
 
+import contextlib
 from collections.abc import Callable
 
 import jax
@@ -10,8 +11,11 @@ import numpy as np
 from scipy import stats
 from scipy.sparse.linalg import LinearOperator, eigsh
 
+from beta_darts_jax.bilevel import make_alpha_step, step_keys
 from beta_darts_jax.evaluation import make_evaluate
 from beta_darts_jax.genotype import Genotype
+from beta_darts_jax.losses import make_loss
+from beta_darts_jax.relaxations import Relaxation
 
 # ---- of a cell, and of β ----
 
@@ -110,6 +114,40 @@ def eigenvalues(product: Callable, alphas, exact: int = 64, count: int = 5) -> n
     start = np.random.default_rng(0).standard_normal(size)  # the same in every process
     found = eigsh(LinearOperator((size, size), times, dtype=np.float64), k=count, v0=start, return_eigenvectors=False)
   return found[np.argsort(-np.abs(found))]
+
+
+def make_diagnose(supernet, regularizer, hypergradient, relaxation: Relaxation, flooding: bool) -> Callable:
+  """Builds `diagnose(state, train_batch, valid_batch, hyper)` of one member's state: the dear diagnostics.
+
+  `eigenvalues`: the dominant ones of ∇²_α L_valid on the batch, at the mean of β. `theta`: {cell type: [E, O]}, how
+  the regularizers change β in one α step on these batches (`theta`), Adam and all; not without any.
+  """
+  loss = make_loss(supernet)
+
+  def valid_loss(params, alphas, state, batch, hyper):
+    betas = relaxation.with_skip(relaxation.mean((alphas, state.edge_logits)), hyper)
+    return loss(params, betas, state.batch_stats, batch, step_keys(state)[0])[0]
+
+  curvature = make_curvature(valid_loss)
+
+  @jax.jit
+  def both_steps(state, train_batch, valid_batch, hyper):
+    step = lambda used: make_alpha_step(supernet, used, hypergradient, relaxation, flooding)
+    after = lambda used: step(used)(state, train_batch, valid_batch, hyper, step_keys(state)[0])[0].alphas
+    return after(()), after(regularizer)
+
+  def diagnose(state, train_batch, valid_batch, hyper):
+    product = lambda v: curvature(state.alphas, v, state.params, state, valid_batch, hyper)
+    found = {}
+    with contextlib.suppress(FloatingPointError):  # the member is about to diverge: no eigenvalues this time
+      found['eigenvalues'] = eigenvalues(product, state.alphas)[:5].tolist()
+    if regularizer:
+      without, moved = jax.device_get(both_steps(state, train_batch, valid_batch, hyper))
+      decay = {name: without[name] - moved[name] for name in without}
+      found['theta'] = {name: value.tolist() for name, value in theta(without, decay).items()}
+    return found
+
+  return diagnose
 
 
 # ---- the supernet as a ranking ----

@@ -4,7 +4,6 @@ Legend: M members, which share the data and the program; a lone search is a popu
 them has a leading axis M, split over the mesh's axis 'population'.
 """
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -19,13 +18,12 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from beta_darts_jax import population
-from beta_darts_jax.bilevel import SearchState, make_alpha_step, make_search_step, step_keys
+from beta_darts_jax.bilevel import SearchState, make_search_step
 from beta_darts_jax.data import Augmentation, Dataset, distinct_indices, epoch_order, normalize
-from beta_darts_jax.diagnostics import eigenvalues, make_curvature, make_one_shot, theta
+from beta_darts_jax.diagnostics import make_diagnose, make_one_shot
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.evaluation import make_evaluate
 from beta_darts_jax.hypergradients import HYPERGRADIENTS
-from beta_darts_jax.losses import make_loss
 from beta_darts_jax.operations import known_operations
 from beta_darts_jax.optimizers import Hyperparameters
 from beta_darts_jax.parallel import Placement, each_member, make_mesh, over_population
@@ -216,7 +214,7 @@ class Programs:
     evaluate: (states, epoch) → (loss in nats, top-1, top-5 accuracy 0 … 1) [M] of the supernets on images of α's half.
     betas: states → {cell type: [M, E, O]} on the host.
     one_shot: (states, member, list of β, number of images) → accuracies [n] of the supernet's weights under them.
-    diagnose: (states, member, epoch) → {'eigenvalues': …, 'theta': …}, see `make_diagnose`.
+    diagnose: (states, member, epoch) → {'eigenvalues': …, 'theta': …}, see diagnostics.make_diagnose.
     compile_seconds: spent on it.
   """
 
@@ -337,37 +335,3 @@ def build(config, dataset: Dataset, mesh) -> Programs:
     diagnose=diagnose,
     compile_seconds=time.perf_counter() - started,
   )
-
-
-def make_diagnose(supernet, regularizer, hypergradient, relaxation: Relaxation, flooding: bool) -> Callable:
-  """Builds `diagnose(state, train_batch, valid_batch, hyper)` of one member's state: the dear diagnostics.
-
-  `eigenvalues`: the dominant ones of ∇²_α L_valid on the batch, at the mean of β. `theta`: {cell type: [E, O]}, how
-  the regularizers change β in one α step on these batches (diagnostics.theta), Adam and all; not without any.
-  """
-  loss = make_loss(supernet)
-
-  def valid_loss(params, alphas, state, batch, hyper):
-    betas = relaxation.with_skip(relaxation.mean((alphas, state.edge_logits)), hyper)
-    return loss(params, betas, state.batch_stats, batch, step_keys(state)[0])[0]
-
-  curvature = make_curvature(valid_loss)
-
-  @jax.jit
-  def both_steps(state, train_batch, valid_batch, hyper):
-    step = lambda used: make_alpha_step(supernet, used, hypergradient, relaxation, flooding)
-    after = lambda used: step(used)(state, train_batch, valid_batch, hyper, step_keys(state)[0])[0].alphas
-    return after(()), after(regularizer)
-
-  def diagnose(state, train_batch, valid_batch, hyper):
-    product = lambda v: curvature(state.alphas, v, state.params, state, valid_batch, hyper)
-    found = {}
-    with contextlib.suppress(FloatingPointError):  # the member is about to diverge: no eigenvalues this time
-      found['eigenvalues'] = eigenvalues(product, state.alphas)[:5].tolist()
-    if regularizer:
-      without, moved = jax.device_get(both_steps(state, train_batch, valid_batch, hyper))
-      decay = {name: without[name] - moved[name] for name in without}
-      found['theta'] = {name: value.tolist() for name, value in theta(without, decay).items()}
-    return found
-
-  return diagnose

@@ -74,5 +74,5 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
   """The longest files first, so that parallel workers end together."""
-  longest = ['test_end_to_end', 'test_supernet', 'test_bilevel', 'test_search']
+  longest = ['test_parallel', 'test_end_to_end', 'test_method', 'test_supernet', 'test_search', 'test_bilevel']
   items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))
