@@ -304,3 +304,19 @@ def test_flooding_climbs_below_its_level():
   moves = jax.tree.map(lambda a, b, c: (a - c, b - c), low, high, start().params)
   for down, up in jax.tree.leaves(moves, is_leaf=lambda x: isinstance(x, tuple)):
     np.testing.assert_allclose(up, -down, rtol=1e-3, atol=1e-6)
+
+
+def test_the_alignments_gradient_is_its_slope():
+  """∂Λ/∂α, by its own rule forward over reverse, against numerical differences in float64."""
+  with jax.enable_x64(True):
+    wide = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64), tree)
+    state, cell_gradients = start(), make_cell_gradients(SUPERNET)
+    images, labels = BATCHES[1]
+    arguments = wide(state.params), wide(state.batch_stats), (images.astype(np.float64), labels), jax.random.key(0)
+    aligned = jax.jit(jax.value_and_grad(lambda alphas: alignment(cell_gradients(alphas, softmax_betas, *arguments))))
+    alphas = wide(state.alphas)
+    _, gradient = aligned(alphas)
+    for seed in range(3):
+      direction = np.random.default_rng(seed).standard_normal(SPACE.alpha_shape)
+      at = lambda sign, d=direction: aligned({'cell': alphas['cell'] + sign * 1e-6 * d})[0]
+      np.testing.assert_allclose(np.vdot(gradient['cell'], direction), (at(1) - at(-1)) / 2e-6, rtol=1e-5)
