@@ -1,6 +1,6 @@
 """What each hypergradient and each relaxation costs: seconds a bilevel step, beside plain first-order DARTS.
 
-  python benchmarks/methods.py [--depth 1] [--batch-size 64] [--rounds 5] [--only PART,…]
+  python benchmarks/methods.py [--depth 1] [--batch-size 64] [--rounds 5] [--only 'PART; …']
 
 One process, in turns: a round is one dispatch of --steps steps of every part. Prints the table of README.md.
 """

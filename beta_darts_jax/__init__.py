@@ -1,7 +1,7 @@
 """β-DARTS in JAX: differentiable architecture search with Beta-Decay, as pure functions."""
 
 from beta_darts_jax import interop
-from beta_darts_jax.bilevel import SearchState, make_search_step
+from beta_darts_jax.bilevel import make_search_step
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.genotype import Genotype
 from beta_darts_jax.hypergradients import HYPERGRADIENTS
@@ -10,6 +10,7 @@ from beta_darts_jax.optimizers import Hyperparameters
 from beta_darts_jax.regularizers import REGULARIZERS, Regularizer, beta_decay
 from beta_darts_jax.relaxations import Relaxation
 from beta_darts_jax.spaces import DARTS, DARTS_WITH_NONE, NAS_BENCH_201, S1, S2, S3, S4, SearchSpace, softmax_betas
+from beta_darts_jax.state import SearchState
 from beta_darts_jax.supernet import Supernet
 
 __version__ = '0.1.0'

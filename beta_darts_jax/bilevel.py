@@ -6,9 +6,7 @@ regularizers, relaxations.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,67 +16,9 @@ from beta_darts_jax.losses import make_cell_gradients, make_loss
 from beta_darts_jax.optimizers import Hyperparameters, alpha_optimizer, sgd_step, weight_optimizer
 from beta_darts_jax.regularizers import Regularizer, Seen, beta_decay, flooded, of_penalty, total
 from beta_darts_jax.relaxations import SOFTMAX, Relaxation
+from beta_darts_jax.state import METRICS, SearchState
 
 DRAWS = 0x6472  # sets the keys of operations that draw apart from those of the batches
-METRICS = ('train_loss', 'train_accuracy', 'alpha_loss', 'alpha_accuracy', 'beta_decay')
-
-
-@flax.struct.dataclass
-class SearchState:
-  """All that a search carries from step to step.
-
-  Attributes:
-    step: bilevel steps taken, int32.
-    seed: uint32; with `step` it determines every random number of the run.
-    params: weights w of the supernet.
-    batch_stats: running statistics of BatchNorm, moved by the weight step only.
-    alphas: logits {cell type: [E, O]}.
-    edge_logits: {cell type: [E]} of PC-DARTS' edge normalisation; {} without.
-    weight_optimizer_state: momentum of the weights.
-    alpha_optimizer_state: moments of (alphas, edge_logits).
-    sums: each of METRICS added up since the epoch began.
-  """
-
-  step: jax.Array
-  seed: jax.Array
-  params: Any
-  batch_stats: Any
-  alphas: Any
-  edge_logits: Any
-  weight_optimizer_state: Any
-  alpha_optimizer_state: Any
-  sums: dict[str, jax.Array]
-
-  @classmethod
-  def create(cls, variables, alphas, seed: int = 0, edge_logits=None) -> 'SearchState':
-    """The state before the first step, from `supernet.init`, `space.init_alphas` and `relaxation.init_edge_logits`."""
-    hyper, edge_logits = Hyperparameters(), edge_logits or {}
-    return cls(
-      step=jnp.zeros((), jnp.int32),
-      seed=jnp.asarray(seed, jnp.uint32),
-      params=variables['params'],
-      batch_stats=variables['batch_stats'],
-      alphas=alphas,
-      edge_logits=edge_logits,
-      weight_optimizer_state=weight_optimizer(hyper).init(variables['params']),
-      alpha_optimizer_state=alpha_optimizer(hyper).init((alphas, edge_logits)),
-      sums=zero_sums(jax.tree.leaves(alphas)[0].dtype),
-    )
-
-  @property
-  def architecture(self):
-    """(alphas, edge_logits): the upper level."""
-    return self.alphas, self.edge_logits
-
-  @property
-  def variables(self) -> dict[str, Any]:
-    """What `supernet.apply` takes: the lower level."""
-    return {'params': self.params, 'batch_stats': self.batch_stats}
-
-
-def zero_sums(dtype=jnp.float32) -> dict[str, jax.Array]:
-  """`SearchState.sums` at the beginning of an epoch."""
-  return {name: jnp.zeros((), dtype) for name in METRICS}
 
 
 def make_alpha_step(
@@ -97,16 +37,19 @@ def make_alpha_step(
       value, (reached, _) = loss(params, relax(architecture), state.batch_stats, valid_batch, key)
       return value, reached
 
-    def train_loss(params, architecture):
-      value, _ = loss(params, relax(architecture), state.batch_stats, train_batch, key)
-      return flooded(value, hyper.flood_level) if flooding else value
-
-    descend = sgd_step(hyper, state.weight_optimizer_state)
-    metrics, (gradient, edge_gradient) = hypergradient(
-      Problem(
-        train_loss, valid_loss, state.params, state.architecture, descend, hyper.learning_rate, hyper.weight_decay
-      )
+    train_loss = lambda params, architecture: loss(params, relax(architecture), state.batch_stats, train_batch, key)[0]
+    step_loss = lambda *at: flooded(train_loss(*at), hyper.flood_level) if flooding else train_loss(*at)
+    problem = Problem(
+      train_loss,
+      step_loss,
+      valid_loss,
+      state.params,
+      state.architecture,
+      sgd_step(hyper, state.weight_optimizer_state),
+      hyper.learning_rate,
+      hyper.weight_decay,
     )
+    metrics, (gradient, edge_gradient) = hypergradient(problem)
     mean = lambda alphas: relaxation.with_skip(relaxation.mean((alphas, state.edge_logits)), hyper)
     of_cells = lambda alphas: cell_gradients(alphas, mean, state.params, state.batch_stats, valid_batch, key)
     coupled, decoupled = total(regularizers, state.alphas, Seen(hyper.epoch, gradient, of_cells), hyper)

@@ -113,7 +113,8 @@ def default() -> ConfigDict:
   config.derivation = ConfigDict()
   config.derivation.epoch = 'last'  # whose cell is kept; best: that of the highest validation accuracy
   config.derivation.method = 'argmax'  # or perturbation (DARTS-PT), of the last epoch
-  config.derivation.tune_epochs = 1  # … of the weights between its decisions
+  config.derivation.tune_epochs = 1  # … of the weights between its decisions …
+  config.derivation.learning_rate = 0.001  # … at this rate
   config.derivation.images = 2000  # … of the α half for each of its accuracies
 
   config.diagnostics = ConfigDict()
@@ -312,7 +313,7 @@ def check(config: ConfigDict) -> ConfigDict:
 def _check_method(config):
   """What the parts of the method ask of each other."""
   names = config.search.regularizers
-  if not all(name in REGULARIZERS for name in names) or len(set(names)) < len(names):
+  if not all(isinstance(name, str) and name in REGULARIZERS for name in names) or len(set(names)) < len(names):
     raise InputError(f'config.search.regularizers={names!r}: allowed are different ones of {", ".join(REGULARIZERS)}')
   for weight in sorted({regularizer.weight for regularizer in REGULARIZERS.values()}):
     allowed = [name for name, regularizer in REGULARIZERS.items() if regularizer.weight == weight]
@@ -322,6 +323,11 @@ def _check_method(config):
         f'config.{"population" if config.population[weight] else "search"}.{weight}={given}: allowed with '
         f'{" or ".join(allowed)} in config.search.regularizers'
       )
+    if weight != 'beta_decay_weight' and set(names) & set(allowed) and not given:
+      raise InputError(f'config.search.{weight}=0: allowed is a number > 0 with {" or ".join(allowed)}')
+  epochs, warmup = config.search.epochs, config.search.alpha_warmup_epochs
+  if warmup >= epochs:
+    raise InputError(f'config.search.alpha_warmup_epochs={warmup}: allowed is less than config.search.epochs={epochs}')
   parts, channels = config.relaxation.partial_channels, config.supernet.channels
   if channels % parts or (parts > 1 and config.space.name != 'nas_bench_201' and channels // parts < 2):
     raise InputError(
@@ -334,6 +340,16 @@ def _check_method(config):
   if stopping.eigenvalue_ratio and not config.diagnostics.every_epochs:
     raise InputError(
       f'config.early_stopping.eigenvalue_ratio={stopping.eigenvalue_ratio}: allowed with diagnostics.every_epochs > 0'
+    )
+  every = config.diagnostics.every_epochs
+  if stopping.eigenvalue_ratio and epochs // every < 2 * stopping.eigenvalue_window:
+    raise InputError(
+      f'config.early_stopping.eigenvalue_window={stopping.eigenvalue_window}: allowed is up to half of the '
+      f'{epochs // every} epochs with diagnostics'
+    )
+  if config.diagnostics.kendall_cells and not every:
+    raise InputError(
+      f'config.diagnostics.kendall_cells={config.diagnostics.kendall_cells}: allowed with diagnostics.every_epochs > 0'
     )
   if derivation.method == 'perturbation' and (
     derivation.epoch == 'best' or stopping.eigenvalue_ratio or (stopping.skips and is_asked_for(config.population))

@@ -76,14 +76,17 @@ def select_by_perturbation(
     kept = candidates[int(np.argmin(accuracy_of([_without(betas, name, e, k) for k in candidates])))]
     betas[name][e] = betas[name][e].sum() * np.eye(len(betas[name][e]))[kept]
   if two_edges:
-    tune(_copy(betas))
-    nodes = [(name, target) for name in space.cell_types for target in sorted({target for target, _ in space.edges})]
+    entering = {
+      (name, target): [e for e, (to, _) in enumerate(space.edges) if to == target]
+      for name in space.cell_types
+      for target, _ in space.edges
+    }
+    if any(len(edges) > 2 for edges in entering.values()):
+      tune(_copy(betas))
     strengths = _copy(betas)
-    for name, target in (nodes[i] for i in rng.permutation(len(nodes))):
-      entering = [e for e, (to, _) in enumerate(space.edges) if to == target]
-      order = [
-        entering[i] for i in np.argsort(accuracy_of([_without(betas, name, e) for e in entering]), kind='stable')
-      ]
+    for i in rng.permutation(len(entering)):
+      (name, _), edges = list(entering.items())[i]
+      order = [edges[i] for i in np.argsort(accuracy_of([_without(betas, name, e) for e in edges]), kind='stable')]
       for rank, e in enumerate(order):
         strengths[name][e] *= (len(order) - rank) / strengths[name][e].sum()
         if rank >= 2:

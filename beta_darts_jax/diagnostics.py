@@ -4,12 +4,13 @@ Legend: E edges, O candidate operations of an edge.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable
 
 import jax
 import numpy as np
 from scipy import stats
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
 from beta_darts_jax.bilevel import make_alpha_step, step_keys
 from beta_darts_jax.evaluation import make_evaluate
@@ -41,12 +42,16 @@ def entropies(betas) -> dict[str, np.ndarray]:
 
 
 def variances(betas) -> dict[str, np.ndarray]:
-  """Of each edge the variance of β [E, O] over its operations, what Beta-Decay bounds: {cell type: [E]}."""
-  return {name: np.var(np.asarray(beta), axis=-1) for name, beta in betas.items()}
+  """Of each edge the variance of β [E, O] over its operations, what Beta-Decay bounds: {cell type: [E]}.
+
+  Of shares, as in `entropies`.
+  """
+  share = lambda beta: beta / beta.sum(axis=-1, keepdims=True)
+  return {name: np.var(share(np.asarray(beta)), axis=-1) for name, beta in betas.items()}
 
 
 def theta(alphas, decay) -> dict[str, np.ndarray]:
-  """How a decay that takes `decay` = η·λ·F(α) off the logits changes β: softmax(α − decay)/softmax(α).
+  """How a decay that takes `decay` = η·λ·F(α) off the logits changes softmax(α): softmax(α − decay)/softmax(α).
 
   θ_k = Σ_j e^{α_j} / Σ_j e^{α_j + decay_k − decay_j}: below 1 where an operation decays by more than the β-weighted
   rest of its edge.
@@ -93,7 +98,7 @@ def eigenvalues(product: Callable, alphas, exact: int = 64, count: int = 5) -> n
     count: how many Lanczos iterations (ARPACK) find of a larger one.
 
   Raises:
-    FloatingPointError: a product is not finite.
+    ArithmeticError: a product is not finite, or the iterations do not converge.
   """
   leaves, tree = jax.tree.flatten(jax.device_get(alphas))
   ends = np.cumsum([leaf.size for leaf in leaves])
@@ -104,7 +109,7 @@ def eigenvalues(product: Callable, alphas, exact: int = 64, count: int = 5) -> n
     result = product(tree.unflatten([part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in parts]))
     flat = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(jax.device_get(result))]).astype(np.float64)
     if not np.isfinite(flat).all():
-      raise FloatingPointError('the Hessian of α is not finite')
+      raise ArithmeticError('the Hessian of α is not finite')
     return flat
 
   if size <= exact:
@@ -112,7 +117,11 @@ def eigenvalues(product: Callable, alphas, exact: int = 64, count: int = 5) -> n
     found = np.linalg.eigvalsh((matrix + matrix.T) / 2)
   else:
     start = np.random.default_rng(0).standard_normal(size)  # the same in every process
-    found = eigsh(LinearOperator((size, size), times, dtype=np.float64), k=count, v0=start, return_eigenvectors=False)
+    operator = LinearOperator((size, size), times, dtype=np.float64)
+    try:
+      found = eigsh(operator, k=count, v0=start, tol=1e-4, return_eigenvectors=False)
+    except ArpackError as error:
+      raise ArithmeticError(str(error)) from None
   return found[np.argsort(-np.abs(found))]
 
 
@@ -120,9 +129,9 @@ def make_diagnose(supernet, regularizer, hypergradient, relaxation: Relaxation, 
   """Builds `diagnose(state, train_batch, valid_batch, hyper)` of one member's state: the dear diagnostics.
 
   `eigenvalues`: the dominant ones of ∇²_α L_valid on the batch, at the mean of β. `theta`: {cell type: [E, O]}, how
-  the regularizers change β in one α step on these batches (`theta`), Adam and all; not without any.
+  the regularizers change softmax(α) in one α step on these batches, Adam and all; not without any.
   """
-  loss = make_loss(supernet)
+  loss = make_loss(supernet.clone(sampled=False))
 
   def valid_loss(params, alphas, state, batch, hyper):
     betas = relaxation.with_skip(relaxation.mean((alphas, state.edge_logits)), hyper)
@@ -139,7 +148,7 @@ def make_diagnose(supernet, regularizer, hypergradient, relaxation: Relaxation, 
   def diagnose(state, train_batch, valid_batch, hyper):
     product = lambda v: curvature(state.alphas, v, state.params, state, valid_batch, hyper)
     found = {}
-    with contextlib.suppress(FloatingPointError):  # the member is about to diverge: no eigenvalues this time
+    with contextlib.suppress(ArithmeticError):  # the search goes on without them
       found['eigenvalues'] = eigenvalues(product, state.alphas)[:5].tolist()
     if regularizer:
       without, moved = jax.device_get(both_steps(state, train_batch, valid_batch, hyper))
@@ -172,11 +181,14 @@ def make_one_shot(supernet, prepare, batch_size: int = 250) -> Callable:
       variables, images, betas, train=True, mutable=['batch_stats'], rngs={'draw': jax.random.key(0)}
     )[0]
 
-  evaluate = make_evaluate(logits, prepare, batch_size)
+  @functools.cache
+  def evaluate_of(size):
+    return make_evaluate(logits, prepare, size)
 
   def accuracies(variables, betas, images, labels):
-    whole = max(1, len(labels) // batch_size) * batch_size
-    images, labels = images[:whole], labels[:whole]
+    size = min(batch_size, len(labels))  # a batch filled up with copies would have other statistics
+    whole = len(labels) // size * size
+    images, labels, evaluate = images[:whole], labels[:whole], evaluate_of(size)
     results = [evaluate((variables, beta), images, labels)[1] for beta in betas]
     return np.asarray(jax.device_get(results))
 

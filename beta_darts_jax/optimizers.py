@@ -64,10 +64,8 @@ def weight_optimizer(hyper: Hyperparameters) -> optax.GradientTransformation:
 
 def sgd_step(hyper: Hyperparameters, optimizer_state):
   """A function (weights, gradient) → weights one step on, by `weight_optimizer` in this state, but for its clipping."""
-  unclipped = optax.chain(
-    optax.add_decayed_weights(hyper.weight_decay), optax.sgd(hyper.learning_rate, momentum=hyper.momentum)
-  )
-  updates = lambda params, gradient: unclipped.update(gradient, optimizer_state[1:], params)[0]
+  unclipped = weight_optimizer(hyper.replace(clip_norm=jnp.inf))
+  updates = lambda params, gradient: unclipped.update(gradient, optimizer_state, params)[0]
   return lambda params, gradient: optax.apply_updates(params, updates(params, gradient))
 
 

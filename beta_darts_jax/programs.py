@@ -18,7 +18,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from beta_darts_jax import population
-from beta_darts_jax.bilevel import SearchState, make_search_step
+from beta_darts_jax.bilevel import make_search_step
 from beta_darts_jax.data import Augmentation, Dataset, distinct_indices, epoch_order, normalize
 from beta_darts_jax.diagnostics import make_diagnose, make_one_shot
 from beta_darts_jax.errors import InputError
@@ -31,6 +31,7 @@ from beta_darts_jax.regularizers import REGULARIZERS, SCHEDULES
 from beta_darts_jax.relaxations import Relaxation
 from beta_darts_jax.skeletons import check_image_size
 from beta_darts_jax.spaces import SearchSpace, customized
+from beta_darts_jax.state import SearchState
 from beta_darts_jax.supernet import Supernet
 
 # ---- what a config says ----
@@ -210,10 +211,12 @@ class Programs:
     states: of the M members at step 0.
     steps_per_epoch: bilevel steps.
     train: (states, epoch, until) → states at step `until`; a lone state stops at the first non-finite loss.
-    tune: (states, epoch, member, α, until) → states: `train`, with α of that member given and left alone.
+    tune: (states, epoch, member, β, until) → (states, whether the member's is finite): `train` at
+      derivation.learning_rate, its α, which stays, one whose mean is β. (The other members train, too.)
     evaluate: (states, epoch) → (loss in nats, top-1, top-5 accuracy 0 … 1) [M] of the supernets on images of α's half.
     betas: states → {cell type: [M, E, O]} on the host.
-    one_shot: (states, member, list of β, number of images) → accuracies [n] of the supernet's weights under them.
+    one_shot: (states, member, list of β, number of images[, epoch]) → accuracies [n] of the supernet's weights under
+      them, beside the auxiliary skip connections of DARTS- in that epoch.
     diagnose: (states, member, epoch) → {'eigenvalues': …, 'theta': …}, see diagnostics.make_diagnose.
     compile_seconds: spent on it.
   """
@@ -295,39 +298,48 @@ def build(config, dataset: Dataset, mesh) -> Programs:
     lambda states: jax.vmap(lambda state: relaxation.mean(state.architecture))(states), out_shardings=replicate.sharding
   )
   member_of = jax.jit(lambda tree, k: jax.tree.map(lambda x: x[k], tree), out_shardings=replicate.sharding)
-  one_body = supernet.clone(unroll=False, sampled=False)  # quick to compile
-  one_shot_of, diagnose_one = make_one_shot(one_body, prepare), make_diagnose(one_body, **parts)
+  one_body = supernet.clone(unroll=False)  # quick to compile
+  one_shot_of = make_one_shot(one_body.clone(sampled=False), prepare)
+  diagnose_one = make_diagnose(one_body, **parts)
 
   @functools.cache
   def first_batches():
     batches = [(images[: search.batch_size], labels[: search.batch_size]) for images, labels in halves]
     return jax.jit(lambda batches: [(prepare(images), labels) for images, labels in batches])(batches)
 
-  def one_shot(states, k, betas, count):
+  def one_shot(states, k, betas, count, epoch=None):
     images, labels = (array[:count] for array in halves[1])
+    if epoch is not None:
+      hyper = jax.tree.map(np.float32, hyperparameters(settings_of(config, members[k]), epoch))
+      betas = [relaxation.with_skip(beta, hyper) for beta in betas]
     return one_shot_of(member_of(states, replicate(np.int32(k))).variables, betas, images, labels)
 
   def diagnose(states, k, epoch):
     state, hyper = member_of((states, epoch_arguments(epoch)[1]), replicate(np.int32(k)))
     return diagnose_one(state, *first_batches(), hyper)
 
-  def run(states, epoch, until, hypers=None):
-    orders, of_epoch = epoch_arguments(epoch)
-    return train(states, orders, hypers or of_epoch, halves, replicate(np.int32(until)))
+  @functools.partial(jax.jit, out_shardings=split.sharding)
+  def given(states, k, betas):
+    alphas = jax.tree.map(lambda a, b: a.at[k].set(b), states.alphas, relaxation.logits(betas))
+    return states.replace(alphas=alphas)
 
-  given = jax.jit(
-    lambda states, k, alphas: states.replace(alphas=jax.tree.map(lambda a, b: a.at[k].set(b), states.alphas, alphas)),
-    out_shardings=split.sharding,
-  )
+  @functools.partial(jax.jit, out_shardings=replicate.sharding)
+  def is_finite(states, k):
+    return jnp.all(
+      jnp.stack([jnp.all(jnp.isfinite(leaf[k])) for leaf in jax.tree.leaves((states.params, states.sums))])
+    )
 
-  def tune(states, epoch, k, alphas, until):
-    states = given(states, replicate(np.int32(k)), replicate(alphas))
-    return run(states, epoch, until, hypers_of(epoch, alpha_learning_rate=0.0))
+  def tune(states, epoch, k, betas, until):
+    member, rate = replicate(np.int32(k)), config.derivation.learning_rate
+    orders, _ = epoch_arguments(epoch)
+    hypers = hypers_of(search.epochs - 1, alpha_learning_rate=0.0, learning_rate=rate, learning_rate_min=rate)
+    states = train(given(states, member, replicate(betas)), orders, hypers, halves, replicate(np.int32(until)))
+    return states, bool(jax.device_get(is_finite(states, member)))
 
   return Programs(
     states=initial_states(*arguments),
     steps_per_epoch=steps_per_epoch,
-    train=run,
+    train=lambda states, epoch, until: train(states, *epoch_arguments(epoch), halves, replicate(np.int32(until))),
     tune=tune,
     evaluate=lambda states, epoch: jax.device_get(evaluate((states, epoch_arguments(epoch)[1]), evaluated)),
     betas=lambda states: jax.device_get(betas(states)),

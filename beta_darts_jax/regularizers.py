@@ -47,7 +47,8 @@ def alignment(gradients) -> jax.Array:
   total = 0.0
   for gradient in jax.tree.leaves(gradients):
     rows = gradient.reshape(len(gradient), -1)
-    rows /= jnp.linalg.norm(rows, axis=-1, keepdims=True) + jnp.finfo(rows.dtype).tiny
+    squares = jnp.sum(jnp.square(rows), axis=-1, keepdims=True)
+    rows /= jnp.sqrt(jnp.where(squares > 0, squares, 1.0))  # with a zero gradient the cosine is 0
     pairs = list(itertools.combinations(range(len(rows)), 2))
     if pairs:
       total += sum(jnp.vdot(rows[i], rows[j]) for i, j in pairs) / len(pairs)
@@ -79,17 +80,17 @@ class Regularizer:
 
   Attributes:
     decay: F: (α, Seen) → tree like α.
-    weight: the field of Hyperparameters that is its λ.
+    weight: the field of Hyperparameters that is its λ, or a function Hyperparameters → λ.
     decoupled: moves α by −η·λ·F(α) beside Adam, η = alpha_learning_rate; else λ·F(α) is added to the gradient that
       Adam gets, and changes its size there.
   """
 
   decay: Callable
-  weight: str = 'beta_decay_weight'
+  weight: str | Callable = 'beta_decay_weight'
   decoupled: bool = False
 
 
-def of_penalty(penalty: Callable, weight: str = 'beta_decay_weight', decoupled: bool = False) -> Regularizer:
+def of_penalty(penalty: Callable, weight: str | Callable = 'beta_decay_weight', decoupled: bool = False) -> Regularizer:
   """The regularizer with F = ∇penalty, a scalar function of α."""
   return Regularizer(lambda alphas, seen: jax.grad(penalty)(alphas), weight, decoupled)
 
@@ -109,10 +110,11 @@ def total(regularizers: Iterable[Regularizer], alphas, seen: Seen, hyper):
   """Σ λ·F(α): (of those that are coupled, of those that are not), trees like α; None where there is none."""
   sums = [None, None]
   for regularizer in regularizers:
-    scaled = optax.tree.scale(getattr(hyper, regularizer.weight), regularizer.decay(alphas, seen))
+    weight = regularizer.weight(hyper) if callable(regularizer.weight) else getattr(hyper, regularizer.weight)
+    scaled = optax.tree.scale(weight, regularizer.decay(alphas, seen))
     before = sums[regularizer.decoupled]
     sums[regularizer.decoupled] = scaled if before is None else optax.tree.add(before, scaled)
-  return sums
+  return tuple(sums)
 
 
 def flooded(loss: jax.Array, level) -> jax.Array:

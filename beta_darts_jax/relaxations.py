@@ -48,8 +48,11 @@ def dirichlet(alphas, key, hyper: Hyperparameters):
 
 
 def concentration(alpha: jax.Array) -> jax.Array:
-  """DrNAS's parameters of the Dirichlet distribution, elu(α) + 1: [E, O] > 0."""
-  return jax.nn.elu(alpha) + 1
+  """DrNAS's parameters of the Dirichlet distribution, elu(α) + 1: [E, O], 1e-8 at least.
+
+  Where α < 0 it is e^α, without the rounding of (e^α − 1) + 1.
+  """
+  return jnp.maximum(jnp.where(alpha > 0, alpha + 1, jnp.exp(jnp.minimum(alpha, 0))), 1e-8)
 
 
 def _keys(tree, key):
@@ -63,15 +66,25 @@ def _dirichlet_mean(alphas):
   return jax.tree.map(lambda alpha: share(concentration(alpha)), alphas)
 
 
+def _dirichlet_logits(betas):
+  """Of concentrations that add up to the number of operations, as those of α = 0 do."""
+  of = lambda c: jnp.where(c > 1, c - 1, jnp.log(jnp.clip(c, 1e-8, 1)))
+  return jax.tree.map(lambda beta: of(beta * beta.shape[-1]), betas)
+
+
+def _softmax_logits(betas):
+  return jax.tree.map(lambda beta: jnp.log(jnp.maximum(beta, 1e-13)), betas)  # e⁻³⁰ is nothing in float32
+
+
 def _most_probable(alphas):
   return jax.tree.map(lambda a: jax.nn.one_hot(jnp.argmax(a, axis=-1), a.shape[-1], dtype=a.dtype), alphas)
 
 
-# name → (sample, its mean: α → β, the β of evaluations: α → β)
+# name → (sample, its mean: α → β, the β of evaluations: α → β, the inverse of the mean: β → α)
 SAMPLINGS = {
-  'softmax': (softmax, softmax_betas, softmax_betas),
-  'gumbel': (gumbel, softmax_betas, _most_probable),
-  'dirichlet': (dirichlet, _dirichlet_mean, _dirichlet_mean),
+  'softmax': (softmax, softmax_betas, softmax_betas, _softmax_logits),
+  'gumbel': (gumbel, softmax_betas, _most_probable, _softmax_logits),
+  'dirichlet': (dirichlet, _dirichlet_mean, _dirichlet_mean, _dirichlet_logits),
 }
 
 # ---- perturbations of β in the weight step: (β, key, hyper, loss: β → scalar) → β ----
@@ -180,6 +193,11 @@ class Relaxation:
     """The expected weight of every operation, what cells are derived from: {cell type: [E, O]}."""
     alphas, edge_logits = architecture
     return self._weighed(SAMPLINGS[self.sampling][1](alphas), edge_logits)
+
+  def logits(self, betas):
+    """An α whose mean has the shares of `betas` {cell type: [E, O]} on every edge."""
+    share = lambda beta: beta / jnp.sum(beta, axis=-1, keepdims=True)
+    return SAMPLINGS[self.sampling][3](jax.tree.map(share, betas))
 
   def evaluated(self, architecture, hyper: Hyperparameters):
     """The β at which the supernet is evaluated: the mean; of GDAS, which trains single operations, the likeliest."""

@@ -8,9 +8,9 @@ import threading
 import numpy as np
 
 from beta_darts_jax import derivation, diagnostics, population
-from beta_darts_jax.bilevel import SearchState
 from beta_darts_jax.data import Dataset
 from beta_darts_jax.environment import environment
+from beta_darts_jax.errors import NonFiniteLoss
 from beta_darts_jax.genotype import Genotype
 from beta_darts_jax.loop import next_stop, run_epochs
 from beta_darts_jax.nas_bench_201 import DATASETS, NasBench201
@@ -25,6 +25,7 @@ from beta_darts_jax.programs import (
   settings_of,
   space_of,
 )
+from beta_darts_jax.state import SearchState
 from beta_darts_jax.workdir import Workdir, write_json
 
 
@@ -71,7 +72,8 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
     every = config.diagnostics.every_epochs
     if every and (epoch + 1) % every == 0:
       accuracies = functools.partial(programs.one_shot, states, k)
-      continuous, discrete = accuracies([beta, space.one_hot(genotype)], config.diagnostics.images)
+      (continuous,) = accuracies([beta], config.diagnostics.images, epoch)
+      (discrete,) = accuracies([space.one_hot(genotype)], config.diagnostics.images)
       found |= {'continuous_accuracy': float(continuous), 'discrete_accuracy': float(discrete)}
       found |= programs.diagnose(states, k, epoch)
       if table and config.diagnostics.kendall_cells:
@@ -113,13 +115,19 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
     checkpoint_every=config.checkpoint.every_steps,
     tensorboard=config.tensorboard,
     shown=lambda states: {} if is_population(config) else {'genotype': cell_of(programs.betas(states), 0)[1]},
-    finished=lambda rows: all(_stopped(config, rows[k :: len(members)]) is not None for k in range(len(members))),
+    finished=lambda rows: all(_has_ended(config, rows[k :: len(members)]) for k in range(len(members))),
   )
   return done and Outcome(programs, *done)
 
 
 def _stopped(config, history):
+  """The epoch whose cell is kept by early stopping, None without."""
   return derivation.stopped(history, **config.early_stopping.to_dict())
+
+
+def _has_ended(config, history):
+  """Whether a member needs no further epoch: it stopped early, or diverged beside others."""
+  return bool(history) and (history[-1]['genotype'] is None or _stopped(config, history) is not None)
 
 
 def _kendall(config, dataset, table, space, accuracies, cells):
@@ -138,7 +146,11 @@ class Found:
 
 
 def derive(config, outcome: Outcome, stop: threading.Event) -> list[Found] | None:
-  """The cell of each member by `config.derivation`; None when `stop` is set in between."""
+  """The cell of each member by `config.derivation`; None when `stop` is set in between.
+
+  Raises:
+    NonFiniteLoss: tuning the weights between the decisions diverges.
+  """
   space, count = space_of(config), len(members_of(config))
   found = []
   for k in range(count):
@@ -146,33 +158,48 @@ def derive(config, outcome: Outcome, stop: threading.Event) -> list[Found] | Non
     epoch = _stopped(config, history)
     early = epoch is not None
     if not early:
-      epoch = derivation.best_epoch(history) if config.derivation.epoch == 'best' else history[-1]['epoch']
+      best = config.derivation.epoch == 'best' and history[-1]['genotype']
+      epoch = derivation.best_epoch(history) if best else history[-1]['epoch']
     text = next(row for row in history if row['epoch'] == epoch)['genotype']
     genotype = space.parse(text) if text else None
     if genotype and config.derivation.method == 'perturbation':
-      genotype = _by_perturbation(config, space, outcome, k, stop)
-    if agree(stop.is_set()):
-      return None
+      try:
+        genotype = _by_perturbation(config, space, outcome, k, stop)
+      except _Stopped:
+        return None
     found.append(Found(genotype, epoch, early))
   return found
 
 
+class _Stopped(Exception):
+  """`stop` is set, in the midst of a derivation."""
+
+
 def _by_perturbation(config, space, outcome, k, stop):
-  """DARTS-PT on the last state of member k; the training program tunes the weights, α set to what is left."""
+  """DARTS-PT on the last state of member k: the training program tunes the weights to what is left of β."""
   programs, states, epoch = outcome.programs, outcome.states, outcome.rows[-1]['epoch']
-  step = (epoch + 1) * programs.steps_per_epoch
+  step, tuned = (epoch + 1) * programs.steps_per_epoch, 0
 
   def accuracy_of(betas):
-    return programs.one_shot(states, k, betas, config.derivation.images)
+    if agree(stop.is_set()):
+      raise _Stopped
+    return programs.one_shot(states, k, betas, config.derivation.images, epoch)
 
   def tune(betas):
-    nonlocal states, step
-    # e⁻³⁰ is nothing in float32, and no relaxation minds it
-    alphas = {name: np.log(np.maximum(beta, 1e-13)).astype(np.float32) for name, beta in betas.items()}
-    end = step + config.derivation.tune_epochs * programs.steps_per_epoch
-    while step < end and not agree(stop.is_set()):
-      step = next_stop(step, end, config.search.steps_per_dispatch, 0)
-      states = programs.tune(states, epoch, k, alphas, step)
+    nonlocal states, step, tuned
+    for _ in range(config.derivation.tune_epochs):
+      tuned += 1  # an epoch beyond the search: its images come in an order of their own
+      end = step + programs.steps_per_epoch
+      while step < end:
+        if agree(stop.is_set()):
+          raise _Stopped
+        step = next_stop(step, end, config.search.steps_per_dispatch, 0)
+        states, finite = programs.tune(states, epoch + tuned, k, betas, step)
+        if not finite:
+          raise NonFiniteLoss(
+            f'the loss is no longer finite while the weights are tuned at derivation.learning_rate='
+            f'{config.derivation.learning_rate}; the search itself is saved'
+          )
 
   betas = {name: value[k] for name, value in programs.betas(states).items()}
   return derivation.select_by_perturbation(space, betas, accuracy_of, tune, seed=members_of(config)[k]['seed'])

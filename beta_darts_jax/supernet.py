@@ -280,7 +280,7 @@ class Supernet(Module):
     With `train` BatchNorm uses the statistics of the batch and updates `batch_stats`. A space whose operations draw
     (S4's noise) needs `rngs={'draw': key}`. A scalar betas['auxiliary_skip'] is the weight of a skip connection beside
     every edge (where the space has one, its weight is 1). What each cell adds to its β can be given as the collection
-    'offsets', of the tree that the collection 'intermediates' comes out as: see diagnostics.cell_gradients.
+    'offsets', of the tree that the collection 'intermediates' comes out as: see losses.make_cell_gradients.
     """
     chex.assert_rank(images, 4)
     chex.assert_shape([betas[cell_type] for cell_type in self.space.cell_types], self.space.alpha_shape)

@@ -112,6 +112,8 @@ REFUSED = {
   'relaxation.partial_channels': (3, r'divisors of config\.supernet\.channels=16'),
   'early_stopping.eigenvalue_ratio': (0.75, r'allowed with diagnostics\.every_epochs > 0'),
   'hypergradient.method': ('third_order', 'allowed are first_order, second_order'),
+  'search.alpha_warmup_epochs': (100, r'allowed is less than config\.search\.epochs=100'),
+  'diagnostics.kendall_cells': (10, r'allowed with diagnostics\.every_epochs > 0'),
   'relaxation.temperature_min': (0.0, 'allowed is a number > 0'),
 }
 
@@ -134,6 +136,18 @@ def test_combinations_that_contradict_each_other():
   perturbed.derivation.method, perturbed.derivation.epoch = 'perturbation', 'best'
   with pytest.raises(InputError, match=r"derivation\.epoch='last'"):
     check(perturbed)
+  short = default()
+  short.search.epochs, short.diagnostics.every_epochs, short.early_stopping.eigenvalue_ratio = 8, 1, 0.75
+  with pytest.raises(InputError, match=r'eigenvalue_window=5: allowed is up to half of the 8 epochs'):
+    check(short)
+  idle = default()
+  idle.search.regularizers = ('lambda_darts',)
+  with pytest.raises(InputError, match=r'config\.search\.alignment_weight=0: allowed is a number > 0'):
+    check(idle)
+  odd = default()
+  odd.search.regularizers = ([],)
+  with pytest.raises(InputError, match=r'config\.search\.regularizers=\(\[\],\): allowed are'):
+    check(odd)
   narrow = default()
   narrow.space.name, narrow.supernet.channels, narrow.relaxation.partial_channels = 'darts', 4, 4
   with pytest.raises(InputError, match='that leave two or more'):

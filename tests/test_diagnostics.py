@@ -1,9 +1,11 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 from conftest import golden, nhwc
 
-from beta_darts_jax import NAS_BENCH_201, Supernet, softmax_betas
-from beta_darts_jax.diagnostics import eigenvalues, entropies, make_curvature, shares, skips, variances
+from beta_darts_jax import NAS_BENCH_201, SearchSpace, Supernet, softmax_betas
+from beta_darts_jax.diagnostics import eigenvalues, entropies, make_curvature, make_one_shot, shares, skips, variances
 from beta_darts_jax.genotype import published
 from beta_darts_jax.losses import make_loss
 
@@ -28,7 +30,7 @@ def test_the_official_networks_hessian():
   np.testing.assert_allclose(columns, arrays['alpha_hessian'], atol=1e-5 * scale)
   np.testing.assert_allclose(np.sort(exact), expected, atol=1e-5 * np.abs(expected).max())
   assert np.all(np.diff(np.abs(exact)) <= 0) and len(exact) == 30
-  np.testing.assert_allclose(dominant, exact[:5], rtol=1e-8)
+  np.testing.assert_allclose(dominant, exact[:5], rtol=1e-3)
 
 
 def test_lanczos_finds_the_dominant_ones_of_a_large_operator():
@@ -42,7 +44,7 @@ def test_lanczos_finds_the_dominant_ones_of_a_large_operator():
     return {'normal': flat[:35].reshape(7, 5), 'reduce': flat[35:].reshape(7, 5)}
 
   zeros = {'normal': np.zeros((7, 5)), 'reduce': np.zeros((7, 5))}
-  np.testing.assert_allclose(eigenvalues(product, zeros, count=3), spectrum[:3], rtol=1e-8)
+  np.testing.assert_allclose(eigenvalues(product, zeros, count=3), spectrum[:3], rtol=1e-3)
   np.testing.assert_allclose(eigenvalues(product, zeros, exact=70)[:3], spectrum[:3], rtol=1e-8)
 
 
@@ -57,4 +59,27 @@ def test_entropies_and_variances():
   betas = {'cell': np.array([[0.25] * 4, [1.0, 0, 0, 0], [0.5, 0.5, 0, 0]])}
   np.testing.assert_allclose(entropies(betas)['cell'], [np.log(4), 0, np.log(2)])
   np.testing.assert_allclose(entropies({'cell': 3 * betas['cell']})['cell'], [np.log(4), 0, np.log(2)])
-  np.testing.assert_allclose(variances(betas)['cell'], [0, 3 / 16, 1 / 16])
+  for scale in (1, 3):
+    np.testing.assert_allclose(variances({'cell': scale * betas['cell']})['cell'], [0, 3 / 16, 1 / 16])
+
+
+@pytest.mark.parametrize('size', [4, 100])
+def test_a_hessian_that_is_not_finite_is_an_arithmetic_error(size):
+  with pytest.raises(ArithmeticError, match='not finite'):
+    eigenvalues(lambda v: jax.tree.map(lambda x: x * np.nan, v), {'cell': np.zeros((1, size))})
+
+
+def test_one_shot_batches_have_no_copies():
+  """Fewer images than a batch: the accuracy of them all together, with their own statistics."""
+  space = SearchSpace('small', 'nas_bench_201', 1, ('skip_connect', 'nor_conv_1x1'))
+  supernet = Supernet(space, 4, channels=2, cells_per_stage=1)
+  betas = softmax_betas(space.init_alphas(jax.random.key(0)))
+  rng = np.random.default_rng(0)
+  images, labels = rng.integers(0, 256, (30, 8, 8, 3), np.uint8), rng.integers(0, 4, 30).astype(np.int32)
+  prepare = lambda x: x.astype(jnp.float32) / 255
+  variables = jax.jit(supernet.init)(jax.random.key(1), prepare(images), betas)
+  logits = jax.jit(lambda x: supernet.apply(variables, x, betas, train=True, mutable=['batch_stats'])[0])(
+    prepare(images)
+  )
+  found = make_one_shot(supernet, prepare)(variables, [betas], jnp.asarray(images), jnp.asarray(labels))
+  np.testing.assert_allclose(found, [np.mean(np.argmax(logits, -1) == labels)], rtol=1e-6)

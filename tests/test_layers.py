@@ -11,13 +11,13 @@ PACKAGE = pathlib.Path(__file__).parent.parent / 'beta_darts_jax'
 # each may import only what stands before it
 ORDER = """
   errors environment parallel genotype spaces initialization operations skeletons supernet network
-  metrics evaluation interop optimizers regularizers relaxations hypergradients losses bilevel
+  metrics evaluation interop optimizers regularizers relaxations hypergradients losses state bilevel
   nas_bench_201 diagnostics derivation data streaming workdir checkpoint loop
   training retrain comparison population programs search config main
 """.split()  # noqa: SIM905
 ONLY = {
   'ml_collections': {'config', 'main'},
-  'flax': {'initialization', 'operations', 'skeletons', 'supernet', 'network', 'optimizers', 'bilevel', 'training'},
+  'flax': {'initialization', 'operations', 'skeletons', 'supernet', 'network', 'optimizers', 'state', 'training'},
   'grain': {'streaming'},
   'orbax': {'checkpoint'},
   'tensorflow_datasets': {'data', 'streaming'},

@@ -22,6 +22,7 @@ from beta_darts_jax import (
   make_search_step,
   softmax_betas,
 )
+from beta_darts_jax.bilevel import make_weight_step
 from beta_darts_jax.hypergradients import finite_difference, first_order, implicit, second_order
 from beta_darts_jax.initialization import Module
 from beta_darts_jax.losses import make_cell_gradients, make_loss
@@ -216,6 +217,17 @@ def test_the_attack_never_lowers_the_loss():
   for key, epsilon in itertools.product(jax.random.split(jax.random.key(5), 3), np.float32([0.03, 0.1, 0.3])):
     worse, plain = attacked(key, epsilon)
     assert worse > plain
+
+
+def test_the_attack_is_on_the_running_statistics():
+  """Others give another attack, so other weights; without it a weight step does not see them."""
+  state = start()
+  others = state.replace(batch_stats=jax.tree.map(lambda x: 4 * x + 1, state.batch_stats))
+  for perturbation in ('adversarial', 'none'):
+    step = jax.jit(make_weight_step(SUPERNET, Relaxation(perturbation=perturbation), flooding=False))
+    ends = [step(s, BATCHES[0], HYPER, jax.random.key(0))[0].params for s in (state, others)]
+    same = jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), *ends))
+    assert same == (perturbation == 'none')
 
 
 @pytest.mark.parametrize('unroll', [False, True])

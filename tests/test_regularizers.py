@@ -68,7 +68,7 @@ def test_they_combine():
   coupled, decoupled = total([REGULARIZERS[name] for name in CLOSED_FORMS], ALPHAS, NOTHING, hyper)
   for found in (coupled, decoupled):
     np.testing.assert_allclose(found['cell'], 2 * BETAS / 6 + 0.5 * ALPHAS['cell'], rtol=1e-5)
-  assert total([], ALPHAS, NOTHING, hyper) == [None, None]
+  assert total([], ALPHAS, NOTHING, hyper) == (None, None)
 
 
 def test_coupled_l2_is_the_optimizers_own_decay():
@@ -87,8 +87,8 @@ def test_coupled_l2_is_the_optimizers_own_decay():
 
 
 def test_a_penalty_becomes_a_regularizer():
-  cubic = of_penalty(lambda alphas: jnp.sum(alphas['cell'] ** 3), 'l2_weight', decoupled=True)
-  _, found = total([cubic], ALPHAS, NOTHING, Hyperparameters(l2_weight=2.0))
+  cubic = of_penalty(lambda alphas: jnp.sum(alphas['cell'] ** 3), lambda hyper: 2 * hyper.epoch, decoupled=True)
+  _, found = total([cubic], ALPHAS, NOTHING, Hyperparameters(epoch=1.0))
   np.testing.assert_allclose(found['cell'], 6 * ALPHAS['cell'] ** 2, rtol=1e-5)
 
 
@@ -98,6 +98,12 @@ def test_alignment_is_the_mean_cosine_of_pairs():
   np.testing.assert_allclose(alignment({'cell': cells}), np.sqrt(2) / 3, rtol=1e-6)
   np.testing.assert_allclose(alignment({'normal': cells, 'reduce': cells[:1]}), np.sqrt(2) / 3, rtol=1e-6)
   np.testing.assert_allclose(alignment({'cell': 7 * cells[:1].repeat(2, 0)}), 1, rtol=1e-6)
+
+
+def test_a_cell_without_gradient_aligns_with_none():
+  cells = jnp.array([[[1.0, 0.0]], [[0.0, 0.0]]])
+  value, gradient = jax.value_and_grad(alignment)({'cell': cells})
+  assert value == 0 and np.all(np.isfinite(gradient['cell']))
 
 
 def test_flooding_by_hand():

@@ -4,11 +4,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from beta_darts_jax import DARTS, NAS_BENCH_201, Hyperparameters, Relaxation, SearchState, Supernet, softmax_betas
 from beta_darts_jax.losses import make_loss
 from beta_darts_jax.operations import OPERATIONS
-from beta_darts_jax.relaxations import concentration, dirichlet, edge_weights, gumbel, projected, softmax
+from beta_darts_jax.relaxations import (
+  adversarial_perturbation,
+  concentration,
+  dirichlet,
+  edge_weights,
+  gumbel,
+  projected,
+  random_perturbation,
+  softmax,
+)
 from beta_darts_jax.supernet import MixedOperation, shuffled
 
 ALPHAS = {'cell': jax.random.normal(jax.random.key(0), (6, 5))}
@@ -49,6 +59,21 @@ def test_dirichlet_has_the_mean_and_variance_of_its_concentration():
   np.testing.assert_allclose(Relaxation('dirichlet').mean((ALPHAS, {}))['cell'], share, rtol=1e-5)
 
 
+@pytest.mark.parametrize('sampling', ['softmax', 'gumbel', 'dirichlet'])
+def test_logits_are_the_means_inverse(sampling):
+  relaxation = Relaxation(sampling)
+  betas = {'cell': jnp.array([[0.1, 0.2, 0.7], [0.0, 1.0, 0.0], [2.0, 1.0, 1.0]])}
+  mean = relaxation.mean((relaxation.logits(betas), {}))['cell']
+  np.testing.assert_allclose(mean, [[0.1, 0.2, 0.7], [0.0, 1.0, 0.0], [0.5, 0.25, 0.25]], atol=1e-6)
+
+
+def test_concentrations_are_right_where_elu_rounds():
+  alpha = jnp.array([-50.0, -10.0, -1.0, 0.0, 2.0])
+  np.testing.assert_allclose(concentration(alpha), [1e-8, np.exp(-10), np.exp(-1), 1, 3], rtol=1e-5)
+  low = {'cell': jnp.array([[-50.0, -40.0, -30.0]])}
+  assert np.all(np.isfinite(jax.grad(lambda a: dirichlet(a, KEYS[0], HYPER)['cell'][0, 0])(low)['cell']))
+
+
 def test_dirichlets_gradient_is_that_of_the_mean():
   """The mean over draws of ∂β₀/∂α is the derivative of the mean: what makes the draws worth differentiating."""
   of_mean = jax.jacobian(lambda a: Relaxation('dirichlet').mean(({'cell': a}, {}))['cell'][0, 0])(ALPHAS['cell'])[0]
@@ -62,20 +87,35 @@ def test_projected_rows_are_on_the_simplex():
   np.testing.assert_allclose(projected(rows), [[0.5, 0.5, 0.0], [0.0, 2 / 3, 1 / 3], [0.0, 1.0, 0.0]], rtol=1e-6)
 
 
-def test_random_perturbation_stays_within_epsilon_of_beta():
-  """Uniform ±ε, clipped and renormalised, in the weight step only."""
+def on_simplex(rows):
+  clipped = np.clip(rows, 0, 1)
+  return clipped / clipped.sum(-1, keepdims=True)
+
+
+def test_random_perturbation_is_uniform_noise_brought_back_to_the_simplex():
+  """β + U(−ε, ε), clipped and renormalised, entry by entry as drawn by NumPy; in the weight step only."""
   relaxation = Relaxation(perturbation='random')
   betas = draws(lambda alphas, key, hyper: relaxation((alphas, {}), key, hyper, loss=lambda betas: 0.0))
   plain = np.asarray(softmax_betas(ALPHAS)['cell'])
+  drawn = on_simplex(plain + np.random.default_rng(0).uniform(-0.2, 0.2, betas.shape))
   np.testing.assert_allclose(betas.sum(-1), 1, rtol=1e-5)
-  # before the division by a sum of 1 ± 5ε every entry was within ε, clipped at 0
-  sums = np.clip(plain + 0.2, 0, 1).sum(-1).max(), np.clip(plain - 0.2, 0, 1).sum(-1).min()
-  assert np.all(betas <= (plain + 0.2) / sums[1] + 1e-6) and np.all(
-    betas >= np.clip(plain - 0.2, 0, 1) / sums[0] - 1e-6
-  )
-  assert betas.std(0).min() > 0.01
+  for e, k in np.ndindex(6, 5):
+    assert stats.ks_2samp(betas[:, e, k], drawn[:, e, k]).pvalue > 1e-4
   unperturbed = relaxation((ALPHAS, {}), KEYS[0], HYPER)['cell']
   np.testing.assert_array_equal(unperturbed, softmax(ALPHAS, None, None)['cell'])
+
+
+def test_the_attack_is_seven_steps_of_the_sign():
+  """2ε/7 each from a random start, never further than ε from β, then onto the simplex: by hand in NumPy."""
+  betas, c = softmax_betas(ALPHAS), np.random.default_rng(1).standard_normal((6, 5))
+  loss = lambda betas: jnp.sum(c * jnp.sin(5 * betas['cell']))
+  current = np.asarray(random_perturbation(betas, KEYS[0], HYPER, None)['cell'], np.float64)
+  plain = np.asarray(betas['cell'], np.float64)
+  for _ in range(7):
+    moved = current + 2 * 0.2 / 7 * np.sign(5 * c * np.cos(5 * current))
+    current = on_simplex(plain + np.clip(moved - plain, -0.2, 0.2))
+  found = adversarial_perturbation(betas, KEYS[0], HYPER, loss)['cell']
+  np.testing.assert_allclose(found, current, atol=1e-5)
 
 
 def test_the_attack_finds_the_worst_corner_of_a_linear_loss():
@@ -136,15 +176,12 @@ def test_partial_channels_leave_the_others_alone(stride):
   assert not np.allclose(apply(x.at[..., 0].multiply(2.0))[..., ::2], y[..., ::2])
 
 
-def test_one_part_is_all_channels():
-  """K = 1: PC-DARTS' own form, no channel left over, is the mixed operation and nothing else."""
-  edge = MixedOperation(('skip_connect', 'avg_pool_3x3', 'nor_conv_1x1'), channels=4)
-  x, betas = jax.random.normal(jax.random.key(4), (2, 8, 8, 4)), jnp.array([0.5, 0.2, 0.3])
-  variables = edge.init(jax.random.key(5), x, True, betas)
-  y = edge.apply(variables, x, True, betas, mutable=['batch_stats'])[0]
-  halves = [MixedOperation(edge.operations[:2], 4, parts=k).apply({}, x, True, betas[:2]) for k in (1, 2)]
-  np.testing.assert_array_equal(shuffled(jnp.concatenate([y, jnp.sum(betas) * x[..., 4:]], -1), 1), y)
-  np.testing.assert_array_equal(halves[1][..., ::2], halves[0][..., :2])  # without weights channels are by themselves
+def test_operations_without_weights_see_channels_one_by_one():
+  """So K = 2 gives on its half what K = 1 gives on all, and passes by the rest."""
+  x, betas = jax.random.normal(jax.random.key(4), (2, 8, 8, 4)), jnp.array([0.5, 0.2])
+  whole, half = (MixedOperation(('skip_connect', 'avg_pool_3x3'), 4, parts=k).apply({}, x, True, betas) for k in (1, 2))
+  np.testing.assert_array_equal(half[..., ::2], whole[..., :2])
+  np.testing.assert_allclose(half[..., 1::2], 0.7 * x[..., 2:], rtol=1e-6)
 
 
 def test_shuffled_takes_of_each_group_in_turn():

@@ -1,4 +1,6 @@
 import json
+import pathlib
+import runpy
 import threading
 
 import chex
@@ -28,6 +30,9 @@ from beta_darts_jax.metrics import MetricsFile
 from beta_darts_jax.nas_bench_201 import Row
 from beta_darts_jax.optimizers import Hyperparameters
 from beta_darts_jax.workdir import Workdir, find_genotype
+
+CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'nas_bench_201.py'
+NAMED = sorted(runpy.run_path(str(CONFIG))['METHODS'])
 
 
 def pictures(seed, count=64):
@@ -250,9 +255,11 @@ def test_early_stopping_ends_the_run(tmp_path, monkeypatch):
   config, dataset = tiny_run()
   config.space.operations = ('skip_connect', 'max_pool_3x3')
   config.search.epochs, config.early_stopping.skips = 6, 1
-  counts = iter([0, 0, 2, 0, 0, 0])
+  counts = iter([0, 0, 2])
   monkeypatch.setattr(search.diagnostics, 'skips', lambda genotype: next(counts))
   outcome, result = searched(config, dataset, tmp_path)
+  again, same = searched(config, dataset, tmp_path)  # as after a kill before result.json
+  assert again.rows == outcome.rows and same['genotype'] == result['genotype']
   assert len(outcome.rows) == 3 and int(outcome.states.step[0]) == 6
   assert result['stopped_early'] and result['epoch'] == 2 and result['genotype'] == outcome.rows[2]['genotype']
 
@@ -269,7 +276,7 @@ def test_the_best_epochs_cell_is_kept(tmp_path):
 
 
 def test_derivation_by_perturbation_tunes_and_stops(tmp_path):
-  """Each decision but the last is followed by an epoch of weight steps at α one-hot where decided; `stop` ends it."""
+  """Between decisions an epoch of weight steps, α one-hot where decided; `stop` ends it, a loss that is none too."""
   config, dataset = tiny_run()
   config.space.operations = ('skip_connect', 'nor_conv_1x1')
   config.derivation.method, config.derivation.images = 'perturbation', 32
@@ -278,18 +285,23 @@ def test_derivation_by_perturbation_tunes_and_stops(tmp_path):
     calls, tune = [], outcome.programs.tune
     outcome.programs.tune = lambda *arguments: calls.append((arguments, tune(*arguments))) or calls[-1][1]
     result = search.summarize(config, dataset, None, workdir, outcome, threading.Event())
+    outcome.programs.tune = tune
     stop = threading.Event()
     stop.set()
     assert search.summarize(config, dataset, None, workdir, outcome, stop) is None
+    with config.unlocked():
+      config.derivation.learning_rate = 1e30
+    with pytest.raises(NonFiniteLoss, match=r'derivation\.learning_rate=1e\+30'):
+      search.summarize(config, dataset, None, workdir, outcome, threading.Event())
   space = programs.space_of(config)
   space.parse(result['genotype'])
   assert len(calls) == 3  # four edges; nodes have two each, so none is dropped
-  (_, epoch, k, alphas, until), state = calls[-1]
-  assert (epoch, k, until) == (1, 0, 2 * 2 + 3 * 2) and int(state.step[0]) == until
+  assert [arguments[1] for arguments, _ in calls] == [2, 3, 4]  # epochs of their own
+  (_, _, k, betas, until), (state, finite) = calls[-1]
+  assert (k, until, finite) == (0, 2 * 2 + 3 * 2, True) and int(state.step[0]) == until
   for name in space.cell_types:  # α stayed as it was given
-    np.testing.assert_array_equal(state.alphas[name][0], alphas[name])
-  decided = sum(int((np.exp(alphas[name]) > 0.99).any(-1).sum()) for name in space.cell_types)
-  assert decided == 3
+    np.testing.assert_allclose(jax.nn.softmax(state.alphas[name][0]), betas[name], atol=1e-6)
+  assert sum(int((betas[name] == 1).any(-1).sum()) for name in space.cell_types) == 3
 
 
 METHODS = {
@@ -340,3 +352,20 @@ def test_members_stop_each_at_its_epoch(tmp_path, monkeypatch):
   assert spectra[0] != spectra[1] and 'eigenvalues' not in outcome.rows[0]['diagnostics']
   for row in (json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()):
     assert np.isfinite(row['train_loss'])
+
+
+@pytest.mark.parametrize('method', NAMED)
+def test_every_named_method_runs_at_proxy_size(method, tmp_path):
+  """configs/nas_bench_201.py, shrunk to images of 8×8, four channels, two nodes and two epochs of two steps."""
+  config = runpy.run_path(str(CONFIG))['get_config'](f'cifar10,proxy,{method}')
+  _, dataset = small_run()
+  changes = {
+    'supernet.channels': 4, 'supernet.unroll': False, 'search.epochs': 2, 'search.batch_size': 16,
+    'space.nodes': 2, 'space.operations': ('none', 'skip_connect', 'nor_conv_1x1'),
+    'search.evaluation_images': 0, 'benchmark.kendall_cells': 0,
+    'search.alpha_warmup_epochs': int(config.search.alpha_warmup_epochs > 0),
+  }  # fmt: skip
+  config.update_from_flattened_dict(changes)
+  outcome, result = searched(config, dataset, tmp_path)
+  programs.space_of(config).parse(result['genotype'])
+  assert all(np.isfinite(row['train_loss']) and np.isfinite(row['valid_loss']) for row in outcome.rows)
