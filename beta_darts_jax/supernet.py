@@ -63,19 +63,19 @@ class MixedOperation(Module):
     return lambda x, train, weight: normalize(operation(x, train), train, weight)
 
   def _mixed(self, x, train, betas):
-    zeros = jnp.zeros_like(x[:, :: self.stride, :: self.stride])
+    total = jnp.zeros_like(x[:, :: self.stride, :: self.stride])
     if self.sampled and train and not self.is_initializing():
 
       def branch(mixed, x, betas, k=0):
         name = mixed.operations[k]
-        return zeros if name == 'none' else mixed._operation(name, name)(x, train, betas[k])
+        return total if name == 'none' else mixed._operation(name, name)(x, train, betas[k])
 
       branches = [functools.partial(branch, k=k) for k in range(len(self.operations))]
       return nn.switch(jnp.argmax(betas), branches, self, x, betas)
     for k, name in enumerate(self.operations):
       if name != 'none':
-        zeros += self._operation(name, name)(x, train, betas[k])
-    return zeros
+        total += self._operation(name, name)(x, train, betas[k])
+    return total
 
 
 def shuffled(x, groups: int):
