@@ -60,7 +60,7 @@ def _as_a_command(folder, arguments, environment):
     ([f'{DIGITS}:fast'], 'allowed is --config=configs/digits.py, which takes no arguments'),
     (
       [DIGITS, '--config.search.epoch=3'],
-      'error: unknown config.search.epoch: allowed are alpha_betas, alpha_learning_rate',
+      'error: unknown config.search.epoch: allowed are alignment_schedule, alignment_weight, alpha_betas',
     ),
     ([DIGITS, '--config.search.epochs=three'], 'config.search.epochs=three: allowed is an integer'),
     ([DIGITS, '--config.search.epochs=0'], 'config.search.epochs=0: allowed is a number > 0'),
