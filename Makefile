@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: search test lint benchmark clean
+.PHONY: search test lint benchmark study clean
 
 search: .venv/installed  ## installs, then a whole search on digits: under two minutes on two cores
 	.venv/bin/python -m beta_darts_jax.main --config configs/digits.py
@@ -15,6 +15,9 @@ lint: .venv/installed-dev
 
 benchmark: .venv/installed-benchmark  ## our step beside PyTorch's: some twenty minutes on two cores
 	.venv/bin/python benchmarks/compare.py
+
+study: .venv/installed-dev  ## runs STUDY of configs/studies, or goes on with it, and writes docs/evidence/STUDY
+	.venv/bin/python -m beta_darts_jax.study configs/studies/$(or $(STUDY),smoke).py
 
 clean:
 	rm -rf .venv build dist *.egg-info

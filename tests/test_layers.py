@@ -13,7 +13,7 @@ ORDER = """
   errors environment parallel genotype spaces initialization operations skeletons supernet network
   metrics evaluation interop optimizers regularizers relaxations hypergradients losses state bilevel
   nas_bench_201 diagnostics derivation data streaming workdir checkpoint loop
-  training retrain comparison population programs search config main
+  training retrain comparison population programs search config main evidence study
 """.split()  # noqa: SIM905
 ONLY = {
   'ml_collections': {'config', 'main'},
@@ -32,8 +32,20 @@ ONLY = {
     'streaming',
     'environment',
     'parallel',
+    'study',
   },
-  'pathlib': {'parallel', 'retrain', 'data', 'nas_bench_201', 'workdir', 'checkpoint', 'metrics', 'interop', 'main'},
+  'pathlib': {
+    'parallel',
+    'study',
+    'retrain',
+    'data',
+    'nas_bench_201',
+    'workdir',
+    'checkpoint',
+    'metrics',
+    'interop',
+    'main',
+  },
 }
 MODULES = sorted(path.stem for path in PACKAGE.glob('*.py') if path.stem != '__init__')
 

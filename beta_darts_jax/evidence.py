@@ -1,0 +1,144 @@
+"""What a study's searches came to, as numbers with their spread: measures of one search, and tests between arms.
+
+A history is what metrics.jsonl says of one search, epoch by epoch.
+"""
+
+import itertools
+import math
+
+import numpy as np
+
+from beta_darts_jax.genotype import Genotype
+from beta_darts_jax.nas_bench_201 import DATASETS, NasBench201
+
+PARAMETER_FREE = ('none', 'skip_connect', 'avg_pool_3x3', 'max_pool_3x3', 'noise')
+COLLAPSED = 3  # parameter-free edges of a cell of NAS-Bench-201, from which on it counts as collapsed
+# the cell that β-DARTS is published to find on NAS-Bench-201
+PUBLISHED = '|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|'
+
+
+# ---- of a cell ----
+
+
+def percentile(table: NasBench201, cell) -> float:
+  """Share of the benchmark's other cells that are worse, 0 to 100, mean over the three test columns."""
+  ranks = [table.rank(cell, f'{dataset}_test') for dataset in DATASETS]
+  return float(np.mean([100 * (len(table) - rank) / (len(table) - 1) for rank in ranks]))
+
+
+def parameter_free(cell: Genotype) -> int:
+  """Edges of the (normal) cell whose operation has no weights."""
+  return sum(name in PARAMETER_FREE for name in cell.normal.operations)
+
+
+def distance(cell: Genotype, other: Genotype) -> int:
+  """Edges in which two cells of NAS-Bench-201 differ."""
+  return sum(a != b for a, b in zip(cell.normal.operations, other.normal.operations, strict=True))
+
+
+# ---- of a search ----
+
+
+def tail(history: list[dict], share: float = 0.2) -> list[dict]:
+  """The rows of the last `share` of the epochs, one at least."""
+  return history[-max(1, math.ceil(share * len(history))) :]
+
+
+def flips(history: list[dict]) -> float | None:
+  """Changes of a cell's operations from one epoch to the next, mean over the transitions; None of a single epoch."""
+  cells = [Genotype.parse(row['genotype']) for row in history]
+  changes = [distance(*pair) for pair in itertools.pairwise(cells)]
+  return float(np.mean(changes)) if changes else None
+
+
+def steadiness(history: list[dict]) -> float | None:
+  """Median over edges of the last epoch's margin between the two largest β over the spread of its changes by epoch."""
+  margins = []
+  for row in history:
+    top = np.sort(np.concatenate([np.asarray(beta) for beta in row['betas'].values()]), axis=-1)
+    margins.append(top[:, -1] - top[:, -2])
+  if len(margins) < 3:
+    return None
+  changes = np.std(np.diff(margins, axis=0), axis=0, ddof=1)
+  return float(np.median(margins[-1] / np.maximum(changes, 1e-12)))
+
+
+def measures(history: list[dict], table: NasBench201 | None) -> dict:
+  """One search in numbers; those of the benchmark only with its table; None throughout of one that diverged.
+
+  Returns:
+    genotype, parameter_free, steadiness, epochs, seconds. Of the benchmark percentile (mean over the last 20 % of
+    epochs), final_percentile, the test accuracies in percent, collapsed, flips, distance_to_published.
+  """
+  text = history[-1]['genotype']
+  names = ['parameter_free', 'steadiness']
+  tests = {f'{dataset}_test': None for dataset in DATASETS}
+  if table:
+    names += ['percentile', 'final_percentile', *tests, 'collapsed', 'flips', 'distance_to_published']
+  found = {'genotype': text} | dict.fromkeys(names)
+  found |= {'epochs': len(history), 'seconds': round(sum(row['seconds'] for row in history), 1)}
+  if text is None:
+    return found
+  cell = Genotype.parse(text)
+  found |= {'parameter_free': parameter_free(cell), 'steadiness': steadiness(history)}
+  if table:
+    found |= {
+      'percentile': float(np.mean([percentile(table, row['genotype']) for row in tail(history)])),
+      'final_percentile': percentile(table, cell),
+      'collapsed': int(parameter_free(cell) >= COLLAPSED),
+      'flips': flips(history),
+      'distance_to_published': distance(cell, Genotype.parse(PUBLISHED)),
+    }
+    found |= {name: getattr(table[cell], name) for name in tests}
+  return found
+
+
+# ---- of arms ----
+
+
+def paired_p(differences) -> float:
+  """Exact two-sided p of the sign-flip test of paired differences: of all 2ⁿ signs, those with as large a |mean|.
+
+  With n pairs it is 2/2ⁿ at least: 0.031 for n = 6.
+  """
+  differences = np.asarray(differences, float)
+  signs = np.array(list(itertools.product((1, -1), repeat=len(differences))))
+  sums = np.abs(signs @ differences)
+  return float(np.mean(sums >= abs(differences.sum()) - 1e-9))
+
+
+def permutation_p(a, b) -> float:
+  """Exact two-sided p of the permutation test of two independent samples, by the difference of their means."""
+  a, b = np.asarray(a, float), np.asarray(b, float)
+  both, n = np.concatenate([a, b]), len(a)
+  whole = both.sum()
+  of = lambda first: abs(first / n - (whole - first) / len(b))
+  every = [of(both[list(picked)].sum()) for picked in itertools.combinations(range(len(both)), n)]
+  return float(np.mean(np.array(every) >= of(a.sum()) - 1e-9))
+
+
+def baselines(table: NasBench201, dataset: str, draws: int = 2000, seed: int = 0) -> dict[str, dict]:
+  """Cells and rules to hold searches against: {name: percentile and the three test accuracies}, means over draws.
+
+  random: a cell drawn uniformly; best of k: the best of k such by validation accuracy on `dataset`; all 3×3; most
+  parameters (the first of equals); the cell that β-DARTS is published to find.
+  """
+  percentiles = np.mean(
+    [100 * (np.argsort(np.argsort(table.column(f'{d}_test')))) / (len(table) - 1) for d in DATASETS], axis=0
+  )
+  tests = {f'{d}_test': table.column(f'{d}_test') for d in DATASETS}
+  valid = table.column(f'{dataset}_valid')
+  cells = list(map(str, table))
+
+  def of(indices):
+    return {'percentile': float(percentiles[indices].mean())} | {n: float(t[indices].mean()) for n, t in tests.items()}
+
+  found = {'random cell': of(np.arange(len(table)))}
+  picks = np.random.default_rng(seed).integers(len(table), size=(draws, 50))
+  for k in (10, 50):
+    best = np.argmax(valid[picks[:, :k]], axis=1)
+    found[f'best of {k} by validation'] = of(picks[np.arange(draws), best])
+  found['all 3×3'] = of([cells.index(PUBLISHED.replace('skip_connect', 'nor_conv_3x3'))])
+  found['most parameters'] = of([int(np.argmax(table.column('parameters_cifar10')))])
+  found['published cell of β-DARTS'] = of([cells.index(PUBLISHED)])
+  return found

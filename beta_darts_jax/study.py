@@ -1,0 +1,244 @@
+"""Studies: a question, its arms (settings) and seeds, run one after the other, and what they came to.
+
+  python -m beta_darts_jax.study configs/studies/NAME.py [--runs DIR] [--evidence DIR] [--tables-only]
+
+An arm is a population of searches over seeds; arms are paired by seed. Interrupted studies continue with the same
+command. Of every arm the config, the environment and the rows of metrics.jsonl are kept in EVIDENCE/NAME/runs; tables
+and figures are made from those alone, so `--tables-only` needs no run. Exit status as of beta_darts_jax.main.
+"""
+
+import argparse
+import csv
+import json
+import os
+import pathlib
+import re
+import runpy
+import sys
+
+from absl import logging
+
+from beta_darts_jax import evidence, parallel
+from beta_darts_jax.config import check
+from beta_darts_jax.errors import InputError, NonFiniteLoss
+from beta_darts_jax.nas_bench_201 import NasBench201, find_table
+from beta_darts_jax.population import mean_and_spread
+from beta_darts_jax.workdir import read_result, write_json
+
+
+def load(path) -> dict:
+  """The study of a file with get_study(): name, question, arms {name: config}, reference (an arm), primary.
+
+  Raises:
+    InputError: no such file, or no study in it.
+  """
+  if not os.path.isfile(path):
+    raise InputError(f'{path}: no such file; configs/studies has those there are')
+  study = runpy.run_path(str(path)).get('get_study', dict)()
+  if set(study) != {'question', 'arms', 'reference', 'primary'} or study['reference'] not in study['arms']:
+    raise InputError(f'{path}: get_study() gives question, arms, reference (one of the arms) and primary')
+  return study | {'name': pathlib.Path(path).stem, 'arms': {arm: check(c) for arm, c in study['arms'].items()}}
+
+
+def run_arms(study: dict, runs: pathlib.Path, kept: pathlib.Path) -> bool:
+  """Runs, or goes on with, what is not kept yet; whether all arms are finished."""
+  from beta_darts_jax import main
+
+  for arm, config in study['arms'].items():
+    record, folder = kept / f'{arm}.json', runs / study['name'] / arm
+    if record.is_file() and json.loads(record.read_text())['config'] == _plain(config):
+      print(f'{arm}: kept in {record}')
+      continue
+    print(f'{arm}: {folder}', flush=True)
+    main.run_search(config, folder)
+    if (result := read_result(folder)) is None:
+      return False
+    rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+    record.parent.mkdir(parents=True, exist_ok=True)
+    write_json(record, {'config': _plain(config), 'result': result, 'rows': rows})
+  return True
+
+
+def _plain(config):
+  """A config as JSON gives it back, without where it computes."""
+  tree = json.loads(json.dumps(config.to_dict()))
+  return {name: value for name, value in tree.items() if name != 'parallel'}
+
+
+def histories(record: dict) -> dict[int, list[dict]]:
+  """{seed: rows of that search} of a kept arm."""
+  found = {}
+  for row in record['rows']:
+    found.setdefault(row.get('seed', record['config']['search']['seed']), []).append(row)
+  return found
+
+
+# ---- tables ----
+
+
+def analyse(study: dict, kept: pathlib.Path, table: NasBench201 | None) -> dict[str, dict[int, dict]]:
+  """{arm: {seed: measures}} of the arms that are kept."""
+  found = {}
+  for arm in study['arms']:
+    if (kept / f'{arm}.json').is_file():
+      record = json.loads((kept / f'{arm}.json').read_text())
+      found[arm] = {seed: evidence.measures(history, table) for seed, history in histories(record).items()}
+  return found
+
+
+def write_csv(path: pathlib.Path, found: dict) -> None:
+  """A line for every search."""
+  names = list(next(iter(next(iter(found.values())).values())))
+  with open(path, 'w', newline='') as file:
+    writer = csv.writer(file, lineterminator='\n')
+    writer.writerow(['arm', 'seed', *names])
+    for arm, of_seeds in found.items():
+      writer.writerows([arm, seed, *map(of_seeds[seed].get, names)] for seed in sorted(of_seeds))
+
+
+def summary_table(study: dict, found: dict) -> str:
+  """Markdown: mean ± standard deviation of each arm over its seeds, and the paired test against the reference."""
+  numbers = [name for name, value in next(iter(next(iter(found.values())).values())).items() if _is_number(value)]
+  primary, reference = study['primary'], found.get(study['reference'], {})
+  lines = [
+    f'| arm | n | {" | ".join(numbers)} | {primary}: difference to {study["reference"]} | p |',
+    '|' + '---|' * (len(numbers) + 4),
+  ]
+  for arm, of_seeds in found.items():
+    cells = [_spread(measured.get(name) for measured in of_seeds.values()) for name in numbers]
+    seeds = sorted(set(of_seeds) & set(reference)) if arm != study['reference'] else []
+    pairs = [(of_seeds[seed][primary], reference[seed][primary]) for seed in seeds]
+    differences = [a - b for a, b in pairs if None not in (a, b)]
+    tested = [_spread(differences), f'{evidence.paired_p(differences):.3f}'] if differences else ['', '']
+    lines.append(f'| {" | ".join([arm, str(len(of_seeds)), *cells, *tested])} |')
+  return '\n'.join(lines)
+
+
+def seeds_table(study: dict, found: dict) -> str:
+  """Markdown: every search's cell and primary measure."""
+  lines = [f'| arm | seed | {study["primary"]} | cell |', '|---|---|---|---|']
+  for arm, of_seeds in found.items():
+    for seed in sorted(of_seeds):
+      cell = (of_seeds[seed]['genotype'] or 'diverged').replace('|', '\\|')
+      lines.append(f'| {arm} | {seed} | {_figure(of_seeds[seed][study["primary"]])} | `{cell}` |')
+  return '\n'.join(lines)
+
+
+def baselines_table(table: NasBench201, dataset: str) -> str:
+  """Markdown: what needs no search."""
+  rows = evidence.baselines(table, dataset)
+  names = list(next(iter(rows.values())))
+  lines = [f'| baseline | {" | ".join(names)} |', '|' + '---|' * (len(names) + 1)]
+  lines += [f'| {name} | {" | ".join(_figure(row[n]) for n in names)} |' for name, row in rows.items()]
+  return '\n'.join(lines)
+
+
+def _is_number(value):
+  return value is None or isinstance(value, (int, float))
+
+
+def _figure(value):
+  return '' if value is None else f'{value:.2f}' if abs(value) < 1000 else f'{value:.0f}'
+
+
+def _spread(values):
+  spread = mean_and_spread(values)
+  if spread['mean'] is None:
+    return ''
+  return _figure(spread['mean']) + ('' if spread['std'] is None else f' ± {_figure(spread["std"])}')
+
+
+# ---- figures ----
+
+
+def draw(study: dict, kept: pathlib.Path, table: NasBench201, path: pathlib.Path) -> None:
+  """Percentile of each epoch's cell: a line a search, the mean of each arm thick."""
+  import matplotlib
+
+  matplotlib.use('svg')
+  matplotlib.rcParams['svg.hashsalt'] = study['name']  # the same file from the same runs
+  from matplotlib import pyplot
+
+  figure, axes = pyplot.subplots(figsize=(7, 4), layout='constrained')
+  for color, arm in zip(matplotlib.color_sequences['tab10'], study['arms'], strict=False):
+    if not (kept / f'{arm}.json').is_file():
+      continue
+    curves = [
+      [evidence.percentile(table, row['genotype']) for row in history]
+      for history in histories(json.loads((kept / f'{arm}.json').read_text())).values()
+    ]
+    epochs = range(1, len(curves[0]) + 1)
+    for curve in curves:
+      axes.plot(epochs, curve, color=color, alpha=0.3, linewidth=1)
+    axes.plot(epochs, [sum(values) / len(values) for values in zip(*curves, strict=True)], color=color, label=arm)
+  axes.axhline(50, color='gray', linestyle=':', linewidth=1, label='random cell')
+  axes.set(xlabel='epoch', ylabel='percentile of the cell, mean of three test columns', ylim=(0, 101))
+  axes.legend()
+  figure.savefig(path, metadata={'Date': None})
+  pyplot.close(figure)
+
+
+# ---- command line ----
+
+
+def write_up(study: dict, folder: pathlib.Path, table: NasBench201 | None) -> None:
+  """Tables and figures of what is kept: searches.csv, README.md's tables between marks, percentile.svg."""
+  kept = folder / 'runs'
+  found = analyse(study, kept, table)
+  if not found:
+    return
+  write_csv(folder / 'searches.csv', found)
+  arm = next(iter(found))
+  record = json.loads((kept / f'{arm}.json').read_text())
+  environment = record['result']['environment']
+  parts = [summary_table(study, found), seeds_table(study, found)]
+  if table:
+    parts.append(baselines_table(table, record['result']['dataset']))
+    draw(study, kept, table, folder / 'percentile.svg')
+    parts.append('![Percentile of the cell by epoch](percentile.svg)')
+  where = ', '.join(f'{name} {value}' for name, value in environment.items() if isinstance(value, (str, int)))
+  parts.append(f'{where}. Mean ± standard deviation over seeds; p of the exact sign-flip test over paired seeds.')
+  text = '\n\n'.join(parts)
+  path = folder / 'README.md'
+  before = path.read_text() if path.is_file() else f'# {study["question"]}\n\n{_BEGIN}\n{_END}\n'
+  if not (before.count(_BEGIN) == before.count(_END) == 1):
+    raise InputError(f'{path}: {_BEGIN} and {_END} are to stand in it once each, around the tables')
+  path.write_text(re.sub(f'{_BEGIN}.*{_END}', lambda _: f'{_BEGIN}\n\n{text}\n\n{_END}', before, flags=re.DOTALL))
+  print(f'\n{parts[0]}\n\n{folder}')
+
+
+_BEGIN, _END = '<!-- tables, written by beta_darts_jax.study -->', '<!-- end of the tables -->'
+
+
+def main(argv=None) -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('study', help='a file with get_study()')
+  parser.add_argument('--runs', type=pathlib.Path, default=pathlib.Path('runs/studies'))
+  parser.add_argument('--evidence', type=pathlib.Path, default=pathlib.Path('docs/evidence'))
+  parser.add_argument('--tables-only', action='store_true', help='from the runs that are kept')
+  options = parser.parse_args(argv)
+  logging.set_verbosity(logging.WARNING)
+  try:
+    study = load(options.study)
+    folder = options.evidence / study['name']
+    finished = True
+    if not options.tables_only:
+      parallel.set_up(cluster='none')
+      finished = run_arms(study, options.runs, folder / 'runs')
+    table = find_table('')
+    write_up(study, folder, table)
+    if not finished:
+      print('stopped; the same command goes on')
+  except InputError as error:
+    sys.exit(_said(f'error: {error}', 2))
+  except NonFiniteLoss as error:
+    sys.exit(_said(f'error: {error}', 1))
+
+
+def _said(message, status):
+  print(message, file=sys.stderr)
+  return status
+
+
+if __name__ == '__main__':
+  main()
