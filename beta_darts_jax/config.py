@@ -75,6 +75,8 @@ def default() -> ConfigDict:
   config.search.alpha_betas = (0.5, 0.999)
   config.search.alpha_weight_decay = 1e-3  # coupled, from the first epoch on
   config.search.alpha_warmup_epochs = 0  # in which α waits
+  config.search.alpha_epochs = 0  # after so many α stays; 0: never
+  config.search.shuffled_alpha_labels = False  # a control: α learns from labels dealt out at random
   config.search.regularizers = ('beta_decay',)  # … decoupled_beta_decay, l2, weight_decay, lambda_darts; they add up
   config.search.beta_decay_weight = 50.0  # λ_max of both Beta-Decays …
   config.search.beta_decay_schedule = 'linear'  # … λ_max·epoch/epochs; or constant
@@ -328,6 +330,12 @@ def _check_method(config):
   epochs, warmup = config.search.epochs, config.search.alpha_warmup_epochs
   if warmup >= epochs:
     raise InputError(f'config.search.alpha_warmup_epochs={warmup}: allowed is less than config.search.epochs={epochs}')
+  last = config.search.alpha_epochs
+  if last and not warmup < last <= epochs:
+    raise InputError(
+      f'config.search.alpha_epochs={last}: allowed is 0, or more than config.search.alpha_warmup_epochs={warmup} up to '
+      f'config.search.epochs={epochs}'
+    )
   parts, channels = config.relaxation.partial_channels, config.supernet.channels
   if channels % parts or (parts > 1 and config.space.name != 'nas_bench_201' and channels // parts < 2):
     raise InputError(

@@ -96,13 +96,14 @@ def hyperparameters(settings, epoch: int) -> Hyperparameters:
   used = {REGULARIZERS[name].weight for name in settings['regularizers']}
   schedule = lambda name: SCHEDULES[settings[f'{name}_schedule']](settings[f'{name}_weight'], epoch, epochs)
   weight = lambda name: schedule(name) if f'{name}_weight' in used else 0.0
+  moves = settings['alpha_warmup_epochs'] <= epoch < (settings['alpha_epochs'] or epochs)
   line = lambda first, last: first + (last - first) * epoch / epochs
   return Hyperparameters(
     learning_rate=cosine(settings['learning_rate'], settings['learning_rate_min'], epoch, epochs),
     momentum=settings['momentum'],
     weight_decay=settings['weight_decay'],
     clip_norm=settings['clip_norm'],
-    alpha_learning_rate=settings['alpha_learning_rate'] if epoch >= settings['alpha_warmup_epochs'] else 0.0,
+    alpha_learning_rate=settings['alpha_learning_rate'] if moves else 0.0,
     alpha_b1=b1,
     alpha_b2=b2,
     alpha_weight_decay=settings['alpha_weight_decay'],
@@ -238,6 +239,10 @@ def build(config, dataset: Dataset, mesh) -> Programs:
   replicate, split = Placement(mesh), Placement(mesh, 'population')
   on_host = dataset.halves(config.data.fraction)
   halves = replicate(on_host)
+  held_out = halves[1]
+  if search.shuffled_alpha_labels:
+    shuffled = np.random.default_rng(search.seed).permutation(on_host[1][1])
+    halves = halves[0], (held_out[0], replicate(shuffled))
   num_images = len(on_host[0][1])
   steps_per_epoch = num_images // search.batch_size
   evaluated = replicate(tuple(array[: search.evaluation_images or None] for array in on_host[1]))
@@ -308,7 +313,7 @@ def build(config, dataset: Dataset, mesh) -> Programs:
     return jax.jit(lambda batches: [(prepare(images), labels) for images, labels in batches])(batches)
 
   def one_shot(states, k, betas, count, epoch=None):
-    images, labels = (array[:count] for array in halves[1])
+    images, labels = (array[:count] for array in held_out)
     if epoch is not None:
       hyper = jax.tree.map(np.float32, hyperparameters(settings_of(config, members[k]), epoch))
       betas = [relaxation.with_skip(beta, hyper) for beta in betas]

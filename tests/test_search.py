@@ -1,3 +1,4 @@
+import itertools
 import json
 import pathlib
 import runpy
@@ -369,3 +370,28 @@ def test_every_named_method_runs_at_proxy_size(method, tmp_path):
   outcome, result = searched(config, dataset, tmp_path)
   programs.space_of(config).parse(result['genotype'])
   assert all(np.isfinite(row['train_loss']) and np.isfinite(row['valid_loss']) for row in outcome.rows)
+
+
+def test_shuffled_labels_reach_alpha_alone(tmp_path):
+  """The weights see none of it while α rests; evaluation is on the true labels; when α moves, it moves elsewhere."""
+  ends = {}
+  for shuffled, rate in itertools.product((False, True), (0.0, 0.1)):
+    config, dataset = tiny_run()
+    config.space.operations = ('skip_connect', 'nor_conv_1x1')
+    config.search.shuffled_alpha_labels, config.search.alpha_learning_rate = shuffled, rate
+    outcome, _ = searched(config, dataset, tmp_path / f'{shuffled} {rate}')
+    ends[shuffled, rate] = outcome
+  still, still_shuffled = (ends[shuffled, 0.0] for shuffled in (False, True))
+  chex.assert_trees_all_equal(jax.device_get(still.states.params), jax.device_get(still_shuffled.states.params))
+  assert still.rows[-1]['valid_loss'] == still_shuffled.rows[-1]['valid_loss']
+  assert still.rows[-1]['alpha_loss'] != still_shuffled.rows[-1]['alpha_loss']
+  assert ends[False, 0.1].rows[-1]['betas'] != ends[True, 0.1].rows[-1]['betas']
+
+
+def test_alpha_stays_after_its_epochs(tmp_path):
+  config, dataset = tiny_run()
+  config.space.operations = ('skip_connect', 'nor_conv_1x1')
+  config.search.epochs, config.search.alpha_epochs, config.search.alpha_learning_rate = 3, 2, 0.1
+  outcome, _ = searched(config, dataset, tmp_path)
+  betas = [row['betas'] for row in outcome.rows]
+  assert betas[0] != betas[1] == betas[2]
