@@ -90,7 +90,7 @@ def make_weight_step(supernet, relaxation: Relaxation, flooding: bool) -> Callab
 
 def make_search_step(
   supernet,
-  regularizer: Callable | Sequence[Regularizer] = beta_decay,
+  regularizer: Callable | Regularizer | Sequence[Regularizer] = beta_decay,
   hypergradient: Callable = first_order,
   relaxation: Relaxation = SOFTMAX,
   flooding: bool = False,
@@ -103,12 +103,13 @@ def make_search_step(
 
   Args:
     supernet: a module with `apply(variables, images, betas, train=…)`.
-    regularizer: scalar function of α, weighted by `hyper.beta_decay_weight` in α's loss; or any number of Regularizers.
+    regularizer: scalar function of α, weighted by `hyper.beta_decay_weight` in α's loss; or a Regularizer, or several.
     hypergradient: hypergradients.Problem → ((validation loss, …), gradient of the architecture).
     relaxation: how α becomes β.
     flooding: the weights' loss is regularizers.flooded at `hyper.flood_level`.
   """
-  regularizers = (of_penalty(regularizer),) if callable(regularizer) else tuple(regularizer)
+  regularizer = of_penalty(regularizer) if callable(regularizer) else regularizer
+  regularizers = (regularizer,) if isinstance(regularizer, Regularizer) else tuple(regularizer)
   alpha_step = make_alpha_step(supernet, regularizers, hypergradient, relaxation, flooding)
   weight_step = make_weight_step(supernet, relaxation, flooding)
 

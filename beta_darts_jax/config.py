@@ -101,7 +101,7 @@ def default() -> ConfigDict:
   config.relaxation.temperature = 10.0  # of gumbel: falls linearly from here …
   config.relaxation.temperature_min = 0.1  # … to this
   config.relaxation.perturbation = 'none'  # of β in the weight step: random (SDARTS-RS), adversarial (SDARTS-ADV) …
-  config.relaxation.epsilon = 0.03  # … within ± this in the first epoch, growing linearly …
+  config.relaxation.epsilon = 0.03  # … within ± this in the first epoch, linearly …
   config.relaxation.epsilon_max = 0.3  # … to this
   config.relaxation.partial_channels = 1  # K: operations see a Kth of the channels (PC-DARTS)
   config.relaxation.edge_normalization = False  # the edges that enter a node are weighed, too (PC-DARTS)
@@ -355,6 +355,8 @@ def _check_method(config):
       f'config.early_stopping.eigenvalue_window={stopping.eigenvalue_window}: allowed is up to half of the '
       f'{epochs // every} epochs with diagnostics'
     )
+  if every > epochs:
+    raise InputError(f'config.diagnostics.every_epochs={every}: allowed is up to config.search.epochs={epochs}')
   if config.diagnostics.kendall_cells and not every:
     raise InputError(
       f'config.diagnostics.kendall_cells={config.diagnostics.kendall_cells}: allowed with diagnostics.every_epochs > 0'

@@ -224,6 +224,7 @@ def summarize(
     row = next(row for row in outcome.rows[k :: len(members)] if row['epoch'] == cell.epoch)
     genotype = cell.genotype and str(cell.genotype)
     result = {'genotype': genotype, 'epoch': cell.epoch, 'stopped_early': cell.stopped_early}
+    result['derivation'] = config.derivation.method
     result |= {name: genotype and row[name] for name in ('train_accuracy', 'valid_accuracy')}
     if genotype:
       folder = workdir.path / 'members' / str(k) if is_population(config) else workdir.path

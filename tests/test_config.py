@@ -113,6 +113,7 @@ REFUSED = {
   'early_stopping.eigenvalue_ratio': (0.75, r'allowed with diagnostics\.every_epochs > 0'),
   'hypergradient.method': ('third_order', 'allowed are first_order, second_order'),
   'search.alpha_warmup_epochs': (100, r'allowed is less than config\.search\.epochs=100'),
+  'diagnostics.every_epochs': (101, r'allowed is up to config\.search\.epochs=100'),
   'diagnostics.kendall_cells': (10, r'allowed with diagnostics\.every_epochs > 0'),
   'relaxation.temperature_min': (0.0, 'allowed is a number > 0'),
 }

@@ -291,7 +291,7 @@ def test_a_regularizer_of_ones_own_stops_an_operation():
     lambda alphas, seen: {'cell': jnp.where(stopped & (seen.epoch >= 1), -seen.gradient['cell'], 0.0)},
     weight='l2_weight',
   )
-  step = make_search_step(SUPERNET, [stop])
+  step = make_search_step(SUPERNET, stop)
   hyper = HYPER.replace(l2_weight=1.0, alpha_weight_decay=0.0)
   first, later = after(step, 1, hyper.replace(epoch=0.0)), after(step, 1, hyper.replace(epoch=1.0))
   begun = start().alphas['cell']

@@ -296,6 +296,7 @@ def test_derivation_by_perturbation_tunes_and_stops(tmp_path):
       search.summarize(config, dataset, None, workdir, outcome, threading.Event())
   space = programs.space_of(config)
   space.parse(result['genotype'])
+  assert result['derivation'] == 'perturbation'
   assert len(calls) == 3  # four edges; nodes have two each, so none is dropped
   assert [arguments[1] for arguments, _ in calls] == [2, 3, 4]  # epochs of their own
   (_, _, k, betas, until), (state, finite) = calls[-1]
