@@ -46,7 +46,7 @@ def run_arms(study: dict, runs: pathlib.Path, kept: pathlib.Path) -> bool:
 
   for arm, config in study['arms'].items():
     record, folder = kept / f'{arm}.json', runs / study['name'] / arm
-    if record.is_file() and json.loads(record.read_text())['config'] == _plain(config):
+    if record.is_file() and _agrees(json.loads(record.read_text())['config'], _plain(config)):
       print(f'{arm}: kept in {record}')
       continue
     print(f'{arm}: {folder}', flush=True)
@@ -63,6 +63,13 @@ def _plain(config):
   """A config as JSON gives it back, without where it computes."""
   tree = json.loads(json.dumps(config.to_dict()))
   return {name: value for name, value in tree.items() if name != 'parallel'}
+
+
+def _agrees(kept, config):
+  """Whether a kept config says nothing else; it may lack values that came later, whose defaults are what was."""
+  if isinstance(kept, dict) and isinstance(config, dict):
+    return all(name in config and _agrees(value, config[name]) for name, value in kept.items())
+  return kept == config
 
 
 def histories(record: dict) -> dict[int, list[dict]]:

@@ -29,7 +29,7 @@ from beta_darts_jax.evidence import (
 )
 from beta_darts_jax.genotype import Genotype
 from beta_darts_jax.nas_bench_201 import Row
-from beta_darts_jax.study import load
+from beta_darts_jax.study import _agrees, load
 
 ROOT = pathlib.Path(__file__).parent.parent
 SKIPS = '|skip_connect~0|+|skip_connect~0|none~1|+|skip_connect~0|nor_conv_1x1~1|avg_pool_3x3~2|'
@@ -128,6 +128,11 @@ def test_a_study_at_toy_size(tmp_path):
   assert (folder / 'README.md').read_text() == f'Read by people.\n\n{text}'
   done = command('configs/studies/smoke.py', *where)
   assert done.stdout.count('kept in') == 2
+
+
+def test_a_kept_arm_may_lack_values_that_came_later():
+  assert _agrees({'a': {'b': 1}}, {'a': {'b': 1, 'c': 0}, 'd': 2})
+  assert not _agrees({'a': {'b': 1}}, {'a': {'b': 2}}) and not _agrees({'a': 1}, {})
 
 
 def test_what_is_no_study(tmp_path):
