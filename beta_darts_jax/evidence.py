@@ -107,16 +107,6 @@ def paired_p(differences) -> float:
   return float(np.mean(sums >= abs(differences.sum()) - 1e-9))
 
 
-def permutation_p(a, b) -> float:
-  """Exact two-sided p of the permutation test of two independent samples, by the difference of their means."""
-  a, b = np.asarray(a, float), np.asarray(b, float)
-  both, n = np.concatenate([a, b]), len(a)
-  whole = both.sum()
-  of = lambda first: abs(first / n - (whole - first) / len(b))
-  every = [of(both[list(picked)].sum()) for picked in itertools.combinations(range(len(both)), n)]
-  return float(np.mean(np.array(every) >= of(a.sum()) - 1e-9))
-
-
 def baselines(table: NasBench201, dataset: str, draws: int = 2000, seed: int = 0) -> dict[str, dict]:
   """Cells and rules to hold searches against: {name: percentile and the three test accuracies}, means over draws.
 

@@ -13,7 +13,7 @@ METRICS = ('train_loss', 'train_accuracy', 'alpha_loss', 'alpha_accuracy', 'beta
 
 @flax.struct.dataclass
 class SearchState:
-  """A member of a search; see the attributes.
+  """One search: its two levels, their optimizers, and where it stands.
 
   Attributes:
     step: bilevel steps taken, int32.

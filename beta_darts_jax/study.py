@@ -10,6 +10,7 @@ and figures are made from those alone, so `--tables-only` needs no run. Exit sta
 import argparse
 import csv
 import json
+import math
 import os
 import pathlib
 import re
@@ -21,7 +22,7 @@ from absl import logging
 from beta_darts_jax import evidence, parallel
 from beta_darts_jax.config import check
 from beta_darts_jax.errors import InputError, NonFiniteLoss
-from beta_darts_jax.nas_bench_201 import NasBench201, find_table
+from beta_darts_jax.nas_bench_201 import DATASETS, NasBench201, find_table
 from beta_darts_jax.population import mean_and_spread
 from beta_darts_jax.workdir import read_result, write_json
 
@@ -171,13 +172,13 @@ def draw(study: dict, kept: pathlib.Path, table: NasBench201, path: pathlib.Path
     if not (kept / f'{arm}.json').is_file():
       continue
     curves = [
-      [evidence.percentile(table, row['genotype']) for row in history]
+      [evidence.percentile(table, row['genotype']) if row['genotype'] else math.nan for row in history]
       for history in histories(json.loads((kept / f'{arm}.json').read_text())).values()
     ]
-    epochs = range(1, len(curves[0]) + 1)
     for curve in curves:
-      axes.plot(epochs, curve, color=color, alpha=0.3, linewidth=1)
-    axes.plot(epochs, [sum(values) / len(values) for values in zip(*curves, strict=True)], color=color, label=arm)
+      axes.plot(range(1, len(curve) + 1), curve, color=color, alpha=0.3, linewidth=1)
+    means = [sum(values) / len(values) for values in zip(*curves, strict=False)]
+    axes.plot(range(1, len(means) + 1), means, color=color, label=arm)
   axes.axhline(50, color='gray', linestyle=':', linewidth=1, label='random cell')
   axes.set(xlabel='epoch', ylabel='percentile of the cell, mean of three test columns', ylim=(0, 101))
   axes.legend()
@@ -191,19 +192,21 @@ def draw(study: dict, kept: pathlib.Path, table: NasBench201, path: pathlib.Path
 def write_up(study: dict, folder: pathlib.Path, table: NasBench201 | None) -> None:
   """Tables and figures of what is kept: searches.csv, README.md's tables between marks, percentile.svg."""
   kept = folder / 'runs'
-  found = analyse(study, kept, table)
-  if not found:
+  arm = next((arm for arm in study['arms'] if (kept / f'{arm}.json').is_file()), None)
+  if arm is None:
     return
-  write_csv(folder / 'searches.csv', found)
-  arm = next(iter(found))
   record = json.loads((kept / f'{arm}.json').read_text())
   environment = record['result']['environment']
+  table = table if record['result']['dataset'] in DATASETS else None
+  found = analyse(study, kept, table)
+  write_csv(folder / 'searches.csv', found)
   parts = [summary_table(study, found), seeds_table(study, found)]
   if table:
     parts.append(baselines_table(table, record['result']['dataset']))
     draw(study, kept, table, folder / 'percentile.svg')
     parts.append('![Percentile of the cell by epoch](percentile.svg)')
-  where = ', '.join(f'{name} {value}' for name, value in environment.items() if isinstance(value, (str, int)))
+  plain = lambda tree: [x for n, v in tree.items() for x in (plain(v) if isinstance(v, dict) else [f'{n} {v}'])]
+  where = ', '.join(plain(environment))
   parts.append(f'{where}. Mean ± standard deviation over seeds; p of the exact sign-flip test over paired seeds.')
   text = '\n\n'.join(parts)
   path = folder / 'README.md'

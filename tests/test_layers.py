@@ -15,37 +15,15 @@ ORDER = """
   nas_bench_201 diagnostics derivation data streaming workdir checkpoint loop
   training retrain comparison population programs search config main evidence study
 """.split()  # noqa: SIM905
+FILES = {'parallel', 'data', 'nas_bench_201', 'workdir', 'checkpoint', 'metrics', 'interop', 'main', 'study'}
 ONLY = {
   'ml_collections': {'config', 'main'},
   'flax': {'initialization', 'operations', 'skeletons', 'supernet', 'network', 'optimizers', 'state', 'training'},
   'grain': {'streaming'},
   'orbax': {'checkpoint'},
   'tensorflow_datasets': {'data', 'streaming'},
-  'os': {
-    'data',
-    'nas_bench_201',
-    'workdir',
-    'checkpoint',
-    'metrics',
-    'interop',
-    'main',
-    'streaming',
-    'environment',
-    'parallel',
-    'study',
-  },
-  'pathlib': {
-    'parallel',
-    'study',
-    'retrain',
-    'data',
-    'nas_bench_201',
-    'workdir',
-    'checkpoint',
-    'metrics',
-    'interop',
-    'main',
-  },
+  'os': FILES | {'streaming', 'environment'},
+  'pathlib': FILES | {'retrain'},
 }
 MODULES = sorted(path.stem for path in PACKAGE.glob('*.py') if path.stem != '__init__')
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from beta_darts_jax import DARTS, NAS_BENCH_201, Hyperparameters, Relaxation, SearchState, Supernet, softmax_betas
+from beta_darts_jax import DARTS, NAS_BENCH_201, Hyperparameters, Relaxation, Supernet, softmax_betas
 from beta_darts_jax.losses import make_loss
 from beta_darts_jax.operations import OPERATIONS
 from beta_darts_jax.relaxations import (
@@ -243,12 +243,3 @@ def test_it_is_the_mixed_operation_of_one_more_skip():
   x, betas = jax.random.normal(jax.random.key(7), (2, 4, 4, 3)), jnp.array([0.25, 0.75])
   pooled = OPERATIONS['avg_pool_3x3'](3, 1, False, None)(x, True)
   np.testing.assert_allclose(edge.apply({}, x, True, betas, 0.4), 0.75 * pooled + 0.4 * x, rtol=1e-5)
-
-
-def test_a_state_carries_edge_logits_apart_from_alpha():
-  relaxation = Relaxation(edges=NAS_BENCH_201.edges)
-  supernet = Supernet(NAS_BENCH_201, **SMALL)
-  logits = relaxation.init_edge_logits(jax.random.key(0), NAS_BENCH_201)
-  variables = jax.jit(supernet.init)(jax.random.key(6), IMAGES, softmax_betas(ALPHAS))
-  state = SearchState.create(variables, ALPHAS, edge_logits=logits)
-  assert set(state.alphas) == {'cell'} and state.edge_logits['cell'].shape == (6,)
