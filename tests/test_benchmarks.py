@@ -38,6 +38,14 @@ def test_step_prints_a_row():
   assert re.fullmatch(r'\| nas_bench_201 .*\| \d+ \| \d+ \| [\d.]+ \| [\d.]+ \([\d.]+ … [\d.]+\) \|\n', done.stdout)
 
 
+def test_methods_prints_a_row_for_each_part():
+  sizes = '--channels=2', '--batch-size=8', '--steps=1', '--rounds=1', '--scan'
+  done = run('methods.py', *sizes, '--only=first order, softmax; GDAS')
+  assert done.returncode == 0, done.stderr
+  rows = done.stdout.splitlines()[2:]
+  assert [row.split(' | ')[0] for row in rows] == ['| first order, softmax', '| GDAS'] and ' 1 (1 … 1) |' in rows[0]
+
+
 PROGRAM = """HloModule step
 
 %body.1 (p: (s32[], f32[4])) -> (s32[], f32[4]) {
