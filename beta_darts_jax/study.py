@@ -4,7 +4,8 @@
 
 An arm is a population of searches over seeds; arms are paired by seed. Interrupted studies continue with the same
 command. Of every arm the config, the environment and the rows of metrics.jsonl are kept in EVIDENCE/NAME/runs; tables
-and figures are made from those alone, so `--tables-only` needs no run. Exit status as of beta_darts_jax.main.
+and figures are made from those alone, so `--tables-only` needs no run. A study may borrow arms that another one keeps.
+Exit status as of beta_darts_jax.main.
 """
 
 import argparse
@@ -28,7 +29,9 @@ from beta_darts_jax.workdir import read_result, write_json
 
 
 def load(path) -> dict:
-  """The study of a file with get_study(): name, question, arms {name: config}, reference (an arm), primary.
+  """The study of a file with get_study(): name, question, arms {name: config}, reference (an arm), primary, borrowed.
+
+  `borrowed` {name: 'STUDY/ARM'} may be left out: arms of other studies, for the tables only.
 
   Raises:
     InputError: no such file, or no study in it.
@@ -36,13 +39,17 @@ def load(path) -> dict:
   if not os.path.isfile(path):
     raise InputError(f'{path}: no such file; configs/studies has those there are')
   study = runpy.run_path(str(path)).get('get_study', dict)()
-  if set(study) != {'question', 'arms', 'reference', 'primary'} or study['reference'] not in study['arms']:
-    raise InputError(f'{path}: get_study() gives question, arms, reference (one of the arms) and primary')
+  study = {'borrowed': {}} | study
+  complete = set(study) == {'question', 'arms', 'reference', 'primary', 'borrowed'}
+  if not complete or study['reference'] not in {*study['arms'], *study['borrowed']}:
+    raise InputError(
+      f'{path}: get_study() gives question, arms, reference (one of the arms), primary and, if any, borrowed'
+    )
   return study | {'name': pathlib.Path(path).stem, 'arms': {arm: check(c) for arm, c in study['arms'].items()}}
 
 
 def run_arms(study: dict, runs: pathlib.Path, kept: pathlib.Path) -> bool:
-  """Runs, or goes on with, what is not kept yet; whether all arms are finished."""
+  """Runs, or goes on with, what is not in the folder `kept` yet; whether all arms are finished."""
   from beta_darts_jax import main
 
   for arm, config in study['arms'].items():
@@ -73,6 +80,18 @@ def _agrees(kept, config):
   return kept == config
 
 
+def records(study: dict, evidence_folder: pathlib.Path) -> dict[str, dict]:
+  """{arm: what is kept of it} of the arms that are kept, borrowed ones first."""
+  places = study['borrowed'] | {arm: f'{study["name"]}/{arm}' for arm in study['arms']}
+  found = {}
+  for arm, place in places.items():
+    name, _, of_study = place.partition('/')
+    path = evidence_folder / name / 'runs' / f'{of_study}.json'
+    if path.is_file():
+      found[arm] = json.loads(path.read_text())
+  return found
+
+
 def histories(record: dict) -> dict[int, list[dict]]:
   """{seed: rows of that search} of a kept arm."""
   found = {}
@@ -84,14 +103,10 @@ def histories(record: dict) -> dict[int, list[dict]]:
 # ---- tables ----
 
 
-def analyse(study: dict, kept: pathlib.Path, table: NasBench201 | None) -> dict[str, dict[int, dict]]:
-  """{arm: {seed: measures}} of the arms that are kept."""
-  found = {}
-  for arm in study['arms']:
-    if (kept / f'{arm}.json').is_file():
-      record = json.loads((kept / f'{arm}.json').read_text())
-      found[arm] = {seed: evidence.measures(history, table) for seed, history in histories(record).items()}
-  return found
+def analyse(kept: dict[str, dict], table: NasBench201 | None) -> dict[str, dict[int, dict]]:
+  """{arm: {seed: measures}} of `records`."""
+  measured = lambda record: {seed: evidence.measures(rows, table) for seed, rows in histories(record).items()}
+  return {arm: measured(record) for arm, record in kept.items()}
 
 
 def write_csv(path: pathlib.Path, found: dict) -> None:
@@ -159,21 +174,19 @@ def _spread(values):
 # ---- figures ----
 
 
-def draw(study: dict, kept: pathlib.Path, table: NasBench201, path: pathlib.Path) -> None:
+def draw(kept: dict[str, dict], table: NasBench201, path: pathlib.Path) -> None:
   """Percentile of each epoch's cell: a line a search, the mean of each arm thick."""
   import matplotlib
 
   matplotlib.use('svg')
-  matplotlib.rcParams['svg.hashsalt'] = study['name']  # the same file from the same runs
+  matplotlib.rcParams['svg.hashsalt'] = 'study'  # the same file from the same runs
   from matplotlib import pyplot
 
   figure, axes = pyplot.subplots(figsize=(7, 4), layout='constrained')
-  for color, arm in zip(matplotlib.color_sequences['tab10'], study['arms'], strict=False):
-    if not (kept / f'{arm}.json').is_file():
-      continue
+  for color, (arm, record) in zip(matplotlib.color_sequences['tab10'], kept.items(), strict=False):
     curves = [
       [evidence.percentile(table, row['genotype']) if row['genotype'] else math.nan for row in history]
-      for history in histories(json.loads((kept / f'{arm}.json').read_text())).values()
+      for history in histories(record).values()
     ]
     for curve in curves:
       axes.plot(range(1, len(curve) + 1), curve, color=color, alpha=0.3, linewidth=1)
@@ -189,24 +202,23 @@ def draw(study: dict, kept: pathlib.Path, table: NasBench201, path: pathlib.Path
 # ---- command line ----
 
 
-def write_up(study: dict, folder: pathlib.Path, table: NasBench201 | None) -> None:
+def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | None) -> None:
   """Tables and figures of what is kept: searches.csv, README.md's tables between marks, percentile.svg."""
-  kept = folder / 'runs'
-  arm = next((arm for arm in study['arms'] if (kept / f'{arm}.json').is_file()), None)
-  if arm is None:
+  kept, folder = records(study, evidence_folder), evidence_folder / study['name']
+  if not kept:
     return
-  record = json.loads((kept / f'{arm}.json').read_text())
-  environment = record['result']['environment']
-  table = table if record['result']['dataset'] in DATASETS else None
-  found = analyse(study, kept, table)
+  folder.mkdir(parents=True, exist_ok=True)
+  result = next(iter(kept.values()))['result']
+  table = table if result['dataset'] in DATASETS else None
+  found = analyse(kept, table)
   write_csv(folder / 'searches.csv', found)
   parts = [summary_table(study, found), seeds_table(study, found)]
   if table:
-    parts.append(baselines_table(table, record['result']['dataset']))
-    draw(study, kept, table, folder / 'percentile.svg')
+    parts.append(baselines_table(table, result['dataset']))
+    draw(kept, table, folder / 'percentile.svg')
     parts.append('![Percentile of the cell by epoch](percentile.svg)')
   plain = lambda tree: [x for n, v in tree.items() for x in (plain(v) if isinstance(v, dict) else [f'{n} {v}'])]
-  where = ', '.join(plain(environment))
+  where = ', '.join(plain(result['environment']))
   parts.append(f'{where}. Mean ± standard deviation over seeds; p of the exact sign-flip test over paired seeds.')
   text = '\n\n'.join(parts)
   path = folder / 'README.md'
@@ -230,13 +242,11 @@ def main(argv=None) -> None:
   logging.set_verbosity(logging.WARNING)
   try:
     study = load(options.study)
-    folder = options.evidence / study['name']
     finished = True
     if not options.tables_only:
       parallel.set_up(cluster='none')
-      finished = run_arms(study, options.runs, folder / 'runs')
-    table = find_table('')
-    write_up(study, folder, table)
+      finished = run_arms(study, options.runs, options.evidence / study['name'] / 'runs')
+    write_up(study, options.evidence, find_table(''))
     if not finished:
       print('stopped; the same command goes on')
   except InputError as error:

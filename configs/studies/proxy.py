@@ -1,0 +1,25 @@
+"""The proxy of the studies, frozen after the pilot and before any result of β-DARTS at it.
+
+  python -m beta_darts_jax.main --config configs/studies/proxy.py[:METHOD]
+
+The cheapest setting of the pilot in which plain DARTS collapses in both pilot seeds: all 50,000 images of CIFAR-10 at
+16×16, C=16, N=2, 10 epochs = 3,900 steps of batch 64, α's rate η = 1e-2, and α's times matched to the official run's:
+λ_max = 50·S·η/11.73 = 166.24, b2 = 1 − 39.1/S. METHOD is one of those of configs/nas_bench_201.py.
+"""
+
+import pathlib
+import runpy
+
+STEPS = 3900
+
+
+def get_config(method='beta_darts'):
+  path = pathlib.Path(__file__).parent.parent / 'nas_bench_201.py'
+  config = runpy.run_path(str(path))['get_config'](f'cifar10,proxy,{method}')
+  config.name = f'studies_{method}'
+  config.supernet.cells_per_stage = 2
+  config.search.alpha_learning_rate = 1e-2
+  if config.search.beta_decay_weight:
+    config.search.beta_decay_weight = round(50 * STEPS * 1e-2 / 11.73, 2)
+  config.benchmark.kendall_cells = 0
+  return config
