@@ -1,6 +1,6 @@
 """Studies: a question, its arms (settings) and seeds, run one after the other, and what they came to.
 
-  python -m beta_darts_jax.study configs/studies/NAME.py [--runs DIR] [--evidence DIR] [--tables-only]
+  python -m beta_darts_jax.study configs/studies/NAME.py [--runs DIR] [--evidence DIR] [--cpu-devices N] [--tables-only]
 
 An arm is a population of searches over seeds; arms are paired by seed. Interrupted studies continue with the same
 command. Of every arm the config, the environment and the rows of metrics.jsonl are kept in EVIDENCE/NAME/runs; tables
@@ -237,6 +237,7 @@ def main(argv=None) -> None:
   parser.add_argument('study', help='a file with get_study()')
   parser.add_argument('--runs', type=pathlib.Path, default=pathlib.Path('runs/studies'))
   parser.add_argument('--evidence', type=pathlib.Path, default=pathlib.Path('docs/evidence'))
+  parser.add_argument('--cpu-devices', type=int, default=0, help='as config.parallel.cpu_devices')
   parser.add_argument('--tables-only', action='store_true', help='from the runs that are kept')
   options = parser.parse_args(argv)
   logging.set_verbosity(logging.WARNING)
@@ -244,7 +245,7 @@ def main(argv=None) -> None:
     study = load(options.study)
     finished = True
     if not options.tables_only:
-      parallel.set_up(cluster='none')
+      parallel.set_up(options.cpu_devices, cluster='none')
       finished = run_arms(study, options.runs, options.evidence / study['name'] / 'runs')
     write_up(study, options.evidence, find_table(''))
     if not finished:
