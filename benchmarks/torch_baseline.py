@@ -80,9 +80,9 @@ class BenchmarkSupernet(nn.Module):
 
   alpha_shapes = ((6, 5),)
 
-  def __init__(self, channels=16, depth=5):
+  def __init__(self, channels=16, depth=5, inputs=3):
     super().__init__()
-    self.stem = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+    self.stem = nn.Sequential(nn.Conv2d(inputs, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
     self.cells = nn.ModuleList()
     for stage in range(3):
       if stage:

@@ -63,6 +63,12 @@ def steadiness(history: list[dict]) -> float | None:
   return float(np.median(margins[-1] / np.maximum(changes, 1e-12)))
 
 
+def logits(row: dict) -> np.ndarray:
+  """α of an epoch, centred on every edge, flat: log β less its mean over the operations."""
+  alphas = [np.log(np.asarray(beta)) for beta in row['betas'].values()]
+  return np.concatenate([(alpha - alpha.mean(axis=-1, keepdims=True)).ravel() for alpha in alphas])
+
+
 def measures(history: list[dict], table: NasBench201 | None) -> dict:
   """One search in numbers; those of the benchmark only with its table; None throughout of one that diverged.
 
@@ -105,6 +111,44 @@ def paired_p(differences) -> float:
   signs = np.array(list(itertools.product((1, -1), repeat=len(differences))))
   sums = np.abs(signs @ differences)
   return float(np.mean(sums >= abs(differences.sum()) - 1e-9))
+
+
+def energy_p(a, b, permutations: int = 9999, seed: int = 0) -> float:
+  """p of the permutation test of whether two samples of vectors, [n, D] and [m, D], are of one distribution.
+
+  Statistic: the energy distance 2·E|X−Y| − E|X−X'| − E|Y−Y'|, each entry in units of its pooled standard deviation
+  (Székely and Rizzo, 2013).
+  """
+  both = np.concatenate([a, b]) / _pooled_std(a, b)
+  distances = np.linalg.norm(both[:, None] - both[None], axis=-1)
+
+  def statistic(order):
+    x, y = order[: len(a)], order[len(a) :]
+    mean = lambda rows, columns: distances[np.ix_(rows, columns)].mean()
+    return 2 * mean(x, y) - mean(x, x) - mean(y, y)
+
+  rng = np.random.default_rng(seed)
+  seen = statistic(np.arange(len(both)))
+  others = [statistic(rng.permutation(len(both))) for _ in range(permutations)]
+  return (1 + sum(other >= seen - 1e-12 for other in others)) / (1 + permutations)
+
+
+def gap_of_means(a, b, draws: int = 9999, seed: int = 0) -> tuple[float, float]:
+  """How far apart the means of two samples of vectors are, [n, D] and [m, D], and what that is below with 95 %.
+
+  Root mean square over the D entries of the difference of the means, each in units of its pooled standard deviation;
+  the bound is the 95th percentile of the bootstrap within each sample, which is too high rather than too low.
+  """
+  std = _pooled_std(a, b)
+  gap = lambda x, y: float(np.sqrt(np.mean(((x.mean(axis=0) - y.mean(axis=0)) / std) ** 2)))
+  rng = np.random.default_rng(seed)
+  again = lambda x: x[rng.integers(len(x), size=len(x))]
+  return gap(a, b), float(np.percentile([gap(again(a), again(b)) for _ in range(draws)], 95))
+
+
+def _pooled_std(a, b):
+  squares = sum(((x - x.mean(axis=0)) ** 2).sum(axis=0) for x in (a, b))
+  return np.sqrt(squares / (len(a) + len(b) - 2))
 
 
 def baselines(table: NasBench201, dataset: str, draws: int = 2000, seed: int = 0) -> dict[str, dict]:

@@ -18,6 +18,7 @@ import re
 import runpy
 import sys
 
+import numpy as np
 from absl import logging
 
 from beta_darts_jax import evidence, parallel
@@ -29,9 +30,10 @@ from beta_darts_jax.workdir import read_result, write_json
 
 
 def load(path) -> dict:
-  """The study of a file with get_study(): name, question, arms {name: config}, reference (an arm), primary, borrowed.
+  """The study of a file with get_study(): name, question, arms {name: config}, reference (an arm), primary.
 
-  `borrowed` {name: 'STUDY/ARM'} may be left out: arms of other studies, for the tables only.
+  What may be left out: `borrowed` {name: 'STUDY/ARM'}, arms that another study keeps; `equivalence` {'pairs':
+  [(arm, arm), …], 'margin': in standard deviations}, whose final α are to be distributed alike.
 
   Raises:
     InputError: no such file, or no study in it.
@@ -39,11 +41,11 @@ def load(path) -> dict:
   if not os.path.isfile(path):
     raise InputError(f'{path}: no such file; configs/studies has those there are')
   study = runpy.run_path(str(path)).get('get_study', dict)()
-  study = {'borrowed': {}} | study
-  complete = set(study) == {'question', 'arms', 'reference', 'primary', 'borrowed'}
+  study = {'borrowed': {}, 'equivalence': {'pairs': [], 'margin': 0.0}} | study
+  complete = set(study) == {'question', 'arms', 'reference', 'primary', 'borrowed', 'equivalence'}
   if not complete or study['reference'] not in {*study['arms'], *study['borrowed']}:
     raise InputError(
-      f'{path}: get_study() gives question, arms, reference (one of the arms), primary and, if any, borrowed'
+      f'{path}: get_study() gives question, arms, reference (an arm) and primary; besides borrowed and equivalence'
     )
   return study | {'name': pathlib.Path(path).stem, 'arms': {arm: check(c) for arm, c in study['arms'].items()}}
 
@@ -54,7 +56,7 @@ def run_arms(study: dict, runs: pathlib.Path, kept: pathlib.Path) -> bool:
 
   for arm, config in study['arms'].items():
     record, folder = kept / f'{arm}.json', runs / study['name'] / arm
-    if record.is_file() and _agrees(json.loads(record.read_text())['config'], _plain(config)):
+    if record.is_file() and _agrees(json.loads(record.read_text())['config'], plain(config)):
       print(f'{arm}: kept in {record}')
       continue
     print(f'{arm}: {folder}', flush=True)
@@ -63,11 +65,11 @@ def run_arms(study: dict, runs: pathlib.Path, kept: pathlib.Path) -> bool:
       return False
     rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
     record.parent.mkdir(parents=True, exist_ok=True)
-    write_json(record, {'config': _plain(config), 'result': result, 'rows': rows})
+    write_json(record, {'config': plain(config), 'result': result, 'rows': rows})
   return True
 
 
-def _plain(config):
+def plain(config):
   """A config as JSON gives it back, without where it computes."""
   tree = json.loads(json.dumps(config.to_dict()))
   return {name: value for name, value in tree.items() if name != 'parallel'}
@@ -156,6 +158,23 @@ def baselines_table(table: NasBench201, dataset: str) -> str:
   return '\n'.join(lines)
 
 
+def equivalence_table(study: dict, kept: dict[str, dict]) -> str:
+  """Markdown: whether arms end with the same α; '' where the study does not ask or an arm is missing."""
+  margin = study['equivalence']['margin']
+  lines = [
+    '| arms | n | difference of mean α, root mean square (σ) | 95 % below | margin | equivalent | permutation p |',
+    '|' + '---|' * 7,
+  ]
+  for pair in study['equivalence']['pairs']:
+    if set(pair) <= set(kept):
+      a, b = (np.array([evidence.logits(rows[-1]) for rows in histories(kept[arm]).values()]) for arm in pair)
+      gap, bound = evidence.gap_of_means(a, b)
+      p = evidence.energy_p(a, b)
+      cells = [' and '.join(pair), f'{len(a)}, {len(b)}', f'{gap:.2f}', f'{bound:.2f}', f'{margin:.2f}']
+      lines.append(f'| {" | ".join(cells)} | {"yes" if bound < margin else "not shown"} | {p:.3f} |')
+  return '\n'.join(lines) if len(lines) > 2 else ''
+
+
 def _is_number(value):
   return value is None or isinstance(value, (int, float))
 
@@ -213,12 +232,12 @@ def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | No
   found = analyse(kept, table)
   write_csv(folder / 'searches.csv', found)
   parts = [summary_table(study, found), seeds_table(study, found)]
+  parts += filter(None, [equivalence_table(study, kept)])
   if table:
     parts.append(baselines_table(table, result['dataset']))
     draw(kept, table, folder / 'percentile.svg')
     parts.append('![Percentile of the cell by epoch](percentile.svg)')
-  plain = lambda tree: [x for n, v in tree.items() for x in (plain(v) if isinstance(v, dict) else [f'{n} {v}'])]
-  where = ', '.join(plain(result['environment']))
+  where = ', '.join(_leaves(result['environment']))
   parts.append(f'{where}. Mean ± standard deviation over seeds; p of the exact sign-flip test over paired seeds.')
   text = '\n\n'.join(parts)
   path = folder / 'README.md'
@@ -227,6 +246,10 @@ def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | No
     raise InputError(f'{path}: {_BEGIN} and {_END} are to stand in it once each, around the tables')
   path.write_text(re.sub(f'{_BEGIN}.*{_END}', lambda _: f'{_BEGIN}\n\n{text}\n\n{_END}', before, flags=re.DOTALL))
   print(f'\n{parts[0]}\n\n{folder}')
+
+
+def _leaves(tree):
+  return [x for name, v in tree.items() for x in (_leaves(v) if isinstance(v, dict) else [f'{name} {v}'])]
 
 
 _BEGIN, _END = '<!-- tables, written by beta_darts_jax.study -->', '<!-- end of the tables -->'

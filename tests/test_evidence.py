@@ -18,7 +18,10 @@ from beta_darts_jax.evidence import (
   PUBLISHED,
   baselines,
   distance,
+  energy_p,
   flips,
+  gap_of_means,
+  logits,
   measures,
   paired_p,
   parameter_free,
@@ -28,7 +31,7 @@ from beta_darts_jax.evidence import (
 )
 from beta_darts_jax.genotype import Genotype
 from beta_darts_jax.nas_bench_201 import Row
-from beta_darts_jax.study import _agrees, load
+from beta_darts_jax.study import _agrees, load, records, write_up
 
 ROOT = pathlib.Path(__file__).parent.parent
 SKIPS = '|skip_connect~0|+|skip_connect~0|none~1|+|skip_connect~0|nor_conv_1x1~1|avg_pool_3x3~2|'
@@ -86,6 +89,36 @@ def test_exact_p_values():
   np.testing.assert_allclose(paired_p(a - b), expected)
 
 
+def test_logits_are_alpha_centred_on_every_edge():
+  alpha = np.random.default_rng(0).normal(size=(6, 5))
+  betas = np.exp(alpha) / np.exp(alpha).sum(axis=1, keepdims=True)
+  expected = alpha - alpha.mean(axis=1, keepdims=True)
+  np.testing.assert_allclose(logits({'betas': {'cell': betas.tolist()}}).reshape(6, 5), expected)
+
+
+def test_energy_p_against_scipy_in_one_dimension():
+  """SciPy's statistic, and an exact permutation test of it, for 4 against 4."""
+  rng = np.random.default_rng(0)
+  a, b = rng.normal(size=(4, 1)), rng.normal(1.0, size=(4, 1))
+  distance = lambda x, y: stats.energy_distance(x, y)
+  expected = stats.permutation_test((a[:, 0], b[:, 0]), distance, n_resamples=np.inf, alternative='greater').pvalue
+  np.testing.assert_allclose(energy_p(a, b), expected, atol=0.02)
+  same, wider = rng.normal(size=(20, 30)), 3 * rng.normal(size=(20, 30))
+  assert energy_p(same, wider, permutations=199) < 0.01 < energy_p(same, rng.normal(size=(20, 30)), permutations=199)
+
+
+def test_gap_of_means():
+  """Of shifted copies the gap is the shift in standard deviations; the bound covers a known gap in 95 of 100 draws."""
+  rng = np.random.default_rng(0)
+  a = rng.normal(size=(20, 3))
+  np.testing.assert_allclose(gap_of_means(a, a + 2 * a.std(axis=0, ddof=1), draws=9)[0], 2)
+  covered = [
+    gap_of_means(rng.normal(size=(20, 30)), rng.normal(0.5, 1, size=(20, 30)), draws=99, seed=i)[1] > 0.5
+    for i in range(100)
+  ]
+  assert sum(covered) >= 95
+
+
 def test_baselines(table):
   found = baselines(table, 'cifar10')
   np.testing.assert_allclose(found['random cell']['percentile'], 50, atol=0.1)
@@ -127,6 +160,44 @@ def test_a_study_at_toy_size(tmp_path):
 def test_a_kept_arm_may_lack_values_that_came_later():
   assert _agrees({'a': {'b': 1}}, {'a': {'b': 1, 'c': 0}, 'd': 2})
   assert not _agrees({'a': {'b': 1}}, {'a': {'b': 2}}) and not _agrees({'a': 1}, {})
+
+
+def kept_arm(path, cells, shift=0.0):
+  """Writes an arm of two seeds of four epochs of these cells."""
+  betas = np.random.default_rng(len(cells[0])).dirichlet(np.ones(5), size=(2, 6)) + shift
+  rows = [
+    row(cell, seed=seed, epoch=epoch, betas={'cell': (betas[i] / betas[i].sum(-1, keepdims=True)).tolist()})
+    for epoch in range(4)
+    for i, (seed, cell) in enumerate(zip((5, 6), cells, strict=True))
+  ]
+  result = {'dataset': 'cifar10', 'environment': {'device': 'cpu', 'versions': {'jax': '1.2.3'}}}
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(json.dumps({'config': {'search': {'seed': 5}}, 'result': result, 'rows': rows}))
+
+
+def test_a_write_up(tmp_path, table):
+  """A borrowed arm, one of its own with a search that diverged, and their equivalence; drawn the same every time."""
+  best, worst = str(table.optimum('cifar10_test')), min(map(str, table), key=lambda c: percentile(table, c))
+  kept_arm(tmp_path / 'other' / 'runs' / 'theirs.json', (best, best))
+  kept_arm(tmp_path / 'mine' / 'runs' / 'own.json', (worst, None))
+  study = {
+    'name': 'mine',
+    'question': 'Which?',
+    'arms': {'own': None, 'not yet': None},
+    'reference': 'borrowed',
+    'primary': 'percentile',
+    'borrowed': {'borrowed': 'other/theirs'},
+    'equivalence': {'pairs': [('own', 'borrowed'), ('own', 'not yet')], 'margin': 1.0},
+  }
+  assert list(records(study, tmp_path)) == ['borrowed', 'own']
+  write_up(study, tmp_path, table)
+  folder = tmp_path / 'mine'
+  text, drawn = (folder / 'README.md').read_text(), (folder / 'percentile.svg').read_bytes()
+  assert '| borrowed | 2 |' in text and '| -100.00 | 1.000 |' in text and '| own | 6 |  | `diverged` |' in text
+  assert '| own and borrowed | 2, 2 |' in text and 'not yet' not in text and 'jax 1.2.3' in text
+  assert '| random cell | 50.00 |' in text
+  write_up(study, tmp_path, table)
+  assert (folder / 'README.md').read_text() == text and (folder / 'percentile.svg').read_bytes() == drawn
 
 
 def test_what_is_no_study(tmp_path):
