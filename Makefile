@@ -1,7 +1,9 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: search test lint benchmark study clean
+PAGES = README.md docs/evidence/README.md
+
+.PHONY: search test lint benchmark study evidence clean
 
 search: .venv/installed  ## installs, then a whole search on digits: under two minutes on two cores
 	.venv/bin/python -m beta_darts_jax.main --config configs/digits.py
@@ -17,7 +19,11 @@ benchmark: .venv/installed-benchmark  ## our step beside PyTorch's: some twenty 
 	.venv/bin/python benchmarks/compare.py
 
 study: .venv/installed-dev  ## runs STUDY of configs/studies, or goes on with it, and writes docs/evidence/STUDY
-	.venv/bin/python -m beta_darts_jax.study configs/studies/$(or $(STUDY),smoke).py
+	.venv/bin/python -m beta_darts_jax.study configs/studies/$(or $(STUDY),smoke).py --pages $(PAGES)
+
+evidence: .venv/installed-dev  ## all tables and figures anew, from the runs kept in docs/evidence
+	for study in $(patsubst docs/evidence/%/runs,%,$(wildcard docs/evidence/*/runs)); do \
+	  .venv/bin/python -m beta_darts_jax.study configs/studies/$$study.py --tables-only --pages $(PAGES) || exit; done
 
 clean:
 	rm -rf .venv build dist *.egg-info

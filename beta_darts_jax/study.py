@@ -1,6 +1,7 @@
 """Studies: a question, its arms (settings) and seeds, run one after the other, and what they came to.
 
-  python -m beta_darts_jax.study configs/studies/NAME.py [--runs DIR] [--evidence DIR] [--cpu-devices N] [--tables-only]
+  python -m beta_darts_jax.study configs/studies/NAME.py [--runs DIR] [--evidence DIR] [--pages FILE…]
+      [--cpu-devices N] [--tables-only]
 
 An arm is a population of searches over seeds; arms are paired by seed. Interrupted studies continue with the same
 command. Of every arm the config, the environment and the rows of metrics.jsonl are kept in EVIDENCE/NAME/runs; tables
@@ -104,6 +105,8 @@ def histories(record: dict) -> dict[int, list[dict]]:
 
 # ---- tables ----
 
+COMPACT = (*(f'{dataset}_test' for dataset in DATASETS), 'collapsed', 'parameter_free', 'flips', 'seconds')
+
 
 def analyse(kept: dict[str, dict], table: NasBench201 | None) -> dict[str, dict[int, dict]]:
   """{arm: {seed: measures}} of `records`."""
@@ -121,10 +124,12 @@ def write_csv(path: pathlib.Path, found: dict) -> None:
       writer.writerows([arm, seed, *map(of_seeds[seed].get, names)] for seed in sorted(of_seeds))
 
 
-def summary_table(study: dict, found: dict) -> str:
+def summary_table(study: dict, found: dict, compact: bool = True) -> str:
   """Markdown: mean ± standard deviation of each arm over its seeds, and the paired test against the reference."""
-  numbers = [name for name, value in next(iter(next(iter(found.values())).values())).items() if _is_number(value)]
   primary, reference = study['primary'], found.get(study['reference'], {})
+  numbers = [name for name, value in next(iter(next(iter(found.values())).values())).items() if _is_number(value)]
+  if compact:
+    numbers = [name for name in dict.fromkeys((primary, *COMPACT)) if name in numbers]
   lines = [
     f'| arm | n | {" | ".join(numbers)} | {primary}: difference to {study["reference"]} | p |',
     '|' + '---|' * (len(numbers) + 4),
@@ -221,8 +226,15 @@ def draw(kept: dict[str, dict], table: NasBench201, path: pathlib.Path) -> None:
 # ---- command line ----
 
 
-def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | None) -> None:
-  """Tables and figures of what is kept: searches.csv, README.md's tables between marks, percentile.svg."""
+def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | None, pages=()) -> None:
+  """Tables and figures of what is kept: NAME/searches.csv, NAME/percentile.svg, NAME/README.md, and `pages`.
+
+  In NAME/README.md and the pages, what stands between `<!-- study NAME: PARTS -->` and `<!-- end of study -->` is
+  replaced by those of the parts summary, seeds, equivalence, baselines, figure and origin.
+
+  Raises:
+    InputError: such a mark names an unknown part or does not end.
+  """
   kept, folder = records(study, evidence_folder), evidence_folder / study['name']
   if not kept:
     return
@@ -231,28 +243,51 @@ def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | No
   table = table if result['dataset'] in DATASETS else None
   found = analyse(kept, table)
   write_csv(folder / 'searches.csv', found)
-  parts = [summary_table(study, found), seeds_table(study, found)]
-  parts += filter(None, [equivalence_table(study, kept)])
+  parts = {
+    'summary': summary_table(study, found),
+    'all measures': summary_table(study, found, compact=False),
+    'seeds': seeds_table(study, found),
+    'equivalence': equivalence_table(study, kept),
+    'baselines': baselines_table(table, result['dataset']) if table else '',
+    'figure': '',
+    'origin': f'{", ".join(_leaves(result["environment"]))}. Mean ± standard deviation over seeds; p of the exact '
+    'sign-flip test over paired seeds; seconds are those of all seeds of an arm together.',
+  }
   if table:
-    parts.append(baselines_table(table, result['dataset']))
     draw(kept, table, folder / 'percentile.svg')
-    parts.append('![Percentile of the cell by epoch](percentile.svg)')
-  where = ', '.join(_leaves(result['environment']))
-  parts.append(f'{where}. Mean ± standard deviation over seeds; p of the exact sign-flip test over paired seeds.')
-  text = '\n\n'.join(parts)
-  path = folder / 'README.md'
-  before = path.read_text() if path.is_file() else f'# {study["question"]}\n\n{_BEGIN}\n{_END}\n'
-  if not (before.count(_BEGIN) == before.count(_END) == 1):
-    raise InputError(f'{path}: {_BEGIN} and {_END} are to stand in it once each, around the tables')
-  path.write_text(re.sub(f'{_BEGIN}.*{_END}', lambda _: f'{_BEGIN}\n\n{text}\n\n{_END}', before, flags=re.DOTALL))
-  print(f'\n{parts[0]}\n\n{folder}')
+  page = folder / 'README.md'
+  if not page.is_file():
+    named = ', '.join(part for part in parts if part != 'summary')
+    page.write_text(f'# {study["question"]}\n\n<!-- study {study["name"]}: {named} -->\n{_END}\n')
+  for path in (page, *pages):
+    if table:
+      drawing = os.path.relpath(folder / 'percentile.svg', path.parent)
+      parts['figure'] = f'![Percentile of the cell by epoch]({drawing})'
+    path.write_text(fill(path.read_text(), study['name'], parts, path))
+  print(f'\n{parts["summary"]}\n\n{folder}')
+
+
+_END = '<!-- end of study -->'
+
+
+def fill(text: str, name: str, parts: dict[str, str], path) -> str:
+  """`text` with the parts that its marks of the study `name` ask for; `path` is for messages. Raises InputError."""
+
+  def filled(match):
+    wanted = match[2].split(', ')
+    if unknown := set(wanted) - set(parts):
+      raise InputError(f'{path}: {match[1]} asks for {", ".join(unknown)}; there are {", ".join(parts)}')
+    return '\n\n'.join([match[1], *(parts[part] for part in wanted if parts[part]), _END])
+
+  beginning = rf'(<!-- study {re.escape(name)}: (.*) -->)'
+  filled_text, count = re.subn(rf'{beginning}(?:(?!<!-- study ).)*?{_END}', filled, text, flags=re.DOTALL)
+  if count != len(re.findall(beginning, text)):
+    raise InputError(f'{path}: a mark <!-- study {name}: … --> has no {_END}')
+  return filled_text
 
 
 def _leaves(tree):
   return [x for name, v in tree.items() for x in (_leaves(v) if isinstance(v, dict) else [f'{name} {v}'])]
-
-
-_BEGIN, _END = '<!-- tables, written by beta_darts_jax.study -->', '<!-- end of the tables -->'
 
 
 def main(argv=None) -> None:
@@ -261,6 +296,7 @@ def main(argv=None) -> None:
   parser.add_argument('--runs', type=pathlib.Path, default=pathlib.Path('runs/studies'))
   parser.add_argument('--evidence', type=pathlib.Path, default=pathlib.Path('docs/evidence'))
   parser.add_argument('--cpu-devices', type=int, default=0, help='as config.parallel.cpu_devices')
+  parser.add_argument('--pages', type=pathlib.Path, nargs='*', default=[], help='Markdown with marks for the tables')
   parser.add_argument('--tables-only', action='store_true', help='from the runs that are kept')
   options = parser.parse_args(argv)
   logging.set_verbosity(logging.WARNING)
@@ -270,7 +306,7 @@ def main(argv=None) -> None:
     if not options.tables_only:
       parallel.set_up(options.cpu_devices, cluster='none')
       finished = run_arms(study, options.runs, options.evidence / study['name'] / 'runs')
-    write_up(study, options.evidence, find_table(''))
+    write_up(study, options.evidence, find_table(''), options.pages)
     if not finished:
       print('stopped; the same command goes on')
   except InputError as error:

@@ -31,7 +31,7 @@ from beta_darts_jax.evidence import (
 )
 from beta_darts_jax.genotype import Genotype
 from beta_darts_jax.nas_bench_201 import Row
-from beta_darts_jax.study import _agrees, load, records, write_up
+from beta_darts_jax.study import _agrees, fill, load, records, write_up
 
 ROOT = pathlib.Path(__file__).parent.parent
 SKIPS = '|skip_connect~0|+|skip_connect~0|none~1|+|skip_connect~0|nor_conv_1x1~1|avg_pool_3x3~2|'
@@ -198,6 +198,18 @@ def test_a_write_up(tmp_path, table):
   assert '| random cell | 50.00 |' in text
   write_up(study, tmp_path, table)
   assert (folder / 'README.md').read_text() == text and (folder / 'percentile.svg').read_bytes() == drawn
+
+
+def test_pages_are_filled_between_marks():
+  parts = {'summary': 'S', 'seeds': '', 'origin': 'O'}
+  text = 'a\n<!-- study one: origin, summary -->\nold\n<!-- end of study -->\nb\n<!-- study two: x -->'
+  expected = 'a\n<!-- study one: origin, summary -->\n\nO\n\nS\n\n<!-- end of study -->\nb\n<!-- study two: x -->'
+  assert fill(text, 'one', parts, 'page') == fill(expected, 'one', parts, 'page') == expected
+  assert fill(text, 'three', parts, 'page') == text
+  with pytest.raises(InputError, match=r'page: .* asks for all; there are summary, seeds, origin'):
+    fill(text.replace('origin, ', 'all, '), 'one', parts, 'page')
+  with pytest.raises(InputError, match='has no <!-- end of study -->'):
+    fill(text, 'two', parts, 'page')
 
 
 def test_what_is_no_study(tmp_path):
