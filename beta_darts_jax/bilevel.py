@@ -13,7 +13,7 @@ import optax
 
 from beta_darts_jax.hypergradients import Problem, first_order
 from beta_darts_jax.losses import make_cell_gradients, make_loss
-from beta_darts_jax.optimizers import Hyperparameters, alpha_optimizer, sgd_step, weight_optimizer
+from beta_darts_jax.optimizers import Hyperparameters, adam_step, sgd_step, weight_optimizer
 from beta_darts_jax.regularizers import Regularizer, Seen, beta_decay, flooded, of_penalty, total
 from beta_darts_jax.relaxations import SOFTMAX, Relaxation
 from beta_darts_jax.state import METRICS, SearchState
@@ -52,15 +52,16 @@ def make_alpha_step(
     metrics, (gradient, edge_gradient) = hypergradient(problem)
     mean = lambda alphas: relaxation.with_skip(relaxation.mean((alphas, state.edge_logits)), hyper)
     of_cells = lambda alphas: cell_gradients(alphas, mean, state.params, state.batch_stats, valid_batch, key)
-    coupled, decoupled = total(regularizers, state.alphas, Seen(hyper.epoch, gradient, of_cells), hyper)
-    if coupled is not None:
-      gradient = optax.tree.add(gradient, coupled)
-    updates, moments = alpha_optimizer(hyper).update(
-      (gradient, edge_gradient), state.alpha_optimizer_state, state.architecture
+    sums = total(regularizers, state.alphas, Seen(hyper.epoch, gradient, of_cells), hyper)
+    if 'gradient' in sums:
+      gradient = optax.tree.add(gradient, sums['gradient'])
+    squared = (optax.tree.add(gradient, sums['second_moment']), edge_gradient) if 'second_moment' in sums else None
+    updates, moments = adam_step(
+      hyper, (gradient, edge_gradient), state.alpha_optimizer_state, state.architecture, squared
     )
     alphas, edge_logits = optax.apply_updates(state.architecture, updates)
-    if decoupled is not None:
-      alphas = jax.tree.map(lambda a, f: a - hyper.alpha_learning_rate * f, alphas, decoupled)
+    if 'alphas' in sums:
+      alphas = jax.tree.map(lambda a, f: a - hyper.alpha_learning_rate * f, alphas, sums['alphas'])
     moves = hyper.alpha_learning_rate > 0
     moments = jax.tree.map(lambda new, old: jnp.where(moves, new, old), moments, state.alpha_optimizer_state)
     return state.replace(alphas=alphas, edge_logits=edge_logits, alpha_optimizer_state=moments), metrics

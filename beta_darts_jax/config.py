@@ -76,8 +76,9 @@ def default() -> ConfigDict:
   config.search.alpha_weight_decay = 1e-3  # coupled, from the first epoch on
   config.search.alpha_warmup_epochs = 0  # in which α waits
   config.search.alpha_epochs = 0  # after so many α stays; 0: never
+  config.search.alpha_rate_factors = ()  # of each epoch, times alpha_learning_rate; (): 1
   config.search.shuffled_alpha_labels = False  # a control: α learns from labels dealt out at random
-  config.search.regularizers = ('beta_decay',)  # … decoupled_beta_decay, l2, weight_decay, lambda_darts; they add up
+  config.search.regularizers = ('beta_decay',)  # see docs/methods.md; they add up
   config.search.beta_decay_weight = 50.0  # λ_max of both Beta-Decays …
   config.search.beta_decay_schedule = 'linear'  # … λ_max·epoch/epochs; or constant
   config.search.l2_weight = 0.0  # λ_max of l2 (coupled) and weight_decay (decoupled)
@@ -334,6 +335,12 @@ def _check_method(config):
   if last and not warmup < last <= epochs:
     raise InputError(
       f'config.search.alpha_epochs={last}: allowed is 0, or more than config.search.alpha_warmup_epochs={warmup} up to '
+      f'config.search.epochs={epochs}'
+    )
+  factors = config.search.alpha_rate_factors
+  if factors and (len(factors) != epochs or not all(factor >= 0 for factor in factors)):
+    raise InputError(
+      f'config.search.alpha_rate_factors={factors}: allowed is (), or a number >= 0 for each of '
       f'config.search.epochs={epochs}'
     )
   parts, channels = config.relaxation.partial_channels, config.supernet.channels

@@ -75,3 +75,16 @@ def alpha_optimizer(hyper: Hyperparameters) -> optax.GradientTransformation:
     optax.add_decayed_weights(hyper.alpha_weight_decay),
     optax.adam(hyper.alpha_learning_rate, b1=hyper.alpha_b1, b2=hyper.alpha_b2),
   )
+
+
+def adam_step(hyper: Hyperparameters, gradient, optimizer_state, alphas, squared=None):
+  """(updates, next state) of `alpha_optimizer`; its second moment may see another gradient, `squared`."""
+  optimizer = alpha_optimizer(hyper)
+  updates, following = optimizer.update(gradient, optimizer_state, alphas)
+  if squared is None:
+    return updates, following
+  usual, other = (optax.tree.get(s, 'nu') for s in (following, optimizer.update(squared, optimizer_state, alphas)[1]))
+  unbiased = 1 - hyper.alpha_b2 ** optax.tree.get(following, 'count')
+  root = lambda nu: jnp.sqrt(nu / unbiased) + 1e-8  # Adam's ε
+  updates = jax.tree.map(lambda update, nu, instead: update * root(nu) / root(instead), updates, usual, other)
+  return updates, optax.tree.set(following, nu=other)

@@ -97,13 +97,14 @@ def hyperparameters(settings, epoch: int) -> Hyperparameters:
   schedule = lambda name: SCHEDULES[settings[f'{name}_schedule']](settings[f'{name}_weight'], epoch, epochs)
   weight = lambda name: schedule(name) if f'{name}_weight' in used else 0.0
   moves = settings['alpha_warmup_epochs'] <= epoch < (settings['alpha_epochs'] or epochs)
+  factor = settings['alpha_rate_factors'][epoch] if settings['alpha_rate_factors'] else 1.0
   line = lambda first, last: first + (last - first) * epoch / epochs
   return Hyperparameters(
     learning_rate=cosine(settings['learning_rate'], settings['learning_rate_min'], epoch, epochs),
     momentum=settings['momentum'],
     weight_decay=settings['weight_decay'],
     clip_norm=settings['clip_norm'],
-    alpha_learning_rate=settings['alpha_learning_rate'] if moves else 0.0,
+    alpha_learning_rate=settings['alpha_learning_rate'] * factor if moves else 0.0,
     alpha_b1=b1,
     alpha_b2=b2,
     alpha_weight_decay=settings['alpha_weight_decay'],

@@ -81,40 +81,42 @@ class Regularizer:
   Attributes:
     decay: F: (α, Seen) → tree like α.
     weight: the field of Hyperparameters that is its λ, or a function Hyperparameters → λ.
-    decoupled: moves α by −η·λ·F(α) beside Adam, η = alpha_learning_rate; else λ·F(α) is added to the gradient that
-      Adam gets, and changes its size there.
+    into: 'gradient': λ·F(α) is added to the gradient that Adam gets (coupled), and changes its size there; 'alphas': α
+      moves by −η·λ·F(α) beside Adam, η = alpha_learning_rate (decoupled); 'second_moment': the sum with the gradient is
+      seen by Adam's second moment alone, a control.
   """
 
   decay: Callable
   weight: str | Callable = 'beta_decay_weight'
-  decoupled: bool = False
+  into: str = 'gradient'
 
 
-def of_penalty(penalty: Callable, weight: str | Callable = 'beta_decay_weight', decoupled: bool = False) -> Regularizer:
+def of_penalty(penalty: Callable, weight: str | Callable = 'beta_decay_weight', into: str = 'gradient') -> Regularizer:
   """The regularizer with F = ∇penalty, a scalar function of α."""
-  return Regularizer(lambda alphas, seen: jax.grad(penalty)(alphas), weight, decoupled)
+  return Regularizer(lambda alphas, seen: jax.grad(penalty)(alphas), weight, into)
 
 
 REGULARIZERS = {
   'beta_decay': of_penalty(beta_decay),
-  'decoupled_beta_decay': of_penalty(beta_decay, decoupled=True),
+  'decoupled_beta_decay': of_penalty(beta_decay, into='alphas'),
+  'second_moment_beta_decay': of_penalty(beta_decay, into='second_moment'),
   'l2': of_penalty(l2, 'l2_weight'),
-  'weight_decay': of_penalty(l2, 'l2_weight', decoupled=True),
+  'weight_decay': of_penalty(l2, 'l2_weight', into='alphas'),
   'lambda_darts': Regularizer(
     lambda alphas, seen: jax.grad(lambda alphas: -alignment(seen.cell_gradients(alphas)))(alphas), 'alignment_weight'
   ),
 }
 
 
-def total(regularizers: Iterable[Regularizer], alphas, seen: Seen, hyper):
-  """Σ λ·F(α): (of those that are coupled, of those that are not), trees like α; None where there is none."""
-  sums = [None, None]
+def total(regularizers: Iterable[Regularizer], alphas, seen: Seen, hyper) -> dict:
+  """{where it goes into: Σ λ·F(α), a tree like α}; only what there is."""
+  sums = {}
   for regularizer in regularizers:
     weight = regularizer.weight(hyper) if callable(regularizer.weight) else getattr(hyper, regularizer.weight)
     scaled = optax.tree.scale(weight, regularizer.decay(alphas, seen))
-    before = sums[regularizer.decoupled]
-    sums[regularizer.decoupled] = scaled if before is None else optax.tree.add(before, scaled)
-  return tuple(sums)
+    before = sums.get(regularizer.into)
+    sums[regularizer.into] = scaled if before is None else optax.tree.add(before, scaled)
+  return sums
 
 
 def flooded(loss: jax.Array, level) -> jax.Array:

@@ -146,7 +146,7 @@ METHODS = {
 BUNDLES = [
   (),
   ('beta_decay', 'l2', 'lambda_darts'),
-  ('decoupled_beta_decay', 'weight_decay'),
+  ('decoupled_beta_decay', 'second_moment_beta_decay', 'weight_decay'),
   ('beta_decay',),
   ('lambda_darts',),
 ]

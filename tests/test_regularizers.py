@@ -8,7 +8,7 @@ import pytest
 
 from beta_darts_jax import NAS_BENCH_201, REGULARIZERS, Hyperparameters, beta_decay, softmax_betas
 from beta_darts_jax.diagnostics import theta
-from beta_darts_jax.optimizers import alpha_optimizer
+from beta_darts_jax.optimizers import adam_step, alpha_optimizer
 from beta_darts_jax.regularizers import SCHEDULES, Seen, alignment, flooded, linear_ramp, of_penalty, total
 
 ALPHAS = {'cell': jax.random.normal(jax.random.key(0), (6, 5))}
@@ -46,29 +46,30 @@ def test_initial_alphas_are_small():
 
 
 BETAS = softmax_betas(ALPHAS)['cell']
-CLOSED_FORMS = {  # name → (F(α), field of λ, decoupled)
-  'beta_decay': (BETAS / 6, 'beta_decay_weight', False),
-  'decoupled_beta_decay': (BETAS / 6, 'beta_decay_weight', True),
-  'l2': (ALPHAS['cell'], 'l2_weight', False),
-  'weight_decay': (ALPHAS['cell'], 'l2_weight', True),
+CLOSED_FORMS = {  # name → (F(α), field of λ, into)
+  'beta_decay': (BETAS / 6, 'beta_decay_weight', 'gradient'),
+  'decoupled_beta_decay': (BETAS / 6, 'beta_decay_weight', 'alphas'),
+  'second_moment_beta_decay': (BETAS / 6, 'beta_decay_weight', 'second_moment'),
+  'l2': (ALPHAS['cell'], 'l2_weight', 'gradient'),
+  'weight_decay': (ALPHAS['cell'], 'l2_weight', 'alphas'),
 }
 
 
 @pytest.mark.parametrize('name', CLOSED_FORMS)
 def test_the_family(name):
-  expected, weight, decoupled = CLOSED_FORMS[name]
+  expected, weight, into = CLOSED_FORMS[name]
   hyper = Hyperparameters(**{weight: 3.0})
   sums = total([REGULARIZERS[name]], ALPHAS, NOTHING, hyper)
-  assert sums[not decoupled] is None
-  np.testing.assert_allclose(sums[decoupled]['cell'], 3 * expected, rtol=1e-5)
+  assert list(sums) == [into]
+  np.testing.assert_allclose(sums[into]['cell'], 3 * expected, rtol=1e-5)
 
 
 def test_they_combine():
   hyper = Hyperparameters(beta_decay_weight=2.0, l2_weight=0.5)
-  coupled, decoupled = total([REGULARIZERS[name] for name in CLOSED_FORMS], ALPHAS, NOTHING, hyper)
-  for found in (coupled, decoupled):
-    np.testing.assert_allclose(found['cell'], 2 * BETAS / 6 + 0.5 * ALPHAS['cell'], rtol=1e-5)
-  assert total([], ALPHAS, NOTHING, hyper) == (None, None)
+  sums = total([REGULARIZERS[name] for name in CLOSED_FORMS], ALPHAS, NOTHING, hyper)
+  for into, l2_weight in {'gradient': 0.5, 'alphas': 0.5, 'second_moment': 0}.items():
+    np.testing.assert_allclose(sums[into]['cell'], 2 * BETAS / 6 + l2_weight * ALPHAS['cell'], rtol=1e-5)
+  assert total([], ALPHAS, NOTHING, hyper) == {}
 
 
 def test_coupled_l2_is_the_optimizers_own_decay():
@@ -78,7 +79,7 @@ def test_coupled_l2_is_the_optimizers_own_decay():
     hyper = Hyperparameters(alpha_learning_rate=0.1, alpha_weight_decay=decay, l2_weight=weight)
     alphas, state = ALPHAS, alpha_optimizer(hyper).init(ALPHAS)
     for i in range(3):
-      coupled, _ = total([REGULARIZERS['l2']], alphas, NOTHING, hyper)
+      coupled = total([REGULARIZERS['l2']], alphas, NOTHING, hyper)['gradient']
       gradient = {'cell': coupled['cell'] + jnp.sin(i + jnp.arange(30.0)).reshape(6, 5)}
       updates, state = alpha_optimizer(hyper).update(gradient, state, alphas)
       alphas = optax.apply_updates(alphas, updates)
@@ -86,9 +87,26 @@ def test_coupled_l2_is_the_optimizers_own_decay():
   np.testing.assert_allclose(*ends, rtol=1e-5)
 
 
+def test_a_second_moment_of_its_own_against_numpy():
+  """Three steps of Adam by hand whose mean sees g + decay·α and whose square sees h + decay·α."""
+  hyper = Hyperparameters(alpha_learning_rate=0.1, alpha_b1=0.5, alpha_b2=0.9, alpha_weight_decay=0.2)
+  alphas, state = ALPHAS, alpha_optimizer(hyper).init(ALPHAS)
+  expected, mean, square = np.array(ALPHAS['cell']), 0.0, 0.0
+  for i in range(1, 4):
+    g, h = (np.sin(i * k + np.arange(30.0)).reshape(6, 5) for k in (1, 2))
+    mean = 0.5 * mean + 0.5 * (g + 0.2 * expected)
+    square = 0.9 * square + 0.1 * (h + 0.2 * expected) ** 2
+    expected = expected - 0.1 * mean / (1 - 0.5**i) / (np.sqrt(square / (1 - 0.9**i)) + 1e-8)
+    updates, state = adam_step(hyper, {'cell': jnp.array(g)}, state, alphas, {'cell': jnp.array(h)})
+    alphas = optax.apply_updates(alphas, updates)
+  np.testing.assert_allclose(alphas['cell'], expected, rtol=1e-4)
+  same, _ = adam_step(hyper, alphas, state, alphas, alphas)
+  np.testing.assert_allclose(same['cell'], adam_step(hyper, alphas, state, alphas)[0]['cell'], rtol=1e-6)
+
+
 def test_a_penalty_becomes_a_regularizer():
-  cubic = of_penalty(lambda alphas: jnp.sum(alphas['cell'] ** 3), lambda hyper: 2 * hyper.epoch, decoupled=True)
-  _, found = total([cubic], ALPHAS, NOTHING, Hyperparameters(epoch=1.0))
+  cubic = of_penalty(lambda alphas: jnp.sum(alphas['cell'] ** 3), lambda hyper: 2 * hyper.epoch, into='alphas')
+  found = total([cubic], ALPHAS, NOTHING, Hyperparameters(epoch=1.0))['alphas']
   np.testing.assert_allclose(found['cell'], 6 * ALPHAS['cell'] ** 2, rtol=1e-5)
 
 
