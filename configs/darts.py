@@ -22,14 +22,14 @@ from beta_darts_jax.config import default
 from beta_darts_jax.errors import InputError
 
 # images of the half that trains the weights
-_TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'svhn': 36_628}
+TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'svhn': 36_628}
 
 
 def get_config(argument: str = 'cifar10'):
   dataset, *rest = argument.split(',')
-  if dataset not in _TRAIN_IMAGES or rest not in ([], ['proxy']):
+  if dataset not in TRAIN_IMAGES or rest not in ([], ['proxy']):
     raise InputError(
-      f'darts.py:{argument}: allowed is DATASET or DATASET,proxy with DATASET one of {", ".join(_TRAIN_IMAGES)}'
+      f'darts.py:{argument}: allowed is DATASET or DATASET,proxy with DATASET one of {", ".join(TRAIN_IMAGES)}'
     )
   config = default()
   config.name = 'darts'
@@ -40,7 +40,7 @@ def get_config(argument: str = 'cifar10'):
   config.search.epochs = 50
   config.search.beta_decay_weight = 25.0
   if rest:
-    proxy(config, _TRAIN_IMAGES[dataset])
+    proxy(config, TRAIN_IMAGES[dataset])
   return config
 
 

@@ -1,0 +1,37 @@
+"""The pilot of S2 and S4: with how many images does plain DARTS collapse there? λ = 0 only, seeds 100 and 101.
+
+  make study STUDY=pilot_robust
+
+The proxy of configs/robust_darts.py (five cells, C=8, 16×16, 10 epochs) with a tenth, a fifth and two fifths of
+CIFAR-10's images, α's rate 0.015 and its b2 = 1 − 19.5/S for S steps. Stated before the first run: studies of S2 and S4
+take the least of these with which both seeds of S2 end with four or more skips of the normal cell's eight operations,
+and the most if there is none.
+"""
+
+import pathlib
+import runpy
+
+FRACTIONS = (0.1, 0.2, 0.4)
+
+
+def get_study():
+  arms = {f'{space}_{fraction}': (space, fraction) for fraction in FRACTIONS for space in ('s2', 's4')}
+  return {
+    'question': 'With how many images does plain DARTS collapse in S2 and S4?',
+    'reference': 's2_0.1',
+    'primary': 'parameter_free',
+    'arms': {name: arm(*of) for name, of in arms.items()},
+  }
+
+
+def arm(space, fraction, beta_decay=False):
+  get_config = runpy.run_path(str(pathlib.Path(__file__).parents[1] / 'robust_darts.py'))['get_config']
+  config = get_config(f'{space},cifar10,proxy')
+  search = config.search
+  config.data.fraction = fraction
+  steps = search.epochs * (int(25_000 * fraction) // search.batch_size)
+  search.alpha_betas = (0.5, round(1 - 19.5 / steps, 5))
+  search.beta_decay_weight = round(25 * steps * search.alpha_learning_rate / 5.85, 2) if beta_decay else 0.0
+  search.seed = 100
+  config.population.seeds = 2
+  return config
