@@ -3,7 +3,7 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
 PAGES = README.md docs/evidence/README.md
 
-.PHONY: search test lint benchmark study evidence clean
+.PHONY: search test lint benchmark study reproduce evidence clean
 
 search: .venv/installed  ## installs, then a whole search on digits: under two minutes on two cores
 	.venv/bin/python -m beta_darts_jax.main --config configs/digits.py
@@ -21,6 +21,10 @@ benchmark: .venv/installed-benchmark  ## our step beside PyTorch's: some twenty 
 study: .venv/installed-dev  ## runs STUDY of configs/studies, or goes on with it, and writes docs/evidence/STUDY
 	.venv/bin/python -m beta_darts_jax.study configs/studies/$(or $(STUDY),smoke).py --pages $(PAGES)
 
+reproduce: .venv/installed-dev $(if $(shell command -v nvidia-smi),.venv/installed-cuda)  ## the official protocol, for a GPU
+	for study in reproduce_cifar10 reproduce_cifar100; do \
+	  .venv/bin/python -m beta_darts_jax.study configs/studies/$$study.py --pages $(PAGES) || exit; done
+
 evidence: .venv/installed-dev  ## all tables and figures anew, from the runs kept in docs/evidence
 	for study in $(patsubst docs/evidence/%/runs,%,$(wildcard docs/evidence/*/runs)); do \
 	  .venv/bin/python -m beta_darts_jax.study configs/studies/$$study.py --tables-only --pages $(PAGES) || exit; done
@@ -37,6 +41,10 @@ clean:
 
 .venv/installed-dev: .venv/installed
 	$(PIP) --editable '.[dev]'
+	touch $@
+
+.venv/installed-cuda: .venv/installed
+	$(PIP) --editable '.[cuda]'
 	touch $@
 
 .venv/installed-benchmark: .venv/installed
