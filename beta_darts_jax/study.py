@@ -31,7 +31,9 @@ from beta_darts_jax.workdir import read_result, write_json
 
 
 def load(path) -> dict:
-  """The study of a file with get_study(): name, question, arms {name: config}, reference (an arm), primary.
+  """The study of a file with get_study(): name, question, arms {name: config}, reference, primary (a measure).
+
+  The reference is the arm that the others are held against; or, for each, {arm: its reference}.
 
   What may be left out: `borrowed` {name: 'STUDY/ARM'}, arms that another study keeps; `equivalence` {'pairs':
   [(arm, arm), …], 'margin': in standard deviations}, whose final α are to be distributed alike.
@@ -44,11 +46,17 @@ def load(path) -> dict:
   study = runpy.run_path(str(path)).get('get_study', dict)()
   study = {'borrowed': {}, 'equivalence': {'pairs': [], 'margin': 0.0}} | study
   complete = set(study) == {'question', 'arms', 'reference', 'primary', 'borrowed', 'equivalence'}
-  if not complete or study['reference'] not in {*study['arms'], *study['borrowed']}:
+  if not complete or not set(references(study).values()) <= {*study['arms'], *study['borrowed']}:
     raise InputError(
       f'{path}: get_study() gives question, arms, reference (an arm) and primary; besides borrowed and equivalence'
     )
   return study | {'name': pathlib.Path(path).stem, 'arms': {arm: check(c) for arm, c in study['arms'].items()}}
+
+
+def references(study: dict) -> dict[str, str]:
+  """{arm: the arm that it is held against}, without those that are a reference only."""
+  given = study['reference']
+  return given if isinstance(given, dict) else {a: given for a in (*study['borrowed'], *study['arms']) if a != given}
 
 
 def run_arms(study: dict, runs: pathlib.Path, kept: pathlib.Path) -> bool:
@@ -125,21 +133,22 @@ def write_csv(path: pathlib.Path, found: dict) -> None:
 
 
 def summary_table(study: dict, found: dict, compact: bool = True) -> str:
-  """Markdown: mean ± standard deviation of each arm over its seeds, and the paired test against the reference."""
-  primary, reference = study['primary'], found.get(study['reference'], {})
+  """Markdown: mean ± standard deviation of each arm over its seeds, and the paired test against its reference."""
+  primary = study['primary']
   numbers = [name for name, value in next(iter(next(iter(found.values())).values())).items() if _is_number(value)]
   if compact:
     numbers = [name for name in dict.fromkeys((primary, *COMPACT)) if name in numbers]
   lines = [
-    f'| arm | n | {" | ".join(numbers)} | {primary}: difference to {study["reference"]} | p |',
-    '|' + '---|' * (len(numbers) + 4),
+    f'| arm | n | {" | ".join(numbers)} | {primary}: difference | to | p |',
+    '|' + '---|' * (len(numbers) + 5),
   ]
   for arm, of_seeds in found.items():
     cells = [_spread(measured.get(name) for measured in of_seeds.values()) for name in numbers]
-    seeds = sorted(set(of_seeds) & set(reference)) if arm != study['reference'] else []
-    pairs = [(of_seeds[seed][primary], reference[seed][primary]) for seed in seeds]
+    name = references(study).get(arm)
+    reference = found.get(name, {})
+    pairs = [(of_seeds[seed][primary], reference[seed][primary]) for seed in sorted(set(of_seeds) & set(reference))]
     differences = [a - b for a, b in pairs if None not in (a, b)]
-    tested = [_spread(differences), f'{evidence.paired_p(differences):.3f}'] if differences else ['', '']
+    tested = [_spread(differences), name, f'{evidence.paired_p(differences):.3f}'] if differences else [''] * 3
     lines.append(f'| {" | ".join([arm, str(len(of_seeds)), *cells, *tested])} |')
   return '\n'.join(lines)
 
