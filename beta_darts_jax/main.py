@@ -1,6 +1,9 @@
 """The command line: flags → config → search or retraining → result.
 
   python -m beta_darts_jax.main --config configs/digits.py [--workdir DIR] [--config.KEY=VALUE …]
+  python -m beta_darts_jax.main --report RUN… [--out FILE.html] [--png]
+
+--report writes the page report.html of a run, finished or not, or of several side by side.
 
 Exit status: 0 finished (or stopped by SIGTERM or SIGINT after saving), 1 the loss
 became non-finite, 2 something given cannot be used, 130 interrupted elsewhere.
@@ -23,6 +26,10 @@ from beta_darts_jax.errors import InputError, NonFiniteLoss
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'FILE[:ARGUMENTS] with get_config().', lock_config=True)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; default runs/<config>-<dataset>-<seed>.')
+_REPORT = flags.DEFINE_string('report', None, 'Folder of a run; more may follow. Writes report.html.')
+_OUT = flags.DEFINE_string('out', None, 'File of --report; default report.html in the folder of the run.')
+_PNG = flags.DEFINE_bool('png', False, 'With --report: every figure as a PNG, too.')
+_FLAGS = '--config, --config.KEY, --workdir, --report, --out and --png'
 
 
 def parse(argv):
@@ -34,8 +41,12 @@ def parse(argv):
     sys.exit(0)
   try:
     rest = flags.FLAGS(argv)
+    if _REPORT.value is not None and _CONFIG.value is None and _WORKDIR.value is None:
+      return rest
+    if _REPORT.value is not None or _OUT.value is not None or _PNG.value:
+      raise InputError('--out and --png are allowed with --report, --config and --workdir without it')
     if rest[1:]:
-      raise InputError(f'unexpected arguments: {" ".join(rest[1:])}; allowed are --config, --config.KEY and --workdir')
+      raise InputError(f'unexpected arguments: {" ".join(rest[1:])}; allowed are {_FLAGS}')
     if _CONFIG.value is None:
       raise InputError('--config=FILE[:ARGUMENTS] is missing')
     from beta_darts_jax.config import check
@@ -53,7 +64,7 @@ def _explanation(message, argv):
   from beta_darts_jax.config import describe, reference
 
   if (match := re.match(r"Unknown command line flag '(\w+)'", message)) and not match[1].startswith('config'):
-    return f'unknown --{match[1]}: allowed are --config, --config.KEY and --workdir'
+    return f'unknown --{match[1]}: allowed are {_FLAGS}'
   tree = None
   for argument in _joined(argv):
     if match := re.match(r'--?config=([^:]+):?(.*)', argument):
@@ -111,7 +122,9 @@ def stop_signals():
       signal.signal(number, handler)
 
 
-def main(_) -> None:
+def main(arguments) -> None:
+  if _REPORT.value is not None:
+    return write_report([_REPORT.value, *arguments[1:]], _OUT.value, _PNG.value)
   config = _CONFIG.value
   dataset = re.sub(r'[^\w.-]+', '_', config.data.source)
   seed = config.search.seed if config.task == 'search' else config.train.seed
@@ -125,6 +138,8 @@ def main(_) -> None:
     if not parallel.is_first():
       sys.stdout = open(os.devnull, 'w')  # noqa: SIM115 (process 0 speaks)
     {'search': run_search, 'retrain': run_retrain}[config.task](config, path)
+    if parallel.is_first():
+      add_report(path)
   except parallel.ToldElsewhere:
     sys.exit(2)
   except InputError as error:
@@ -133,6 +148,29 @@ def main(_) -> None:
     _fail(f'interrupted; the same command goes on with {path}', status=130)
   except NonFiniteLoss as error:
     _fail(str(error), status=1)
+
+
+def write_report(paths, out, png) -> None:
+  """Writes report.html and says where it is."""
+  from beta_darts_jax import report
+
+  try:
+    print(report.write(paths, out, png))
+  except InputError as error:
+    _fail(str(error))
+
+
+def add_report(path) -> None:
+  """report.html of a finished run that has none; a failure costs the page and not the run."""
+  from beta_darts_jax.workdir import read_result
+
+  if read_result(path) is not None and not os.path.exists(os.path.join(path, 'report.html')):
+    from beta_darts_jax import report
+
+    try:
+      print(f'report    {report.write([path])}')
+    except InputError as error:
+      print(f'no report: {error}', file=sys.stderr)
 
 
 def run_search(config, path) -> None:

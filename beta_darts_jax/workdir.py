@@ -152,6 +152,18 @@ def find_genotype(text: str) -> tuple[Genotype, bool]:
   return Genotype.parse(content), False
 
 
+def in_use(path) -> bool:
+  """Whether a process of this machine works on the run in `path`."""
+  try:
+    with open(pathlib.Path(path) / 'lock') as lock:
+      fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return False
+  except BlockingIOError:
+    return True
+  except OSError:
+    return False
+
+
 def read_result(path) -> dict | None:
   """result.json of a finished run, None of an unfinished one. Raises InputError where it is damaged."""
   file = pathlib.Path(path) / 'result.json'

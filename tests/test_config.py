@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import pathlib
 
 import jax
@@ -18,6 +19,24 @@ def config(name, *arguments):
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return check(module.get_config(*arguments))
+
+
+@pytest.mark.parametrize(
+  'of',
+  [
+    ('digits',),
+    ('nas_bench_201', 'cifar10,proxy,pc_darts'),
+    ('robust_darts', 's2,cifar10,proxy'),
+    ('retrain_imagenet',),
+  ],
+)
+def test_a_run_gives_its_config_back(of, tmp_path):
+  (tmp_path / 'config.json').write_text(json.dumps(config(*of).to_dict()))
+  for run in (tmp_path, tmp_path / 'config.json'):
+    assert config('again', str(run)).to_dict() == config(*of).to_dict()
+  (tmp_path / 'config.json').write_text('{"task": "other"}')
+  with pytest.raises(InputError, match='allowed is the folder of a run'):
+    config('again', str(tmp_path))
 
 
 @pytest.mark.parametrize('dataset', ['cifar10', 'cifar100'])

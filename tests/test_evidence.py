@@ -213,6 +213,13 @@ def test_pages_are_filled_between_marks():
     fill(text, 'two', parts, 'page')
 
 
+@pytest.mark.parametrize('path', sorted((ROOT / 'configs' / 'studies').glob('*.py')), ids=lambda path: path.stem)
+def test_every_study_loads(path):
+  if path.stem != 'proxy':  # a config, not a study
+    study = load(path)
+    assert all(config.task == 'search' and config.population.seeds > 1 for config in study['arms'].values())
+
+
 def test_what_is_no_study(tmp_path):
   with pytest.raises(InputError, match='no such file'):
     load(tmp_path / 'none.py')

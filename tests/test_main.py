@@ -56,7 +56,7 @@ def _as_a_command(folder, arguments, environment):
     ([], '--config=FILE'),
     (['--config=configs/none.py'], '--config=configs/none.py: no such file'),
     ([DIGITS, 'surplus'], 'unexpected arguments: surplus'),
-    ([DIGITS, '--epochs=3'], 'unknown --epochs: allowed are --config, --config.KEY and --workdir'),
+    ([DIGITS, '--epochs=3'], 'unknown --epochs: allowed are --config, --config.KEY, --workdir, --report'),
     ([f'{DIGITS}:fast'], 'allowed is --config=configs/digits.py, which takes no arguments'),
     (
       [DIGITS, '--config.search.epoch=3'],
@@ -86,7 +86,7 @@ def _as_a_command(folder, arguments, environment):
     ([DIGITS, '--config.space.name=s5'], "unknown search space 's5': allowed are nas_bench_201, darts"),
     ([DIGITS, '--config.space.operations=("none", "conv_9x9")'], "unknown operation 'conv_9x9'"),
     ([DIGITS, '--config.space.operations=(3,)'], 'allowed is a tuple of texts'),
-    (['--config=configs/robust_darts.py:s9,cifar10'], 'SPACE,DATASET of s1, s2, s3, s4 and cifar10'),
+    (['--config=configs/robust_darts.py:s9,cifar10'], 'SPACE,DATASET[,proxy] of s1, s2, s3, s4 and cifar10'),
     ([RETRAIN], 'config.genotype is missing'),
     ([RETRAIN, '--config.genotype=Genotype(normal=[])'], "cannot read the genotype 'Genotype(normal=[])'"),
     (['--config', 'configs/digits.py', '--config.search.epoch', '3'], 'error: unknown config.search.epoch: allowed'),

@@ -31,5 +31,6 @@ def arm(method):
   config.name = f'parity_{method}'
   config.data.crop_padding = 0
   config.search.beta_decay_weight = METHODS[method]
+  config.retrain.epochs = 0
   config.population.seeds = SEEDS
   return config
