@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.hypergradients import HYPERGRADIENTS, SOLVERS
+from beta_darts_jax.metrics import step_range
 from beta_darts_jax.parallel import STRATEGIES
 from beta_darts_jax.population import VARIED, is_asked_for
 from beta_darts_jax.regularizers import REGULARIZERS, SCHEDULES
@@ -157,6 +158,7 @@ def default() -> ConfigDict:
   config.parallel.population = 0  # devices that share the members, a divisor of their number; 0 chooses
   config.parallel.strategy = 'auto'  # of the members on one device: map (one after the other) or vmap (together)
   config.tensorboard = False
+  config.profile = ''  # START:STOP, steps to trace for Perfetto
   return config
 
 
@@ -203,6 +205,7 @@ def default_retrain() -> ConfigDict:
 
   config.parallel = _parallel()
   config.tensorboard = False
+  config.profile = ''  # START:STOP, steps to trace for Perfetto
   return config
 
 
@@ -302,6 +305,7 @@ def check(config: ConfigDict) -> ConfigDict:
     _check_population(config)
   if config.task == 'search' and not all(0 <= beta < 1 for beta in config.search.alpha_betas):
     raise InputError(f'config.search.alpha_betas={config.search.alpha_betas}: allowed are two numbers in [0, 1)')
+  step_range(config.profile)
   if not 0 < config.data.fraction <= 1:
     raise InputError(f'config.data.fraction={config.data.fraction}: allowed is a number in (0, 1]')
   if config.task == 'retrain' and not 0 < config.data.crop_scale[0] <= config.data.crop_scale[1] <= 1:

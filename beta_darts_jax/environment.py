@@ -1,8 +1,10 @@
-"""What an exact repetition of a run needs to be the same; the seconds that compilation takes."""
+"""What an exact repetition of a run needs to be the same; the seconds that compilation takes; memory."""
 
 import contextlib
 import os
 import platform
+import resource
+import sys
 from importlib import metadata
 
 import jax
@@ -21,6 +23,14 @@ def environment(mesh) -> dict:
     'python': platform.python_version(),
     'versions': {name: metadata.version(name) for name in packages},
   }
+
+
+def peak_memory() -> dict[str, int]:
+  """The most bytes in use so far: of this process in 'host' memory; of its fullest 'device', where that is told."""
+  unit = 1 if sys.platform == 'darwin' else 1024
+  found = {'host': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+  devices = [(device.memory_stats() or {}).get('peak_bytes_in_use') for device in jax.local_devices()]
+  return found | ({'device': max(devices)} if all(devices) else {})
 
 
 @contextlib.contextmanager

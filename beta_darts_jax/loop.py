@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from beta_darts_jax.checkpoint import Checkpoints
 from beta_darts_jax.errors import NonFiniteLoss
-from beta_darts_jax.metrics import MetricsFile, Progress, TensorBoard
+from beta_darts_jax.metrics import MetricsFile, Profile, Progress, TensorBoard
 from beta_darts_jax.parallel import agree, is_first
 from beta_darts_jax.workdir import Workdir
 
@@ -35,6 +35,7 @@ def run_epochs(
   images_per_step: int,
   checkpoint_every: int = 0,
   tensorboard: bool = False,
+  profile: tuple[int, ...] = (),
   shown: Callable = lambda state: {},
   finished: Callable = lambda rows: False,
 ):
@@ -53,6 +54,7 @@ def run_epochs(
     images_per_step: of a member, for the rate.
     checkpoint_every: steps, besides the end of every epoch; 0 is off.
     tensorboard: also write event files.
+    profile: (first step, the one after the last) to trace into the folder `profile`; () is none.
     shown: state → more for the progress bar.
     finished: rows of metrics.jsonl so far → whether to end before the last epoch.
 
@@ -97,7 +99,8 @@ def run_epochs(
 
   with contextlib.ExitStack() as stack:
     progress = stack.enter_context(Progress(epochs, steps_per_epoch, shows=is_first()))
-    for closable in (checkpoints, *writers):
+    profiler = Profile(workdir.path / 'profile', profile if is_first() else ())
+    for closable in (checkpoints, *writers, profiler):
       stack.enter_context(contextlib.closing(closable))
     for epoch in range(step // steps_per_epoch, epochs):
       if step == epoch * steps_per_epoch and finished(log.rows):
@@ -108,10 +111,12 @@ def run_epochs(
         state = state.replace(sums=zeros(state.sums))
 
       while step < end:
+        profiler.at(step)
         with jax.transfer_guard('disallow'):  # what passes between host and devices is meant to
-          state = train(state, epoch, next_stop(step, end, steps_per_dispatch, checkpoint_every))
+          state = train(state, epoch, next_stop(step, end, steps_per_dispatch, checkpoint_every, profile))
           steps, sums, finite = jax.device_get(look(state))
         step = int(steps[0])
+        profiler.at(step)
         means = {name: total / (step - first) for name, total in sums.items()}
         check(means, epoch, finite)
         checkpoints.seal()
@@ -149,7 +154,8 @@ def _without_nan(row):
   return None if isinstance(row, float) and not math.isfinite(row) else row
 
 
-def next_stop(step: int, end: int, dispatch: int, every: int) -> int:
-  """The step to run to: a chunk, cut off at the epoch's end and at multiples of `every` (0: none)."""
-  stops = [step + dispatch, end] + ([(step // every + 1) * every] if every else [])
+def next_stop(step: int, end: int, dispatch: int, every: int, others: tuple[int, ...] = ()) -> int:
+  """The step to run to: a chunk, cut off at the epoch's end, at multiples of `every` (0: none) and at `others`."""
+  stops = [step + dispatch, end, *(other for other in others if other > step)]
+  stops += [(step // every + 1) * every] if every else []
   return min(stops)

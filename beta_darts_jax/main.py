@@ -212,7 +212,7 @@ def run_retrain(config, path) -> None:
   """Trains the network of one genotype to the end."""
   started = time.perf_counter()
   from beta_darts_jax import data, parallel, retrain, streaming, workdir
-  from beta_darts_jax.environment import compile_seconds, environment
+  from beta_darts_jax.environment import compile_seconds, environment, peak_memory
   from beta_darts_jax.training import variables_of
 
   genotype, auxiliary_skip = workdir.find_genotype(config.genotype)
@@ -253,6 +253,7 @@ def run_retrain(config, path) -> None:
     other = time.perf_counter() - started - train - compiling[0]
     result['seconds'] = {'compile': compiling[0], 'train': train, 'other': max(0.0, other)}
     result['seconds'] = {name: round(seconds, 2) for name, seconds in result['seconds'].items()}
+    result['memory'] = peak_memory()
     result['environment'] = environment(mesh)
     run.finish(result)
     return report_retrain(result, path)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import statistics
 import sys
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from absl import logging
 
+from beta_darts_jax.errors import InputError
 from beta_darts_jax.parallel import is_first
 
 
@@ -86,6 +88,38 @@ class TensorBoard:
 
   def close(self) -> None:
     self._writer.close()
+
+
+def step_range(text: str) -> tuple[int, ...]:
+  """'START:STOP' → (START, STOP), rising step numbers; '' → (). Raises InputError."""
+  match = re.fullmatch(r'(\d+):(\d+)', text)
+  steps = tuple(map(int, match.groups())) if match else ()
+  if text and not (steps and steps[0] < steps[1]):
+    raise InputError(f"config.profile={text!r}: allowed is '', or START:STOP with two rising numbers of steps")
+  return steps
+
+
+class Profile:
+  """A trace of some steps in `folder`, by jax.profiler: ui.perfetto.dev opens its perfetto_trace.json.gz.
+
+  `steps` are (first, the one after the last); () is none.
+  """
+
+  def __init__(self, folder: pathlib.Path, steps: tuple[int, ...]):
+    self._folder, self._steps, self._traces = folder, range(*steps) if steps else (), False
+
+  def at(self, step: int) -> None:
+    """Starts and ends the trace; `step` is the one that comes next."""
+    if (step in self._steps) != self._traces:
+      if self._traces:
+        jax.profiler.stop_trace()
+      else:
+        jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
+      self._traces = not self._traces
+
+  def close(self) -> None:
+    """Ends the trace where the run ends."""
+    self.at(-1)
 
 
 class Progress:

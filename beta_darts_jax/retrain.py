@@ -20,6 +20,7 @@ from beta_darts_jax.errors import InputError
 from beta_darts_jax.evaluation import correct, make_evaluate
 from beta_darts_jax.genotype import Genotype
 from beta_darts_jax.loop import run_epochs
+from beta_darts_jax.metrics import step_range
 from beta_darts_jax.network import NasBench201Network, Network, multiply_adds
 from beta_darts_jax.operations import known_operations
 from beta_darts_jax.parallel import Placement
@@ -256,6 +257,7 @@ def run(config, programs: Programs, workdir: Workdir, stop: threading.Event) -> 
     images_per_step=recipe.batch_size,
     checkpoint_every=config.checkpoint.every_steps,
     tensorboard=config.tensorboard,
+    profile=step_range(config.profile),
   )
   return done and done[1]
 

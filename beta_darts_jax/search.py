@@ -9,10 +9,11 @@ import numpy as np
 
 from beta_darts_jax import derivation, diagnostics, population
 from beta_darts_jax.data import Dataset
-from beta_darts_jax.environment import environment
+from beta_darts_jax.environment import environment, peak_memory
 from beta_darts_jax.errors import NonFiniteLoss
 from beta_darts_jax.genotype import Genotype
 from beta_darts_jax.loop import next_stop, run_epochs
+from beta_darts_jax.metrics import step_range
 from beta_darts_jax.nas_bench_201 import DATASETS, NasBench201
 from beta_darts_jax.parallel import agree, is_first
 from beta_darts_jax.programs import (
@@ -114,6 +115,7 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
     images_per_step=2 * search.batch_size,
     checkpoint_every=config.checkpoint.every_steps,
     tensorboard=config.tensorboard,
+    profile=step_range(config.profile),
     shown=lambda states: {} if is_population(config) else {'genotype': cell_of(programs.betas(states), 0)[1]},
     finished=lambda rows: all(_has_ended(config, rows[k :: len(members)]) for k in range(len(members))),
   )
@@ -244,6 +246,7 @@ def summarize(
     'compile': round(outcome.programs.compile_seconds, 2),
     'train': round(sum(row['seconds'] for row in outcome.rows[:: len(members)]), 2),
   }
+  whole['memory'] = peak_memory()
   return whole | {'environment': environment(outcome.states.step.sharding.mesh)}
 
 

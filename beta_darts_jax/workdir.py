@@ -44,7 +44,8 @@ def refuse_other(path, config: dict) -> None:
     theirs = json.loads(file.read_text())
   except ValueError:
     raise InputError(f'{file} is damaged: move {path} away, or choose another --workdir') from None
-  without = lambda tree: {name: value for name, value in tree.items() if name != 'parallel'}  # where, not what it runs
+  beside = ('parallel', 'profile', 'tensorboard')  # where it runs and who watches, not what it computes
+  without = lambda tree: {name: value for name, value in tree.items() if name not in beside}
   if names := differences(without(json.loads(json.dumps(config))), without(theirs)):
     more = f' and {len(names) - 3} more' if len(names) > 3 else ''
     raise InputError(

@@ -115,6 +115,8 @@ def test_schedules_of_the_methods():
   assert (values[0].perturbation, values[0].temperature, values[0].auxiliary_skip) == (0.03, 10.0, 1.0)
   assert [values[3].perturbation, values[3].temperature, values[3].auxiliary_skip] == pytest.approx([0.165, 5.05, 0.5])
   assert values[3].epoch == 50
+  of_rates = settings_of(config('digits'), {'alpha_rate_factors': (1.0,) * 19 + (0.25,)})
+  assert [hyperparameters(of_rates, epoch).alpha_learning_rate for epoch in (18, 19)] == [0.015, 0.015 / 4]
 
 
 def test_lambda_is_0_where_no_regularizer_asks_for_it():
@@ -127,6 +129,11 @@ def test_lambda_is_0_where_no_regularizer_asks_for_it():
 
 REFUSED = {
   'search.regularizers': (('beta_decay', 'l3'), 'allowed are different ones of beta_decay, decoupled_beta_decay, '),
+  'profile': ('5:5', 'allowed is .*, or START:STOP with two rising numbers of steps'),
+  'search.alpha_rate_factors': (
+    (1.0, 0.5),
+    r'allowed is \(\), or a number >= 0 for each of config\.search\.epochs=100',
+  ),
   'search.l2_weight': (0.1, r'allowed with l2 or weight_decay in config\.search\.regularizers'),
   'relaxation.partial_channels': (3, r'divisors of config\.supernet\.channels=16'),
   'early_stopping.eigenvalue_ratio': (0.75, r'allowed with diagnostics\.every_epochs > 0'),

@@ -1,6 +1,7 @@
 """Whole runs as a user starts them: killed, stopped, damaged, doubled, and still the same bits in the end."""
 
 import contextlib
+import gzip
 import json
 import os
 import pathlib
@@ -69,7 +70,7 @@ def rows(workdir):
 def reference(tmp_path_factory, environment):
   """A run that nothing disturbed."""
   workdir = tmp_path_factory.mktemp('reference')
-  code, out, err = finish(start(workdir, environment, '--config.tensorboard=True'))
+  code, out, err = finish(start(workdir, environment, '--config.tensorboard=True', '--config.profile=23:25'))
   assert code == 0, err
   return workdir, out
 
@@ -86,7 +87,11 @@ def test_what_a_run_leaves(reference):
   assert genotype == str(NAS_BENCH_201.derive({k: np.array(v) for k, v in lines[-1]['betas'].items()}))
   assert 'benchmark' not in result and 'benchmark' not in lines[0]  # digits are not in any table
   assert set(result['seconds']) == {'compile', 'train', 'other'} and result['environment']['versions']['jax']
+  assert result['memory']['host'] > 2**27
   assert list((workdir / 'tensorboard').glob('events.*'))
+  (trace,) = (workdir / 'profile').rglob('perfetto_trace.json.gz')
+  assert 'traceEvents' in json.loads(gzip.decompress(trace.read_bytes()))
+  assert genotype in (workdir / 'report.html').read_text()
   assert genotype in out and str(workdir) in out and out.count('epoch ') == EPOCHS
 
 
