@@ -270,13 +270,14 @@ _CHOICES = {
   'parallel.strategy': ('auto', *STRATEGIES),
   'retrain.schedule': ('cosine_epochs', 'cosine_steps', 'linear_tail'),
 }
-# half-open intervals [0, end)
+# half-open intervals [0, end); other whole numbers are below 2³¹
 _BELOW = {
   'train.label_smoothing': 1,
   'train.drop_path_rate': 1,
   'train.ema_decay': 1,
   'retrain.drop_path_rate': 1,
   'early_stopping.eigenvalue_ratio': 1,
+  'parallel.cpu_devices': 129,  # each takes threads and memory
   'search.seed': 2**32,
   'train.seed': 2**32,
 }
@@ -294,8 +295,9 @@ def check(config: ConfigDict) -> ConfigDict:
       positive = name in _POSITIVE
       if not math.isfinite(value) or value < 0 or (positive and value == 0):
         raise InputError(f'config.{name}={value!r}: allowed is a number {"> 0" if positive else "≥ 0"}')
-      if value >= _BELOW.get(name, math.inf):
-        raise InputError(f'config.{name}={value!r}: allowed is a number below {_BELOW[name]}')
+      end = _BELOW.get(name, 2**31 if isinstance(value, int) else math.inf)
+      if value >= end:
+        raise InputError(f'config.{name}={value!r}: allowed is a number below {end}')
     if value not in _CHOICES.get(name, (value,)):
       raise InputError(f'config.{name}={value!r}: allowed are {", ".join(_CHOICES[name])}')
   if config.task == 'search':
