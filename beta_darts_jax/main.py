@@ -12,6 +12,7 @@ became non-finite, 2 something given cannot be used, 130 interrupted elsewhere.
 import contextlib
 import functools
 import os
+import pathlib
 import re
 import runpy
 import signal
@@ -39,6 +40,8 @@ def parse(argv):
       f'{__doc__}\nbeta_darts_jax/config.py lists every KEY with its default and meaning; configs/ has the protocols.'
     )
     sys.exit(0)
+  argv = [*map(_located, argv)]
+  sys.argv[1:] = argv[1:]  # which ml_collections reads for --config.KEY
   try:
     rest = flags.FLAGS(argv)
     if _REPORT.value is not None and _CONFIG.value is None and _WORKDIR.value is None:
@@ -57,6 +60,17 @@ def parse(argv):
     while 'Traceback' in str(error) and (error.__cause__ or error.__context__):
       error = error.__cause__ or error.__context__
     _fail(_explanation(' '.join(str(error).split()), argv))
+
+
+def _located(argument):
+  """--config=configs/… of the installed package where the current folder has no such file."""
+  match = re.fullmatch(r'(--?config=)?(configs/[^:]+)(:.*)?', argument)
+  if match and not os.path.exists(match[2]):
+    here = pathlib.Path(__file__).parent
+    for folder in (here, here.parent):  # of an installed package; of a clone
+      if (folder / match[2]).is_file():
+        return f'{match[1] or ""}{folder / match[2]}{match[3] or ""}'
+  return argument
 
 
 def _explanation(message, argv):
@@ -328,5 +342,10 @@ def report_retrain(result: dict, path) -> None:
   print(f'run       {path}')
 
 
-if __name__ == '__main__':
+def cli() -> None:
+  """The console command beta-darts."""
   app.run(main, flags_parser=parse)
+
+
+if __name__ == '__main__':
+  cli()

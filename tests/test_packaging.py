@@ -1,0 +1,32 @@
+"""The wheel holds all that a search needs: installed by itself, away from the clone, its command works."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import sysconfig
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def test_the_wheel_in_a_clean_environment(tmp_path):
+  pip = [sys.executable, '-m', 'pip', '--disable-pip-version-check', '--quiet']
+  run = lambda *command, **more: subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, **more)
+  build = ['wheel', '--no-build-isolation', '--no-deps', '--wheel-dir', tmp_path, ROOT]
+  assert (built := run(*pip, *build)).returncode == 0, built.stderr
+  run(sys.executable, '-m', 'venv', '--without-pip', tmp_path / 'env')
+  python, (wheel,) = tmp_path / 'env' / 'bin' / 'python', tmp_path.glob('*.whl')
+  run(*pip, '--python', python, 'install', '--no-deps', wheel)
+  (packages,) = (tmp_path / 'env').glob('lib/python*/site-packages')
+  # what the package needs, but not the package itself: a .pth file named in a .pth file is not read
+  (packages / 'dependencies.pth').write_text(sysconfig.get_paths()['purelib'])
+  where = run(python, '-c', 'import beta_darts_jax; print(beta_darts_jax.__file__)')
+  assert where.stdout.startswith(str(packages)), where
+
+  command = [tmp_path / 'env' / 'bin' / 'beta-darts', '--config=configs/digits.py', '--workdir=run']
+  small = ['search.epochs=1', 'retrain.epochs=0', 'supernet.channels=2', 'data.fraction=0.2']
+  environment = os.environ | {'XLA_FLAGS': '--xla_backend_optimization_level=0'}
+  done = run(*command, *(f'--config.{value}' for value in small), env=environment)
+  assert done.returncode == 0, done.stderr
+  assert (tmp_path / 'run' / 'result.json').is_file() and 'report    run/report.html' in done.stdout
+  assert '<svg' in (tmp_path / 'run' / 'report.html').read_text()
