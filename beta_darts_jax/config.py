@@ -5,7 +5,9 @@ retrains a found cell (`default_retrain`: DARTS' protocol on CIFAR-10); the file
 in configs/ change some of the values.
 """
 
+import inspect
 import math
+import re
 
 from ml_collections import ConfigDict
 
@@ -26,7 +28,7 @@ def _data() -> ConfigDict:
   data.part = 'all'  # of the training images: all, first half or second half
   data.fraction = 1.0  # share of those
   data.crop_padding = 4  # pixels; 0 is off
-  data.flip = True
+  data.flip = True  # half of the images are mirrored
   data.cutout = 0  # pixels; 0 is off
   return data
 
@@ -46,7 +48,7 @@ def _parallel() -> ConfigDict:
 def default() -> ConfigDict:
   """The config of the official search."""
   config = ConfigDict()
-  config.task = 'search'
+  config.task = 'search'  # or retrain, which has other values
   config.name = 'nas_bench_201'  # names the run's folder
   config.data = _data()
 
@@ -64,16 +66,16 @@ def default() -> ConfigDict:
   config.supernet.dtype = 'float32'  # of the computation: float32 or bfloat16
 
   config.search = ConfigDict()
-  config.search.seed = 0
-  config.search.epochs = 100
-  config.search.batch_size = 64
+  config.search.seed = 0  # of the weights, α and the order of images
+  config.search.epochs = 100  # through the half that trains the weights
+  config.search.batch_size = 64  # of each half
   config.search.learning_rate = 0.025  # of the weights, cosine per epoch …
   config.search.learning_rate_min = 0.001  # … down to this
-  config.search.momentum = 0.9
-  config.search.weight_decay = 3e-4
-  config.search.clip_norm = 5.0
-  config.search.alpha_learning_rate = 3e-4
-  config.search.alpha_betas = (0.5, 0.999)
+  config.search.momentum = 0.9  # of the weights' SGD
+  config.search.weight_decay = 3e-4  # of the weights, coupled
+  config.search.clip_norm = 5.0  # of the weights' gradient
+  config.search.alpha_learning_rate = 3e-4  # of α's Adam
+  config.search.alpha_betas = (0.5, 0.999)  # of α's Adam
   config.search.alpha_weight_decay = 1e-3  # coupled, from the first epoch on
   config.search.alpha_warmup_epochs = 0  # in which α waits
   config.search.alpha_epochs = 0  # after so many α stays; 0: never
@@ -83,12 +85,12 @@ def default() -> ConfigDict:
   config.search.beta_decay_weight = 50.0  # λ_max of both Beta-Decays …
   config.search.beta_decay_schedule = 'linear'  # … λ_max·epoch/epochs; or constant
   config.search.l2_weight = 0.0  # λ_max of l2 (coupled) and weight_decay (decoupled)
-  config.search.l2_schedule = 'constant'
+  config.search.l2_schedule = 'constant'  # or linear
   config.search.alignment_weight = 0.0  # λ_max of lambda_darts
-  config.search.alignment_schedule = 'constant'
-  config.search.flood_level = 0.0  # b of flooding, |L − b| + b of the weights' loss (β-DARTS++), in nats; 0 is off
+  config.search.alignment_schedule = 'constant'  # or linear
+  config.search.flood_level = 0.0  # b of flooding, abs(L − b) + b of the weights' loss (β-DARTS++), in nats; 0 is off
   config.search.evaluation_images = 0  # of the α half, at the end of an epoch; 0 is all of it
-  config.search.steps_per_dispatch = 20
+  config.search.steps_per_dispatch = 20  # between two looks at signals and at the loss
 
   config.hypergradient = ConfigDict()
   config.hypergradient.method = 'first_order'  # or second_order, finite_difference, implicit
@@ -137,27 +139,27 @@ def default() -> ConfigDict:
   config.benchmark = ConfigDict()
   config.benchmark.table = ''  # CSV of NAS-Bench-201; '' is $NAS_BENCH_201_TABLE
   config.benchmark.kendall_cells = 0  # one-shot accuracies against the table, after the search; 0 is off
-  config.benchmark.kendall_images = 2000
+  config.benchmark.kendall_images = 2000  # for each of those accuracies
 
   config.retrain = ConfigDict()
   config.retrain.epochs = 0  # of the found cell, after the search; 0 is off
   config.retrain.random_cells = 3  # retrained the same way, for comparison
-  config.retrain.channels = 16
+  config.retrain.channels = 16  # C of the first cells
   config.retrain.cells_per_stage = 5  # in NAS-Bench-201
   config.retrain.layers = 20  # in the DARTS family
-  config.retrain.batch_size = 256
-  config.retrain.learning_rate = 0.1
+  config.retrain.batch_size = 256  # images
+  config.retrain.learning_rate = 0.1  # at first
   config.retrain.schedule = 'cosine_steps'  # see default_retrain
-  config.retrain.momentum = 0.9
-  config.retrain.nesterov = True
-  config.retrain.weight_decay = 5e-4
+  config.retrain.momentum = 0.9  # of SGD
+  config.retrain.nesterov = True  # momentum's form
+  config.retrain.weight_decay = 5e-4  # coupled
   config.retrain.clip_norm = 0.0  # 0 is off
-  config.retrain.drop_path_rate = 0.0
+  config.retrain.drop_path_rate = 0.0  # grows linearly from 0
 
   config.parallel = _parallel()
   config.parallel.population = 0  # devices that share the members, a divisor of their number; 0 chooses
   config.parallel.strategy = 'auto'  # of the members on one device: map (one after the other) or vmap (together)
-  config.tensorboard = False
+  config.tensorboard = False  # also write event files
   config.profile = ''  # START:STOP, steps to trace for Perfetto
   return config
 
@@ -165,7 +167,7 @@ def default() -> ConfigDict:
 def default_retrain() -> ConfigDict:
   """The config of DARTS' retraining on CIFAR-10."""
   config = ConfigDict()
-  config.task = 'retrain'
+  config.task = 'retrain'  # or search, which has other values
   config.name = 'retrain_cifar10'  # names the run's folder
   config.genotype = ''  # a run's folder, a file, a published name (DARTS_V2, PC_DARTS_CIFAR, …) or the text itself
   config.data = _data()
@@ -185,31 +187,47 @@ def default_retrain() -> ConfigDict:
   config.network.dtype = 'float32'  # of the computation: float32 or bfloat16
 
   config.train = ConfigDict()
-  config.train.seed = 0
-  config.train.epochs = 600
-  config.train.batch_size = 96
-  config.train.learning_rate = 0.025
+  config.train.seed = 0  # of the weights and the order of images
+  config.train.epochs = 600  # through the training images
+  config.train.batch_size = 96  # images
+  config.train.learning_rate = 0.025  # at first
   config.train.schedule = 'cosine_epochs'  # to 0, a level an epoch; or cosine_steps, or linear_tail (ImageNet's)
   config.train.warmup_epochs = 0  # linear (the official ImageNet program warms up for batches above 256 only)
-  config.train.momentum = 0.9
-  config.train.nesterov = False
-  config.train.weight_decay = 3e-4
+  config.train.momentum = 0.9  # of SGD
+  config.train.nesterov = False  # momentum's form
+  config.train.weight_decay = 3e-4  # coupled
   config.train.clip_norm = 5.0  # 0 is off
-  config.train.label_smoothing = 0.0
+  config.train.label_smoothing = 0.0  # share of the other classes
   config.train.drop_path_rate = 0.2  # grows linearly from 0: rate·epoch/epochs
   config.train.ema_decay = 0.0  # of a moving average of the weights, evaluated in their place; 0 is off
-  config.train.steps_per_dispatch = 20
+  config.train.steps_per_dispatch = 20  # between two looks at signals and at the loss
 
   config.checkpoint = ConfigDict()
   config.checkpoint.every_steps = 0  # besides the end of every epoch; 0 is off
 
   config.parallel = _parallel()
-  config.tensorboard = False
+  config.tensorboard = False  # also write event files
   config.profile = ''  # START:STOP, steps to trace for Perfetto
   return config
 
 
 DEFAULTS = {'search': default, 'retrain': default_retrain}
+
+
+def described(task: str) -> list[tuple[str, str, str]]:
+  """(key without `config.`, default, meaning) of every value of a task, from this file: in its order, its comments."""
+  source = re.sub(
+    r'= (_\w+)\(\)', lambda called: inspect.getsource(globals()[called[1]]), inspect.getsource(DEFAULTS[task])
+  )
+  assigned = re.findall(r'^ +(?:config\.)?([a-z][\w.]*) = .*?(?:  # (.*))?$', source, flags=re.MULTILINE)
+  of_varied = 'values for config.search.{}, as in (0, 5, 25, 50); () keeps its one'
+  meanings = {name: said for name, said in assigned if said} | {
+    f'population.{name}': of_varied.format(name) for name in VARIED
+  }
+  names = [name for name, _ in assigned]
+  place = lambda leaf: names.index(leaf[0] if leaf[0] in names else 'population.seeds')
+  leaves = sorted(_leaves(DEFAULTS[task](), ''), key=place)
+  return [(name, repr(value), meanings.get(name, '')) for name, value in leaves]
 
 
 def reference(config: ConfigDict) -> ConfigDict:

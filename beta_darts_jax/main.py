@@ -36,9 +36,12 @@ _FLAGS = '--config, --config.KEY, --workdir, --report, --out and --png'
 def parse(argv):
   """absl's flags parser: any mistake is one line that names what is allowed, exit status 2."""
   if {'--help', '-h', '-help', '--helpfull', '--helpshort'} & set(argv[1:]):
-    print(
-      f'{__doc__}\nbeta_darts_jax/config.py lists every KEY with its default and meaning; configs/ has the protocols.'
-    )
+    from beta_darts_jax.config import described
+
+    print(f'{__doc__}\nconfigs/ has the protocols. Every KEY of a search:\n')
+    for name, default, meaning in described('search'):
+      print(f'  {name} = {default}' + (f'  # {meaning}' if meaning else ''))
+    print('\nOf a retraining: docs/configuration.md.')
     sys.exit(0)
   argv = [*map(_located, argv)]
   sys.argv[1:] = argv[1:]  # which ml_collections reads for --config.KEY

@@ -12,7 +12,7 @@ import jinja2
 import matplotlib
 
 from beta_darts_jax import figures, spaces
-from beta_darts_jax.config import default, default_retrain
+from beta_darts_jax.config import DEFAULTS
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.figures import Curve
 from beta_darts_jax.genotype import Genotype
@@ -209,7 +209,7 @@ def _flat(tree, prefix=''):
 
 
 def _values(config):
-  usual = _flat(json.loads(json.dumps({'search': default, 'retrain': default_retrain}[config['task']]().to_dict())))
+  usual = _flat(json.loads(json.dumps(DEFAULTS[config['task']]().to_dict())))
   return [
     {'name': f'config.{name}', 'value': value, 'changed': name != 'task' and value != usual.get(name)}
     for name, value in _flat(config).items()

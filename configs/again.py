@@ -8,7 +8,7 @@ RUN is the folder of a run, or its config.json.
 import json
 import pathlib
 
-from beta_darts_jax.config import default, default_retrain
+from beta_darts_jax.config import DEFAULTS
 from beta_darts_jax.errors import InputError
 
 
@@ -17,7 +17,7 @@ def get_config(run: str):
   path = path / 'config.json' if path.is_dir() else path
   try:
     values = json.loads(path.read_text())
-    config = {'search': default, 'retrain': default_retrain}[values['task']]()
+    config = DEFAULTS[values['task']]()
     fill(config, values)
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise InputError(f'again.py:{run}: allowed is the folder of a run ({type(error).__name__}: {error})') from None

@@ -1,13 +1,14 @@
 import importlib.util
 import json
 import pathlib
+import runpy
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from beta_darts_jax import NAS_BENCH_201, InputError, Relaxation, Supernet
-from beta_darts_jax.config import check, default
+from beta_darts_jax.config import DEFAULTS, check, default, described
 from beta_darts_jax.hypergradients import second_order
 from beta_darts_jax.programs import hyperparameters, parts_of, settings_of, space_of, supernet_of
 
@@ -54,6 +55,19 @@ def test_the_official_protocol(dataset):
     'alpha_weight_decay': 1e-3, 'beta_decay_weight': 50.0,
   }  # fmt: skip
   assert published.items() <= full.search.to_dict().items()
+
+
+def test_every_value_is_described_and_the_page_is_current():
+  for task, make in DEFAULTS.items():
+    found = described(task)
+    assert len(found) == len(set(name for name, _, _ in found)) == str(flat(make().to_dict())).count('leaf')
+    assert all(meaning for _, _, meaning in found), [name for name, _, meaning in found if not meaning]
+  page = runpy.run_path(str(CONFIGS.parent / 'docs' / 'configuration.py'))['page']()
+  assert (CONFIGS.parent / 'docs' / 'configuration.md').read_text() == page, 'run python docs/configuration.py'
+
+
+def flat(tree):
+  return {name: flat(value) if isinstance(value, dict) else 'leaf' for name, value in tree.items()}
 
 
 def test_other_data_sets():
