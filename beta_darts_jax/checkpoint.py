@@ -4,8 +4,10 @@ Orbax writes atomically and asynchronously, but restores flipped bits without a
 word; the seals notice them.
 """
 
+import errno
 import hashlib
 import json
+import os
 import pathlib
 import shutil
 
@@ -70,9 +72,16 @@ class Checkpoints:
         seal.unlink()
 
   def save(self, step: int, state) -> None:
-    """Begins to save `state` as `step`; a step that is there already stays as it is."""
+    """Begins to save `state` as `step`; a step that is there already stays as it is.
+
+    Raises:
+      OSError: ENOSPC, before anything is written, where the disk has no room for it.
+    """
     self._seal()
     if step not in self._manager.all_steps():
+      room = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + 2**20  # Orbax's own files are small
+      if shutil.disk_usage(self._folder).free < room:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
       self._manager.save(step, args=ocp.args.StandardSave(state))
 
   def restore(self, state):

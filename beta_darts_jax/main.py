@@ -10,6 +10,7 @@ became non-finite, 2 something given cannot be used, 130 interrupted elsewhere.
 """
 
 import contextlib
+import errno
 import functools
 import os
 import pathlib
@@ -165,6 +166,21 @@ def main(arguments) -> None:
     _fail(f'interrupted; the same command goes on with {path}', status=130)
   except NonFiniteLoss as error:
     _fail(str(error), status=1)
+  except Exception as error:
+    if (reason := _cannot_write(error)) is None:
+      raise
+    _fail(f'cannot write to {path}: {reason}; what was saved is kept, and the same command goes on')
+
+
+def _cannot_write(error):
+  """What the system says of a disk that takes no more, in `error` or what it came from; None of other errors."""
+  while error is not None:
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO):
+      # TensorStore and Orbax put the system's words into errors of their own
+      if getattr(error, 'errno', None) == number or os.strerror(number) in str(error):
+        return os.strerror(number)
+    error = error.__cause__ or error.__context__
+  return None
 
 
 def write_report(paths, out, png) -> None:

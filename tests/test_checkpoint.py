@@ -1,4 +1,5 @@
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,15 @@ def test_the_newest_comes_back_bit_for_bit(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, restored(tmp_path), state(3))
   assert sorted(f.name for f in (tmp_path / 'checkpoints').iterdir()) == ['2', '3']
   assert sorted(f.name for f in (tmp_path / 'seals').iterdir()) == ['2.json', '3.json']
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, monkeypatch):
+  saved(tmp_path, 1)
+  monkeypatch.setattr('shutil.disk_usage', lambda folder: types.SimpleNamespace(free=2**20))
+  with pytest.raises(OSError, match='No space left'):
+    saved(tmp_path, 2)
+  assert [f.name for f in (tmp_path / 'checkpoints').iterdir()] == ['1']
+  jax.tree.map(np.testing.assert_array_equal, restored(tmp_path), state(1))
 
 
 def damage_nothing_else(path, how):

@@ -1,5 +1,6 @@
 """Whatever a user gets wrong: one line that teaches, exit status 2, nothing written."""
 
+import errno
 import multiprocessing
 import os
 import pathlib
@@ -124,3 +125,15 @@ def test_unwritable_workdir(tmp_path):
   (tmp_path / 'file').write_text('')
   done = start(DIGITS, f'--workdir={tmp_path}/file/run')
   assert done.returncode == 2 and done.stderr.count('\n') == 1 and 'cannot write' in done.stderr
+
+
+def test_what_a_full_disk_says():
+  """Errors of TensorStore and Orbax that the system's words are in, and their causes."""
+  from beta_darts_jax.main import _cannot_write
+
+  full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+  wrapped = ValueError('RESOURCE_EXHAUSTED: Error writing "a": No space left on device [OS error 28]')
+  later = RuntimeError('saving failed')
+  later.__cause__ = full
+  assert {_cannot_write(error) for error in (full, wrapped, later)} == {'No space left on device'}
+  assert _cannot_write(ValueError('other')) is None and _cannot_write(OSError(errno.ENOENT, 'gone')) is None
