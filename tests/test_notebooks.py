@@ -1,21 +1,45 @@
+"""The notebooks run from the first cell to the last and find what they say."""
+
 import pathlib
+import re
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from beta_darts_jax import NAS_BENCH_201
+from beta_darts_jax import NAS_BENCH_201, SearchSpace
 
-NOTEBOOKS = sorted((pathlib.Path(__file__).parent.parent / 'notebooks').glob('*.ipynb'))
+FOLDER = pathlib.Path(__file__).parent.parent / 'notebooks'
+MINE = SearchSpace(
+  'mine', 'nas_bench_201', nodes=2, operations=('none', 'skip_connect', 'nor_conv_3x3', 'avg_pool_3x3')
+)
 
 
-@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
+def functional_search(printed):
+  NAS_BENCH_201.parse(printed)
+
+
+def own_space(printed):
+  found = re.findall(r'spread of β (\S+), cell (\S+)', printed)
+  (free, decayed), cells = ([float(spread) for spread, _ in found], [cell for _, cell in found])
+  assert decayed < free / 2
+  assert all(MINE.parse(cell) for cell in cells)
+
+
+def population(printed):
+  found = re.findall(r'largest eigenvalue (\S+), cell (\S+)', printed)
+  assert len(found) == 3 and all(abs(float(value)) > 0 and NAS_BENCH_201.parse(cell) for value, cell in found)
+
+
+@pytest.mark.parametrize('check', [functional_search, own_space, population], ids=lambda check: check.__name__)
 # jupyter_client and its kernel warn about their own transports and event loops
 @pytest.mark.filterwarnings('default')
-def test_notebook_runs_and_finds_a_cell(path, monkeypatch):
+def test_notebook(check, monkeypatch):
+  assert len(list(FOLDER.glob('*.ipynb'))) == 3
   monkeypatch.setenv('MPLBACKEND', 'module://matplotlib_inline.backend_inline')
-  notebook = nbformat.read(path, as_version=4)
-  NotebookClient(notebook, timeout=300, resources={'metadata': {'path': str(path.parent)}}).execute()
+  notebook = nbformat.read(FOLDER / f'{check.__name__}.ipynb', as_version=4)
+  NotebookClient(notebook, timeout=300, resources={'metadata': {'path': str(FOLDER)}}).execute()
   outputs = [output for cell in notebook.cells for output in cell.get('outputs', [])]
-  assert any('image/png' in output.get('data', {}) for output in outputs)
-  NAS_BENCH_201.parse(outputs[-1]['text'])
+  check(''.join(output.get('text', '') for output in outputs))
+  drawn = any('image/png' in output.get('data', {}) for output in outputs)
+  assert drawn == (check is not own_space)
