@@ -91,7 +91,7 @@ def main():
     folder = options.evidence / 'parity' / 'runs'
     folder.mkdir(parents=True, exist_ok=True)
     result = {'dataset': dataset.name, 'environment': environment}
-    write_json(folder / f'torch_{method}.json', {'config': plain(config), 'result': result, 'rows': rows})
+    write_json(folder / f'torch_{method}.json', {'config': plain(config), 'result': result, 'rows': rows}, indent=None)
 
 
 if __name__ == '__main__':

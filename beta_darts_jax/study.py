@@ -74,7 +74,7 @@ def run_arms(study: dict, runs: pathlib.Path, kept: pathlib.Path) -> bool:
       return False
     rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
     record.parent.mkdir(parents=True, exist_ok=True)
-    write_json(record, {'config': plain(config), 'result': result, 'rows': rows})
+    write_json(record, {'config': plain(config), 'result': result, 'rows': rows}, indent=None)
   return True
 
 

@@ -10,11 +10,11 @@ from beta_darts_jax.genotype import Genotype, published
 from beta_darts_jax.parallel import is_first, on_first
 
 
-def write_json(path: pathlib.Path, value) -> None:
+def write_json(path: pathlib.Path, value, indent: int | None = 2) -> None:
   """Writes `value` so that a reader finds the old file or the new one, never a part."""
   temporary = path.with_name(f'.{path.name}.tmp')
   with open(temporary, 'w') as file:
-    file.write(json.dumps(value, indent=2) + '\n')
+    file.write(json.dumps(value, indent=indent) + '\n')
     file.flush()
     os.fsync(file.fileno())
   os.replace(temporary, path)
