@@ -25,7 +25,7 @@ from absl import logging
 from beta_darts_jax import evidence, parallel
 from beta_darts_jax.config import check
 from beta_darts_jax.errors import InputError, NonFiniteLoss
-from beta_darts_jax.nas_bench_201 import DATASETS, NasBench201, find_table
+from beta_darts_jax.nas_bench_201 import DATASETS, HOW_TO_GET, NasBench201, find_table
 from beta_darts_jax.population import mean_and_spread
 from beta_darts_jax.workdir import read_result, write_json
 
@@ -242,13 +242,15 @@ def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | No
   replaced by those of the parts summary, seeds, equivalence, baselines, figure and origin.
 
   Raises:
-    InputError: such a mark names an unknown part or does not end.
+    InputError: such a mark names an unknown part or does not end; or `table` is None and the benchmark knows the data.
   """
   kept, folder = records(study, evidence_folder), evidence_folder / study['name']
   if not kept:
     return
   folder.mkdir(parents=True, exist_ok=True)
   result = next(iter(kept.values()))['result']
+  if result['dataset'] in DATASETS and table is None:
+    raise InputError(f'the tables of {study["name"]}, on {result["dataset"]}, need the benchmark. {HOW_TO_GET}')
   table = table if result['dataset'] in DATASETS else None
   found = analyse(kept, table)
   write_csv(folder / 'searches.csv', found)
@@ -288,7 +290,7 @@ def fill(text: str, name: str, parts: dict[str, str], path) -> str:
       raise InputError(f'{path}: {match[1]} asks for {", ".join(unknown)}; there are {", ".join(parts)}')
     return '\n\n'.join([match[1], *(parts[part] for part in wanted if parts[part]), _END])
 
-  beginning = rf'(<!-- study {re.escape(name)}: (.*) -->)'
+  beginning = rf'(<!-- study {re.escape(name)}: ([^\n]*) -->)'
   filled_text, count = re.subn(rf'{beginning}(?:(?!<!-- study ).)*?{_END}', filled, text, flags=re.DOTALL)
   if count != len(re.findall(beginning, text)):
     raise InputError(f'{path}: a mark <!-- study {name}: … --> has no {_END}')

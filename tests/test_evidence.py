@@ -197,6 +197,8 @@ def test_a_write_up(tmp_path, table):
   assert '| own | 6 |  | `diverged` |' in text
   assert '| own and borrowed | 2, 2 |' in text and 'not yet' not in text and 'jax 1.2.3' in text
   assert '| random cell | 50.00 |' in text
+  with pytest.raises(InputError, match='need the benchmark'):
+    write_up(study, tmp_path, None)
   write_up(study, tmp_path, table)
   assert (folder / 'README.md').read_text() == text and (folder / 'percentile.svg').read_bytes() == drawn
 
@@ -207,6 +209,8 @@ def test_pages_are_filled_between_marks():
   expected = 'a\n<!-- study one: origin, summary -->\n\nO\n\nS\n\n<!-- end of study -->\nb\n<!-- study two: x -->'
   assert fill(text, 'one', parts, 'page') == fill(expected, 'one', parts, 'page') == expected
   assert fill(text, 'three', parts, 'page') == text
+  twice = f'{text}: y -->\n{text}'
+  assert fill(twice, 'one', parts, 'page') == twice.replace('old', '\nO\n\nS\n')
   with pytest.raises(InputError, match=r'page: .* asks for all; there are summary, seeds, origin'):
     fill(text.replace('origin, ', 'all, '), 'one', parts, 'page')
   with pytest.raises(InputError, match='has no <!-- end of study -->'):

@@ -18,7 +18,7 @@ METHODS = {'beta_darts': 28.0, 'darts': 0.0}
 def get_study():
   return {
     'question': 'Does this program search as PyTorch does?',
-    'reference': 'torch_darts',
+    'reference': {'beta_darts': 'darts', 'torch_beta_darts': 'torch_darts'},
     'primary': 'parameter_free',
     'borrowed': {f'torch_{method}': f'parity/torch_{method}' for method in METHODS},
     'arms': {method: arm(method) for method in METHODS},
