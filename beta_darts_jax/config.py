@@ -82,7 +82,7 @@ def default() -> ConfigDict:
   config.search.alpha_rate_factors = ()  # of each epoch, times alpha_learning_rate; (): 1
   config.search.shuffled_alpha_labels = False  # a control: α learns from labels dealt out at random
   config.search.regularizers = ('beta_decay',)  # see docs/methods.md; they add up
-  config.search.beta_decay_weight = 50.0  # λ_max of both Beta-Decays …
+  config.search.beta_decay_weight = 50.0  # λ_max of any form of Beta-Decay …
   config.search.beta_decay_schedule = 'linear'  # … λ_max·epoch/epochs; or constant
   config.search.l2_weight = 0.0  # λ_max of l2 (coupled) and weight_decay (decoupled)
   config.search.l2_schedule = 'constant'  # or linear

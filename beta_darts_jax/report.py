@@ -139,7 +139,7 @@ def headline(run: Run) -> dict[str, str]:
   if 'members' in result or len(run.members) > 1:
     found['members'] = str(len(run.members))
   else:
-    known = result | last if not result else last | result
+    known = last | result
     for name, label in (('valid_accuracy', 'supernet, validation'), ('test_accuracy', 'test accuracy')):
       if known.get(name) is not None:
         found[label] = f'{100 * known[name]:.2f} %'
@@ -231,17 +231,13 @@ def sections_of(runs: list[Run]) -> list[dict]:
       cells = {f'The {name}.': drawn for name, drawn in _drawn(Genotype.parse(run.config['genotype'])).items()}
       found.append(_section(f'Cell{of_run}', cells))
   drawn = {
-    'Architecture over the epochs': {'': figures.architecture(curves)},
-    'The cell in the benchmark, epoch by epoch': {'': figures.benchmark(curves)},
-    'Losses and accuracies': {'': figures.training(curves)},
-    'Diagnostics': {'': figures.measured(curves)},
-    'Throughput': {'': figures.throughput(curves)},
+    'Architecture over the epochs': figures.architecture(curves),
+    'The cell in the benchmark, epoch by epoch': figures.benchmark(curves),
+    'Losses and accuracies': figures.training(curves),
+    'Diagnostics': figures.measured(curves),
+    'Throughput': figures.throughput(curves),
   }
-  for title, of_title in drawn.items():
-    present = {caption: figure for caption, figure in of_title.items() if figure}
-    if present:
-      found.append(_section(title, present))
-  return found
+  return found + [_section(title, {'': figure}) for title, figure in drawn.items() if figure]
 
 
 def curves_of(run: Run, alone: bool) -> list[Curve]:

@@ -53,7 +53,14 @@ def proxy(config, train_images):
   config.supernet.layers = 5
   config.search.epochs = 10
   config.search.alpha_learning_rate = 0.015
-  steps = config.search.epochs * (train_images // 10 // config.search.batch_size)
-  config.search.beta_decay_weight = round(25 * steps * config.search.alpha_learning_rate / 5.85, 2)
-  config.search.alpha_betas = (0.5, round(1 - 19.5 / steps, 5))
+  match_alpha_time(config, train_images // 10)
   config.search.evaluation_images = 1000
+
+
+def match_alpha_time(config, train_images):
+  """λ_max, where there is one, and b2 for the steps and α's rate that `config` has."""
+  search = config.search
+  steps = search.epochs * (train_images // search.batch_size)
+  if search.beta_decay_weight:
+    search.beta_decay_weight = round(25 * steps * search.alpha_learning_rate / 5.85, 2)
+  search.alpha_betas = (0.5, round(1 - 19.5 / steps, 5))

@@ -93,9 +93,15 @@ def proxy(config, train_images):
   config.search.alpha_warmup_epochs = config.search.alpha_warmup_epochs * 10 // config.search.epochs
   config.search.epochs = 10
   config.search.alpha_learning_rate = 3e-3
-  steps = config.search.epochs * (train_images // config.search.batch_size)
-  scale = steps * config.search.alpha_learning_rate / 11.73
-  config.search.beta_decay_weight = round(config.search.beta_decay_weight * scale, 2)
-  config.search.alpha_betas = (0.5, round(1 - 39.1 / steps, 5))
+  match_alpha_time(config, train_images)
   config.search.evaluation_images = 2048
   config.benchmark.kendall_cells = 200
+
+
+def match_alpha_time(config, train_images):
+  """λ_max, where there is one, and b2 for the steps and α's rate that `config` has."""
+  search = config.search
+  steps = search.epochs * (train_images // search.batch_size)
+  if search.beta_decay_weight:
+    search.beta_decay_weight = round(50 * steps * search.alpha_learning_rate / 11.73, 2)
+  search.alpha_betas = (0.5, round(1 - 39.1 / steps, 5))

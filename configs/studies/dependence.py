@@ -33,9 +33,6 @@ def arm(change, method):
   config = runpy.run_path(str(pathlib.Path(__file__).with_name('centre.py')))['arm'](method)
   config.population.seeds = 3
   config.update_from_flattened_dict(CHANGES[change])
-  search = config.search
-  steps = search.epochs * (int(25_000 * config.data.fraction) // search.batch_size)
-  if method == 'beta_darts':
-    search.beta_decay_weight = round(50 * steps * search.alpha_learning_rate / 11.73, 2)
-  search.alpha_betas = (0.5, round(1 - 39.1 / steps, 5))
+  nas_bench_201 = runpy.run_path(str(pathlib.Path(__file__).parents[1] / 'nas_bench_201.py'))
+  nas_bench_201['match_alpha_time'](config, int(25_000 * config.data.fraction))
   return config

@@ -19,6 +19,7 @@ import runpy
 import numpy as np
 
 from beta_darts_jax.evidence import logits
+from beta_darts_jax.regularizers import linear_ramp
 from beta_darts_jax.study import histories
 
 CENTRE = pathlib.Path(__file__).parents[2] / 'docs' / 'evidence' / 'centre' / 'runs'
@@ -51,7 +52,7 @@ def arm(method, **changes):
 def frozen_from():
   """Epochs that β-DARTS trains with λ up to 3.6."""
   search = arm('beta_darts').search
-  weights = [search.beta_decay_weight * epoch / search.epochs for epoch in range(search.epochs)]
+  weights = [linear_ramp(search.beta_decay_weight, epoch, search.epochs) for epoch in range(search.epochs)]
   return sum(weight <= 3.6 for weight in weights)
 
 

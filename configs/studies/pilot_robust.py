@@ -12,6 +12,7 @@ import pathlib
 import runpy
 
 FRACTIONS = (0.1, 0.2, 0.4)
+_CONFIGS = ('robust_darts', 'darts')
 
 
 def get_study():
@@ -25,13 +26,12 @@ def get_study():
 
 
 def arm(space, fraction, beta_decay=False):
-  get_config = runpy.run_path(str(pathlib.Path(__file__).parents[1] / 'robust_darts.py'))['get_config']
-  config = get_config(f'{space},cifar10,proxy')
-  search = config.search
+  configs = {name: runpy.run_path(str(pathlib.Path(__file__).parents[1] / f'{name}.py')) for name in _CONFIGS}
+  config = configs['robust_darts']['get_config'](f'{space},cifar10,proxy')
   config.data.fraction = fraction
-  steps = search.epochs * (int(25_000 * fraction) // search.batch_size)
-  search.alpha_betas = (0.5, round(1 - 19.5 / steps, 5))
-  search.beta_decay_weight = round(25 * steps * search.alpha_learning_rate / 5.85, 2) if beta_decay else 0.0
-  search.seed = 100
+  if not beta_decay:
+    config.search.beta_decay_weight = 0.0
+  configs['darts']['match_alpha_time'](config, int(25_000 * fraction))
+  config.search.seed = 100
   config.population.seeds = 2
   return config

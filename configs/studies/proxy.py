@@ -10,16 +10,13 @@ The cheapest setting of the pilot in which plain DARTS collapses in both pilot s
 import pathlib
 import runpy
 
-STEPS = 3900
-
 
 def get_config(method='beta_darts'):
-  path = pathlib.Path(__file__).parent.parent / 'nas_bench_201.py'
-  config = runpy.run_path(str(path))['get_config'](f'cifar10,proxy,{method}')
+  nas_bench_201 = runpy.run_path(str(pathlib.Path(__file__).parents[1] / 'nas_bench_201.py'))
+  config = nas_bench_201['get_config'](f'cifar10,proxy,{method}')
   config.name = f'studies_{method}'
   config.supernet.cells_per_stage = 2
   config.search.alpha_learning_rate = 1e-2
-  if config.search.beta_decay_weight:
-    config.search.beta_decay_weight = round(50 * STEPS * 1e-2 / 11.73, 2)
+  nas_bench_201['match_alpha_time'](config, 25_000)
   config.benchmark.kendall_cells = 0
   return config
