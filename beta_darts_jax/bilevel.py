@@ -108,6 +108,21 @@ def make_search_step(
     hypergradient: hypergradients.Problem → ((validation loss, …), gradient of the architecture).
     relaxation: how α becomes β.
     flooding: the weights' loss is regularizers.flooded at `hyper.flood_level`.
+
+  Example:
+    >>> from beta_darts_jax.spaces import NAS_BENCH_201, softmax_betas
+    >>> from beta_darts_jax.supernet import Supernet
+    >>> supernet = Supernet(NAS_BENCH_201, num_classes=10, channels=4, cells_per_stage=1)
+    >>> images, labels = jnp.zeros((2, 8, 8, 3)), jnp.zeros(2, jnp.int32)
+    >>> def begin(key):
+    ...   alphas = NAS_BENCH_201.init_alphas(key)
+    ...   return SearchState.create(supernet.init(key, images, softmax_betas(alphas)), alphas)
+    >>> state = jax.eval_shape(begin, jax.random.key(0))  # shapes alone: nothing is compiled
+    >>> hyper = Hyperparameters(beta_decay_weight=5.0)
+    >>> batch = (images, labels)
+    >>> state, metrics = jax.eval_shape(make_search_step(supernet), state, batch, batch, hyper)
+    >>> state.alphas['cell'].shape, sorted(metrics)
+    ((6, 5), ['alpha_accuracy', 'alpha_loss', 'beta_decay', 'train_accuracy', 'train_loss'])
   """
   regularizer = of_penalty(regularizer) if callable(regularizer) else regularizer
   regularizers = (regularizer,) if isinstance(regularizer, Regularizer) else tuple(regularizer)

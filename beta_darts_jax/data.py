@@ -9,6 +9,7 @@ import os
 import pathlib
 import tarfile
 import zipfile
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -121,11 +122,11 @@ def load(source: str, data_dir: str = '', image_size: int = 0) -> Dataset:
   if train[0].shape[1:] != test[0].shape[1:]:
     shapes = f'training images are {list(train[0].shape[1:])}, test images {list(test[0].shape[1:])}'
     raise InputError(f'{source}: {shapes}; allowed is one shape')
-  statistics = _STATISTICS.get(source) or _statistics(train[0])
+  mean, std = _STATISTICS.get(source) or _statistics(train[0])
   num_classes = int(train[1].max()) + 1
   if test[1].max() >= num_classes:
     raise InputError(f'{source}: test labels go up to {test[1].max()}, training labels to {num_classes - 1}')
-  return Dataset(source, train, test, num_classes, *statistics, in_order=source in ('cifar10', 'cifar100'))
+  return Dataset(source, train, test, num_classes, mean, std, in_order=source in ('cifar10', 'cifar100'))
 
 
 def _checked(source, images, labels):
@@ -277,10 +278,10 @@ def cifar_builder(name: str, data_dir: str | None = None, url: str | None = None
   import tensorflow_datasets as tfds
   from PIL import Image
 
-  parent = tfds.builder_cls(name)
+  parent: Any = tfds.builder_cls(name)
   registered_name, infos = parent.name, url_infos or parent.url_infos
 
-  class Builder(parent, skip_registration=True):
+  class Builder(parent, skip_registration=True):  # type: ignore[call-arg]
     name = registered_name
     url_infos = infos
 

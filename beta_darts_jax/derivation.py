@@ -26,7 +26,12 @@ def eigenvalue_stop(history: list[dict], ratio: float, window: int = 5) -> int |
 
 
 def skip_stop(history: list[dict], skips: int) -> int | None:
-  """DARTS+'s early stopping (Liang et al., 2019): the first epoch whose normal cell has so many skip connections."""
+  """DARTS+'s early stopping (Liang et al., 2019): the first epoch whose normal cell has so many skip connections.
+
+  Example:
+    >>> skip_stop([{'epoch': 0, 'skips': 1}, {'epoch': 1, 'skips': 2}], skips=2)
+    1
+  """
   return next((row['epoch'] for row in history if row['skips'] is not None and row['skips'] >= skips), None)
 
 

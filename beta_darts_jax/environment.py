@@ -29,7 +29,7 @@ def peak_memory() -> dict[str, int]:
   """The most bytes in use so far: of this process in 'host' memory; of its fullest 'device', where that is told."""
   unit = 1 if sys.platform == 'darwin' else 1024
   found = {'host': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-  devices = [(device.memory_stats() or {}).get('peak_bytes_in_use') for device in jax.local_devices()]
+  devices = [(device.memory_stats() or {}).get('peak_bytes_in_use', 0) for device in jax.local_devices()]
   return found | ({'device': max(devices)} if all(devices) else {})
 
 

@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
@@ -12,7 +14,8 @@ from beta_darts_jax.genotype import Cell
 from beta_darts_jax.nas_bench_201 import DATASETS
 from beta_darts_jax.spaces import SearchSpace
 
-COLORS = matplotlib.color_sequences['tab10']
+Dashes = Literal['-', '--', '-.', ':']
+COLORS = tuple(map(matplotlib.colors.to_hex, matplotlib.color_sequences['tab10']))
 OPERATIONS = {  # an operation has its colour on every page
   'none': '#b8b8b8',
   'skip_connect': '#e0912f',
@@ -44,12 +47,12 @@ class Curve:
     """(epochs from 1, values) of the rows that have `name`; dots go into groups."""
     found = []
     for row in self.rows:
-      value = row
+      value: Any = row
       for part in name.split('.'):
         value = value.get(part) if isinstance(value, dict) else None
       if value is not None:
         found.append((row['epoch'] + 1, value))
-    return tuple(map(list, zip(*found, strict=True))) if found else ([], [])
+    return [epoch for epoch, _ in found], [value for _, value in found]
 
 
 def colors_of(curves: list[Curve]) -> dict[str, str]:
@@ -85,7 +88,7 @@ def cell(drawn: Cell, strengths: list[float] | None = None) -> Figure:
   axes = figure.subplots()
   strengths = strengths or [1.0] * len(drawn.edges)
   widest = max(*strengths, 1e-9)
-  side = {}
+  side: dict[int, int] = {}
   for (target, source, operation), strength in zip(drawn.edges, strengths, strict=True):
     distance = at[target][0] - at[source][0]
     if inputs == 2 and source < 2:
@@ -105,7 +108,7 @@ def cell(drawn: Cell, strengths: list[float] | None = None) -> Figure:
     across = np.array([at[target][1] - at[source][1], at[source][0] - at[target][0]])
     label = middle + across * bend / 2  # where a quadratic Bézier curve is half-way
     axes.annotate(
-      operation if distance > 1.5 else operation.replace('_', '\n'), label, ha='center', va='center', fontsize=8,
+      operation if distance > 1.5 else operation.replace('_', '\n'), tuple(label), ha='center', va='center', fontsize=8,
       color='black', bbox={'boxstyle': 'round,pad=0.15', 'facecolor': 'white', 'edgecolor': color, 'linewidth': 0.8},
       zorder=2,
     )  # fmt: skip
@@ -144,7 +147,8 @@ def betas(curve: Curve, space: SearchSpace, cell_type: str) -> Figure:
   lines = math.ceil(len(space.edges) / columns)
   figure = Figure(figsize=(9.6, 1.9 * lines + 0.5), layout='constrained')
   grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
-  handles, called = {}, node_names(space.num_inputs, space.nodes)
+  handles: dict[str, Artist] = {}
+  called = node_names(space.num_inputs, space.nodes)
   for e, (target, source) in enumerate(space.edges):
     names = space.candidates(cell_type)[e]
     shares = values[:, e] / values[:, e].sum(axis=-1, keepdims=True)
@@ -157,14 +161,16 @@ def betas(curve: Curve, space: SearchSpace, cell_type: str) -> Figure:
   for unused in grid[len(space.edges) :]:
     unused.axis('off')
   figure.supxlabel('epoch', fontsize=9)
-  figure.legend(handles.values(), handles.keys(), loc='outside upper center', ncols=min(7, len(handles)), fontsize=8)
+  figure.legend(
+    list(handles.values()), list(handles), loc='outside upper center', ncols=min(7, len(handles)), fontsize=8
+  )
   return figure
 
 
 # ---- of several searches or trainings ----
 
 
-def panels(curves: list[Curve], wanted: list[tuple[str, list[tuple[str, str]]]], references=None) -> Figure | None:
+def panels(curves: list[Curve], wanted: list[tuple[str, list[tuple[str, Dashes]]]], references=None) -> Figure | None:
   """Panels of lines over the epochs; those for which no row has a value are left out, None if all are.
 
   Args:
@@ -218,7 +224,7 @@ def training(curves: list[Curve]) -> Figure | None:
   )
 
 
-_STYLES = {'train': '-', 'alpha': ':', 'valid': '--', 'test': '--'}
+_STYLES: dict[str, Dashes] = {'train': '-', 'alpha': ':', 'valid': '--', 'test': '--'}
 
 
 def architecture(curves: list[Curve]) -> Figure | None:

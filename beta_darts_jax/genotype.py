@@ -95,6 +95,11 @@ class Genotype:
 
     Raises:
       InputError: `text` is none of them.
+
+    Example:
+      >>> cell = Genotype.parse('|nor_conv_3x3~0|+|none~0|skip_connect~1|').normal
+      >>> cell.edges  # (target, source, operation)
+      ((1, 0, 'nor_conv_3x3'), (2, 0, 'none'), (2, 1, 'skip_connect'))
     """
     text = text.strip()
     if text.startswith('|'):

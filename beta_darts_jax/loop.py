@@ -83,7 +83,7 @@ def run_epochs(
   if step:
     say(f'going on from step {step} of {epochs * steps_per_epoch}')
   log = MetricsFile(workdir.path / 'metrics.jsonl', epochs=step // steps_per_epoch)
-  writers = [log]
+  writers: list[MetricsFile | TensorBoard] = [log]
   if tensorboard and is_first():
     writers.append(TensorBoard(workdir.path / 'tensorboard', epochs=step // steps_per_epoch))
 
@@ -100,8 +100,8 @@ def run_epochs(
   with contextlib.ExitStack() as stack:
     progress = stack.enter_context(Progress(epochs, steps_per_epoch, shows=is_first()))
     profiler = Profile(workdir.path / 'profile', profile if is_first() else ())
-    for closable in (checkpoints, *writers, profiler):
-      stack.enter_context(contextlib.closing(closable))
+    for close in (checkpoints.close, *(writer.close for writer in writers), profiler.close):
+      stack.callback(close)
     for epoch in range(step // steps_per_epoch, epochs):
       if step == epoch * steps_per_epoch and finished(log.rows):
         break

@@ -229,11 +229,11 @@ def run_search(config, path) -> None:
     with stop_signals() as stop:
       outcome = search.run(config, dataset, table, run, stop)
       search_seconds = time.perf_counter() - search_started
-      result = outcome and search.summarize(config, dataset, table, run, outcome, stop)
+      result = search.summarize(config, dataset, table, run, outcome, stop) if outcome else None
       if result and config.retrain.epochs:
         result['retrain'] = parallel.on_first(comparison.compare, space, result['genotype'], dataset, config, stop)
       stopped = parallel.agree(result is None or (bool(config.retrain.epochs) and stop.is_set()))
-    if stopped:
+    if stopped or result is None:
       return print(f'stopped and saved in {path}; the same command goes on from there')
     other = time.perf_counter() - started - search_seconds  # data, Kendall's τ, retraining
     result['seconds']['other'] = round(other, 2)

@@ -7,6 +7,7 @@ import pathlib
 import re
 import statistics
 import sys
+from typing import IO
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,8 @@ class MetricsFile:
 
   def __init__(self, path: pathlib.Path, epochs: int):
     """Opens the file for the epochs after the first `epochs`; later and torn lines are cut off."""
-    self.rows, self._file = [], None
+    self.rows: list[dict] = []
+    self._file: IO[str] | None = None
     if path.is_file():
       for line in path.read_text().splitlines():
         with contextlib.suppress(ValueError):

@@ -13,6 +13,7 @@ import dataclasses
 import os
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -67,10 +68,10 @@ class NasBench201:
         for number, line in enumerate(csv.DictReader(file, strict=True), start=2):
           try:
             genotype = NAS_BENCH_201.parse(line['arch'])
-            values = {'index': int(line['index'])} | {n: float(line[n]) for n in ACCURACIES}
+            values: dict[str, Any] = {n: float(line[n]) for n in ACCURACIES}
             if not all(0 <= values[n] <= 100 for n in ACCURACIES):
               raise ValueError('an accuracy is not in 0 … 100')
-            rows[str(genotype)] = Row(**values, **{n: int(line[n]) for n in _INTEGERS})
+            rows[str(genotype)] = Row(index=int(line['index']), **values, **{n: int(line[n]) for n in _INTEGERS})
           except (KeyError, TypeError, ValueError) as error:
             raise InputError(
               f'{path}: line {number} is damaged ({error!s}); columns are {",".join(_COLUMNS)}'

@@ -1,13 +1,12 @@
 """The two optimizers of a bilevel step, and the scalars of a step."""
 
-import flax
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
 
-@flax.struct.dataclass
-class Hyperparameters:
+class Hyperparameters(struct.PyTreeNode):
   """Scalars of one step: arguments, not constants, so that one program serves every value of them.
 
   The defaults are β-DARTS' on NAS-Bench-201. Decays are coupled: added to the

@@ -67,8 +67,7 @@ def summarize(results: list[dict]) -> list[dict]:
     train_accuracy, valid_accuracy and the numbers of `benchmark`.
   """
   summary = []
-  for _, group in itertools.groupby(results, setting_of):
-    group = list(group)
+  for group in (list(members) for _, members in itertools.groupby(results, setting_of)):
     figures = {n: mean_and_spread(r[n] for r in group) for n in ('train_accuracy', 'valid_accuracy')}
     rows = [result['benchmark'] for result in group if result.get('benchmark')]
     numbers = [name for name, value in rows[0].items() if isinstance(value, (int, float))] if rows else []

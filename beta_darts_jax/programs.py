@@ -288,17 +288,18 @@ def build(config, dataset: Dataset, mesh) -> Programs:
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split.sharding),
     jax.eval_shape(initial_states, *arguments),
   )
-  train = jax.jit(
-    make_train(make_search_step(supernet, **parts), augmentation, search.batch_size, steps_per_epoch, mesh, strategy),
-    donate_argnums=0,
-    out_shardings=split.sharding,
-  ).lower(shapes, *epoch_arguments(0), halves, replicate(np.int32(0)))
-  evaluate = jax.jit(over_population(evaluate, mesh), out_shardings=replicate.sharding).lower(
-    (shapes, hypers_of(0)), evaluated
+  train = make_train(
+    make_search_step(supernet, **parts), augmentation, search.batch_size, steps_per_epoch, mesh, strategy
   )
-  initial_states = jax.jit(initial_states, out_shardings=split.sharding).lower(*arguments)
+  lowered = (
+    jax.jit(train, donate_argnums=0, out_shardings=split.sharding).lower(
+      shapes, *epoch_arguments(0), halves, replicate(np.int32(0))
+    ),
+    jax.jit(over_population(evaluate, mesh), out_shardings=replicate.sharding).lower((shapes, hypers_of(0)), evaluated),
+    jax.jit(initial_states, out_shardings=split.sharding).lower(*arguments),
+  )
   with ThreadPoolExecutor() as pool:  # XLA compiles without Python's lock
-    train, evaluate, initial_states = pool.map(lambda low: low.compile(), (train, evaluate, initial_states))
+    train, evaluate, initial_states = pool.map(lambda low: low.compile(), lowered)
 
   betas = jax.jit(
     lambda states: jax.vmap(lambda state: relaxation.mean(state.architecture))(states), out_shardings=replicate.sharding

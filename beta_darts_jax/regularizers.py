@@ -27,13 +27,20 @@ def beta_decay(alphas) -> jax.Array:
 
   Returns:
     A scalar of α's dtype.
+
+  Example:
+    >>> alphas = {'cell': jnp.zeros((6, 5))}
+    >>> print(f'{beta_decay(alphas):.3f}')  # log 5
+    1.609
+    >>> print(f'{jax.grad(beta_decay)(alphas)["cell"][0, 0]:.4f}')  # softmax(α)/E, here 1/5/6
+    0.0333
   """
-  return sum(jnp.mean(jax.nn.logsumexp(alpha, axis=-1)) for alpha in jax.tree.leaves(alphas))
+  return optax.tree.sum(jax.tree.map(lambda alpha: jnp.mean(jax.nn.logsumexp(alpha, axis=-1)), alphas))
 
 
 def l2(alphas) -> jax.Array:
   """½·‖α‖², whose gradient is α itself."""
-  return sum(jnp.sum(jnp.square(alpha)) for alpha in jax.tree.leaves(alphas)) / 2
+  return optax.tree.norm(alphas, squared=True) / 2
 
 
 def alignment(gradients) -> jax.Array:
@@ -44,7 +51,7 @@ def alignment(gradients) -> jax.Array:
   Args:
     gradients: tree of [cells, E, O], as of `Seen.cell_gradients`; a type of fewer than two cells counts 0.
   """
-  total = 0.0
+  total = jnp.zeros((), jax.tree.leaves(gradients)[0].dtype)
   for gradient in jax.tree.leaves(gradients):
     rows = gradient.reshape(len(gradient), -1)
     squares = jnp.sum(jnp.square(rows), axis=-1, keepdims=True)
@@ -110,7 +117,7 @@ REGULARIZERS = {
 
 def total(regularizers: Iterable[Regularizer], alphas, seen: Seen, hyper) -> dict:
   """{where it goes into: Σ λ·F(α), a tree like α}; only what there is."""
-  sums = {}
+  sums: dict[str, Any] = {}
   for regularizer in regularizers:
     weight = regularizer.weight(hyper) if callable(regularizer.weight) else getattr(hyper, regularizer.weight)
     scaled = optax.tree.scale(weight, regularizer.decay(alphas, seen))
@@ -128,7 +135,12 @@ def flooded(loss: jax.Array, level) -> jax.Array:
 
 
 def linear_ramp(maximum: float, epoch: int, epochs: int) -> float:
-  """λ(epoch) = maximum·epoch/epochs, constant within an epoch: 0 in the first (β-DARTS' schedule)."""
+  """λ(epoch) = maximum·epoch/epochs, constant within an epoch: 0 in the first (β-DARTS' schedule).
+
+  Example:
+    >>> [linear_ramp(50.0, epoch, 100) for epoch in (0, 1, 99)]
+    [0.0, 0.5, 49.5]
+  """
   return maximum * epoch / epochs
 
 

@@ -68,7 +68,7 @@ class Run:
   @property
   def members(self) -> dict[int, list[dict]]:
     """{member: its rows}; a lone run is member 0."""
-    found = {}
+    found: dict[int, list[dict]] = {}
     for row in self.rows:
       found.setdefault(row.get('member', 0), []).append(row)
     return found

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import threading
+from typing import Any
 
 import numpy as np
 
@@ -225,7 +226,7 @@ def summarize(
   for k, (member, cell) in enumerate(zip(members, found, strict=True)):
     row = next(row for row in outcome.rows[k :: len(members)] if row['epoch'] == cell.epoch)
     genotype = cell.genotype and str(cell.genotype)
-    result = {'genotype': genotype, 'epoch': cell.epoch, 'stopped_early': cell.stopped_early}
+    result: dict[str, Any] = {'genotype': genotype, 'epoch': cell.epoch, 'stopped_early': cell.stopped_early}
     result['derivation'] = config.derivation.method
     result |= {name: genotype and row[name] for name in ('train_accuracy', 'valid_accuracy')}
     if genotype:
@@ -247,7 +248,7 @@ def summarize(
     'train': round(sum(row['seconds'] for row in outcome.rows[:: len(members)]), 2),
   }
   whole['memory'] = peak_memory()
-  return whole | {'environment': environment(outcome.states.step.sharding.mesh)}
+  return whole | {'environment': environment(mesh_of(config))}
 
 
 def _write_genotype(folder, config, genotype: str) -> None:

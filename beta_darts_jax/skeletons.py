@@ -150,13 +150,17 @@ class AuxiliaryHead(Module):
     return dense(x.reshape(len(x), -1), self.num_classes)
 
 
-def cell_plan(depth: int, channels: int, reduced: bool = False):
+def cell_plan(depth: int, channels: int, reduced: bool = False) -> list[tuple[str, int, bool]]:
   """(cell type, C, whether after a reduction) of each cell: channels double at 1/3 and 2/3 of the depth.
 
   Args:
     depth: cells.
     channels: C of the first.
     reduced: the stem's two outputs differ in size, as after a reduction.
+
+  Example:
+    >>> cell_plan(4, 16)
+    [('normal', 16, False), ('reduce', 32, False), ('reduce', 64, True), ('normal', 64, True)]
   """
   plan = []
   for layer in range(depth):
@@ -167,9 +171,9 @@ def cell_plan(depth: int, channels: int, reduced: bool = False):
   return plan
 
 
-def equal_runs(plan):
+def equal_runs(plan) -> list[tuple[int, int]]:
   """[(first layer, length)]: runs of cells that differ in nothing, not in the shapes of their inputs either."""
-  runs = []
+  runs: list[tuple[int, int]] = []
   for layer, cell in enumerate(plan):
     joins = layer >= 3 and all(other[:2] == cell[:2] for other in plan[layer - 3 : layer]) and cell[0] == 'normal'
     if joins:
@@ -214,7 +218,8 @@ class DartsSkeleton(Module):
     plan = cell_plan(self.depth, self.channels, reduced=self.stem == 'imagenet')
     auxiliary_logits = None
     for layer, length in equal_runs(plan):
-      cell = PreprocessedCell(self.make_cell, *plan[layer], self.affine, self.dtype, name=f'cells_{layer}')
+      of_cell = (self.make_cell, *plan[layer], self.affine, self.dtype)
+      cell = PreprocessedCell(*of_cell, name=f'cells_{layer}')
       if length == 1:
         older, newer = newer, cell(older, newer, *arguments, train=train)
       else:

@@ -37,6 +37,13 @@ class SearchSpace:
 
   Raises:
     InputError: an unknown skeleton, no nodes, or candidates that do not make a rectangle.
+
+  Example:
+    >>> space = SearchSpace('mine', 'darts', nodes=2, operations=('skip_connect', 'sep_conv_3x3'))
+    >>> space.cell_types, space.alpha_shape
+    (('normal', 'reduce'), (5, 2))
+    >>> space.edges  # (target, source)
+    ((2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
   """
 
   name: str
@@ -111,7 +118,13 @@ class SearchSpace:
     }
 
   def derive(self, betas) -> Genotype:
-    """The discrete cells of `betas` (`{cell type: [E, O]}`): genotype.derive_every_edge or derive_two_per_node."""
+    """The discrete cells of `betas` (`{cell type: [E, O]}`): genotype.derive_every_edge or derive_two_per_node.
+
+    Example:
+      >>> betas = {'cell': np.eye(5)[[3, 3, 3, 1, 3, 0]]}  # a row an edge
+      >>> print(NAS_BENCH_201.derive(betas))
+      |nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|none~2|
+    """
     if self.skeleton == 'nas_bench_201':
       return Genotype((genotypes.derive_every_edge(betas['cell'], self.edges, self.candidates('cell')),))
     cells = (
@@ -226,5 +239,10 @@ def customized(
 
 
 def softmax_betas(alphas):
-  """β = softmax(α) over the candidate operations of each edge: DARTS' relaxation, same tree as `alphas`."""
+  """β = softmax(α) over the candidate operations of each edge: DARTS' relaxation, same tree as `alphas`.
+
+  Example:
+    >>> softmax_betas({'cell': jnp.zeros((1, 4))})['cell'].tolist()
+    [[0.25, 0.25, 0.25, 0.25]]
+  """
   return jax.tree.map(lambda alpha: jax.nn.softmax(alpha, axis=-1), alphas)

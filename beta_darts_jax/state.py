@@ -2,17 +2,16 @@
 
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from beta_darts_jax.optimizers import Hyperparameters, alpha_optimizer, weight_optimizer
 
 METRICS = ('train_loss', 'train_accuracy', 'alpha_loss', 'alpha_accuracy', 'beta_decay')
 
 
-@flax.struct.dataclass
-class SearchState:
+class SearchState(struct.PyTreeNode):
   """One search: its two levels, their optimizers, and where it stands.
 
   Attributes:

@@ -11,7 +11,7 @@ import functools
 import io
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -37,8 +37,8 @@ class StreamedDataset:
   """
 
   name: str
-  train: object
-  test: object
+  train: Sequence[dict]
+  test: Sequence[dict]
   num_classes: int
   image_size: int = 224
   flip: bool = True
@@ -126,13 +126,9 @@ def color_jitter(rng: np.random.Generator, image, strength=(0.4, 0.4, 0.4, 0.2))
     return Image.merge('HSV', channels).convert('RGB')
 
   by_factor = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
-  changes = [
-    lambda image, enhance=enhance, s=s: enhance(image).enhance(rng.uniform(1 - s, 1 + s))
-    for enhance, s in zip(by_factor, strength[:3], strict=True)
-  ]
-  changes.append(lambda image: hue(image, rng.uniform(-strength[3], strength[3])))
   for i in rng.permutation(4):
-    image = changes[i](image)
+    s = strength[i]
+    image = hue(image, rng.uniform(-s, s)) if i == 3 else by_factor[i](image).enhance(rng.uniform(1 - s, 1 + s))
   return image
 
 

@@ -105,7 +105,7 @@ def records(study: dict, evidence_folder: pathlib.Path) -> dict[str, dict]:
 
 def histories(record: dict) -> dict[int, list[dict]]:
   """{seed: rows of that search} of a kept arm."""
-  found = {}
+  found: dict[int, list[dict]] = {}
   for row in record['rows']:
     found.setdefault(row.get('seed', record['config']['search']['seed']), []).append(row)
   return found

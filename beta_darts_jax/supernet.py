@@ -255,6 +255,14 @@ class Supernet(Module):
 
   Raises:
     InputError: an operation of the space is not known, or partial_channels does not divide the channels.
+
+  Example:
+    >>> from beta_darts_jax.spaces import NAS_BENCH_201, softmax_betas
+    >>> supernet = Supernet(NAS_BENCH_201, num_classes=10)  # of the official size
+    >>> betas = softmax_betas(NAS_BENCH_201.init_alphas(jax.random.key(0)))
+    >>> variables = jax.eval_shape(supernet.init, jax.random.key(1), jnp.zeros((2, 32, 32, 3)), betas)
+    >>> sum(x.size for x in jax.tree.leaves(variables['params']))
+    1686106
   """
 
   space: SearchSpace
