@@ -8,7 +8,6 @@ import functools
 import os
 import pathlib
 import tarfile
-import zipfile
 from typing import Any
 
 import jax
@@ -113,6 +112,7 @@ def load(source: str, data_dir: str = '', image_size: int = 0) -> Dataset:
   else:
     train, test = _tfds(source, data_dir, image_size)
   train, test = _checked(source, *train), _checked(source, *test) if test else None
+  num_classes = _num_classes(source, train[1])
   if test is None:
     order = np.random.default_rng(0).permutation(len(train[1]))
     held_out = max(1, len(order) // 5)
@@ -123,7 +123,6 @@ def load(source: str, data_dir: str = '', image_size: int = 0) -> Dataset:
     shapes = f'training images are {list(train[0].shape[1:])}, test images {list(test[0].shape[1:])}'
     raise InputError(f'{source}: {shapes}; allowed is one shape')
   mean, std = _STATISTICS.get(source) or _statistics(train[0])
-  num_classes = int(train[1].max()) + 1
   if test[1].max() >= num_classes:
     raise InputError(f'{source}: test labels go up to {test[1].max()}, training labels to {num_classes - 1}')
   return Dataset(source, train, test, num_classes, mean, std, in_order=source in ('cifar10', 'cifar100'))
@@ -133,13 +132,23 @@ def _checked(source, images, labels):
   images, labels = np.asarray(images), np.asarray(labels)
   if images.ndim == 3:
     images = images[..., None]
-  if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
+  if images.ndim != 4 or images.dtype != np.uint8 or not images.size:
     raise InputError(f'{source}: images are {images.dtype} {list(images.shape)}, allowed is uint8 [N > 0, H, W, C]')
-  if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-    raise InputError(
-      f'{source}: labels are {labels.dtype} {list(labels.shape)}, allowed are {len(images)} integers ≥ 0'
-    )
+  if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+    raise InputError(f'{source}: labels are {labels.dtype} {list(labels.shape)}, allowed are {len(images)} integers')
+  if labels.min() < 0 or labels.max() >= 2**31:
+    raise InputError(f'{source}: labels are {labels.min()} … {labels.max()}, allowed are 0, 1, …')
   return images, labels.astype(np.int32)
+
+
+def _num_classes(source, labels):
+  present = np.unique(labels)
+  if len(present) < 2:
+    raise InputError(f'{source}: all training labels are {present[0]}, allowed are two classes or more')
+  if source.startswith('npz:') and present[-1] >= len(present):  # a folder has none, TFDS knows what it does
+    missing = int(np.argmax(present != np.arange(len(present))))
+    raise InputError(f'{source}: labels go up to {present[-1]}, none is {missing}; allowed are 0, 1, … without a gap')
+  return int(present[-1]) + 1
 
 
 def _statistics(images):
@@ -153,9 +162,10 @@ def _resized(images, size):
 
   if images.shape[1:3] == (size, size):
     return images
-  mode = (lambda image: image[..., 0]) if images.shape[-1] == 1 else (lambda image: image)
-  small = [np.asarray(Image.fromarray(mode(i)).resize((size, size), Image.Resampling.BOX)) for i in images]
-  return np.stack(small).reshape(len(images), size, size, images.shape[-1])
+  small = lambda pixels: np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BOX))
+  if images.shape[-1] == 3:  # PIL knows
+    return np.stack([small(image) for image in images])
+  return np.stack([np.dstack([small(plane) for plane in np.moveaxis(image, -1, 0)]) for image in images])
 
 
 def _digits():
@@ -167,9 +177,9 @@ def _digits():
 
 def _npz(path):
   try:
-    with np.load(path, allow_pickle=False) as file:
+    with open(path, 'rb') as opened, np.load(opened, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+  except Exception as error:  # of many types, where the file is damaged
     raise InputError(f'npz:{path}: cannot be read ({error})') from None
   if not {'images', 'labels'} <= arrays.keys():
     raise InputError(f'npz:{path}: has {", ".join(arrays) or "nothing"}; needed are images and labels')
@@ -196,9 +206,12 @@ def _folder(path, image_size):
           if image_size:
             image = image.resize((image_size, image_size), Image.Resampling.BOX)
           images.append(np.asarray(image))
-      except (OSError, SyntaxError) as error:
+      except Exception as error:  # PIL raises types of all kinds for damaged files
         raise InputError(f'{file}: not an image that can be read ({error})') from None
-    return _stacked(f'folder:{path}', images), np.array([k for _, k in files], np.int32)
+    labels = np.array([k for _, k in files], np.int32)
+    if root == roots[0] and (empty := set(range(len(classes))) - set(labels.tolist())):
+      raise InputError(f'{root / classes[min(empty)]}: has no images; allowed is no empty class')
+    return _stacked(f'folder:{path}', images), labels
 
   if not classes:
     raise InputError(f'folder:{path}: has no class sub-folders')

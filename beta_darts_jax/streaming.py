@@ -145,6 +145,15 @@ def center_crop(image, size: int, resize: int):
 # ---- batches ----
 
 
+def _record(dataset: StreamedDataset, split: str, i: int):
+  """(RGB PIL image, label) of record i. Raises InputError where it is damaged."""
+  try:
+    record = getattr(dataset, split)[i]
+    return decode(record['image']), np.int32(record['label'])
+  except Exception as error:  # array_record and PIL raise types of all kinds
+    raise InputError(f'{dataset.name}: record {i} for {split}ing cannot be read ({error})') from None
+
+
 class _Examples:
   """Random access to the augmented training examples that this process sees, one after the other for ever.
 
@@ -174,13 +183,13 @@ class _Examples:
     step, i = divmod(int(k), self._share)
     epoch, step_in_epoch = divmod(step, self._steps)
     position = step_in_epoch * self._batch_size + self._process * self._share + i
-    record = self._dataset.train[int(self._order(epoch)[position])]
-    rng = np.random.default_rng((self._seed, epoch, position, 1))
     dataset = self._dataset
-    image = random_resized_crop(rng, decode(record['image']), dataset.image_size, dataset.crop_scale)
+    image, label = _record(dataset, 'train', int(self._order(epoch)[position]))
+    rng = np.random.default_rng((self._seed, epoch, position, 1))
+    image = random_resized_crop(rng, image, dataset.image_size, dataset.crop_scale)
     if rng.random() < 0.5 and dataset.flip:
       image = image.transpose(0)  # left to right
-    return np.asarray(color_jitter(rng, image, dataset.color_jitter)), np.int32(record['label'])
+    return np.asarray(color_jitter(rng, image, dataset.color_jitter)), label
 
 
 def train_batches(
@@ -221,9 +230,8 @@ def test_batches(dataset: StreamedDataset, batch_size: int) -> Iterator[tuple[np
   from concurrent.futures import ThreadPoolExecutor
 
   def example(i):
-    record = dataset.test[min(i, len(dataset.test) - 1)]
-    image = center_crop(decode(record['image']), dataset.image_size, dataset.resize)
-    return np.asarray(image), np.int32(record['label'])
+    image, label = _record(dataset, 'test', min(i, len(dataset.test) - 1))
+    return np.asarray(center_crop(image, dataset.image_size, dataset.resize)), label
 
   with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL decodes without Python's lock
     for begin in range(0, len(dataset.test), batch_size):

@@ -86,7 +86,7 @@ def test_alpha_batches_are_distinct_and_uniform():
 
 TWO_SHAPES = {
   'images': np.zeros((3, 2, 2, 3), np.uint8),
-  'labels': np.zeros(3, int),
+  'labels': np.arange(3),
   'test_images': np.zeros((3, 2, 2, 1), np.uint8),
   'test_labels': np.zeros(3, int),
 }
@@ -145,7 +145,17 @@ def test_folder(tmp_path):
     (lambda p: f'npz:{p}/none.npz', 'cannot be read'),
     (lambda p: save(p, images=np.zeros((3, 2, 2, 3), np.uint8)), 'needed are images and labels'),
     (lambda p: save(p, images=np.zeros((3, 2, 2, 3)), labels=np.zeros(3, int)), 'allowed is uint8'),
-    (lambda p: save(p, images=np.zeros((3, 2, 2, 3), np.uint8), labels=np.zeros(2, int)), '3 integers'),
+    (lambda p: save(p, images=np.full((3, 2, 2, 3), np.nan), labels=np.arange(3)), 'float64 .*allowed is uint8'),
+    (lambda p: save(p, images=np.full((3, 2, 2, 3), np.inf, np.float32), labels=np.arange(3)), 'allowed is uint8'),
+    (lambda p: save(p, images=np.zeros((3, 0, 2, 3), np.uint8), labels=np.arange(3)), r'uint8 \[3, 0, 2, 3\], allowed'),
+    (lambda p: save(p, images=BLACK, labels=np.zeros(2, int)), '3 integers'),
+    (lambda p: save(p, images=BLACK, labels=np.array([0.0, 1.0, np.nan])), 'float64 .*3 integers'),
+    (lambda p: save(p, images=BLACK, labels=np.array([-1, 0, 1])), r'labels are -1 … 1, allowed are 0, 1, …'),
+    (lambda p: save(p, images=BLACK, labels=np.array([0, 1, 2**40])), 'allowed are 0, 1, …'),
+    (lambda p: save(p, images=BLACK, labels=np.array([1, 2, 3])), 'go up to 3, none is 0'),
+    (lambda p: save(p, images=BLACK, labels=np.array([0, 1, 10**9])), 'go up to 1000000000, none is 2'),
+    (lambda p: save(p, images=BLACK, labels=np.zeros(3, int)), 'all training labels are 0, allowed are two'),
+    (lambda p: empty_class(p), r'dog: has no images'),
     (lambda p: save(p, images=np.array([{}]), labels=np.zeros(1, int)), 'cannot be read'),  # would need unpickling
     (lambda p: save(p, **TWO_SHAPES), 'allowed is one shape'),
     (lambda p: 'svhn_cropped', 'is not prepared'),
@@ -154,6 +164,44 @@ def test_folder(tmp_path):
 def test_bad_sources_are_named(tmp_path, make, message):
   with pytest.raises(InputError, match=message):
     data.load(make(tmp_path), data_dir=str(tmp_path))
+
+
+def empty_class(folder):
+  for name in ('cat', 'dog', 'owl'):
+    (folder / name).mkdir()
+    if name != 'dog':
+      Image.new('RGB', (6, 6)).save(folder / name / '0.png')
+  return f'folder:{folder}'
+
+
+@pytest.mark.parametrize('kind', ['png', 'jpeg', 'gif', 'bmp', 'npz'])
+def test_damaged_files_are_named(tmp_path, kind):
+  """Cut off or with wrong bytes a file is read as what it says, or refused in one line that names it."""
+  rng = np.random.default_rng(0)
+  pixels = rng.integers(0, 256, (6, 8, 8, 3), np.uint8)
+  file = tmp_path / 'cat' / f'0.{kind}'
+  for name in ('cat', 'dog'):
+    (tmp_path / name).mkdir()
+    Image.fromarray(pixels[0]).save(tmp_path / name / '0.png')
+  if kind == 'npz':
+    np.savez(file, images=pixels, labels=np.arange(6) % 2)
+  else:
+    Image.fromarray(pixels[0]).save(file)
+  intact, refused = file.read_bytes(), 0
+  for trial in range(60):
+    damaged = bytearray(intact[: rng.integers(len(intact))] if trial % 2 else intact)
+    for place in rng.integers(len(damaged), size=8) if damaged else ():
+      damaged[place] = rng.integers(256)
+    file.write_bytes(damaged)
+    try:
+      data.load(f'npz:{file}' if kind == 'npz' else f'folder:{tmp_path}')
+    except InputError as error:
+      refused += 1
+      assert str(error).count(str(tmp_path)) >= 1 and '\n' not in str(error)
+  assert refused >= 20
+
+
+BLACK = np.zeros((3, 2, 2, 3), np.uint8)
 
 
 def save(folder, **arrays):

@@ -1,5 +1,6 @@
 """Streams: a batch is a function of (seed, its number), whoever decodes it."""
 
+import dataclasses
 import io
 import itertools
 
@@ -61,6 +62,16 @@ def test_every_test_image_counts_once(dataset):
   batches = list(streaming.test_batches(dataset, 4))
   labels = np.concatenate([labels[counts] for _, labels, counts in batches])
   assert labels.tolist() == [0, 1, 2, 3, 4] and all(images.shape == (4, 8, 8, 3) for images, _, _ in batches)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_damaged_record_is_named(dataset, workers):
+  records = [*dataset.train[:5], dataset.train[5] | {'image': dataset.train[5]['image'][:30]}, *dataset.train[6:]]
+  damaged = dataclasses.replace(dataset, train=records, test=records)
+  with pytest.raises(InputError, match=r'^grey: record 5 for training cannot be read \(.*'):
+    take(damaged, 11, workers=workers)
+  with pytest.raises(InputError, match=r'^grey: record 5 for testing cannot be read'):
+    list(streaming.test_batches(damaged, 4))
 
 
 def test_random_resized_crop_covers_the_areas_and_aspects():
