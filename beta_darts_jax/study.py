@@ -27,6 +27,7 @@ from beta_darts_jax.config import check
 from beta_darts_jax.errors import InputError, NonFiniteLoss
 from beta_darts_jax.nas_bench_201 import DATASETS, HOW_TO_GET, NasBench201, find_table
 from beta_darts_jax.population import mean_and_spread
+from beta_darts_jax.spaces import NAS_BENCH_201, customized
 from beta_darts_jax.workdir import read_result, write_json
 
 
@@ -248,10 +249,11 @@ def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | No
   if not kept:
     return
   folder.mkdir(parents=True, exist_ok=True)
-  result = next(iter(kept.values()))['result']
-  if result['dataset'] in DATASETS and table is None:
+  config, result = (next(iter(kept.values()))[part] for part in ('config', 'result'))
+  benchmarked = result['dataset'] in DATASETS and customized(**config['space']) == NAS_BENCH_201
+  if benchmarked and table is None:
     raise InputError(f'the tables of {study["name"]}, on {result["dataset"]}, need the benchmark. {HOW_TO_GET}')
-  table = table if result['dataset'] in DATASETS else None
+  table = table if benchmarked else None
   found = analyse(kept, table)
   write_csv(folder / 'searches.csv', found)
   parts = {

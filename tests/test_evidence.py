@@ -31,6 +31,7 @@ from beta_darts_jax.evidence import (
 )
 from beta_darts_jax.genotype import Genotype
 from beta_darts_jax.nas_bench_201 import Row
+from beta_darts_jax.spaces import S2
 from beta_darts_jax.study import _agrees, fill, load, records, write_up
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -162,7 +163,7 @@ def test_a_kept_arm_may_lack_values_that_came_later():
   assert not _agrees({'a': {'b': 1}}, {'a': {'b': 2}}) and not _agrees({'a': 1}, {})
 
 
-def kept_arm(path, cells, shift=0.0):
+def kept_arm(path, cells, shift=0.0, space='nas_bench_201'):
   """Writes an arm of two seeds of four epochs of these cells."""
   betas = np.random.default_rng(len(cells[0])).dirichlet(np.ones(5), size=(2, 6)) + shift
   rows = [
@@ -172,7 +173,7 @@ def kept_arm(path, cells, shift=0.0):
   ]
   result = {'dataset': 'cifar10', 'environment': {'device': 'cpu', 'versions': {'jax': '1.2.3'}}}
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(json.dumps({'config': {'search': {'seed': 5}}, 'result': result, 'rows': rows}))
+  path.write_text(json.dumps({'config': {'search': {'seed': 5}, 'space': {'name': space}}, 'result': result, 'rows': rows}))
 
 
 def test_a_write_up(tmp_path, table):
@@ -201,6 +202,18 @@ def test_a_write_up(tmp_path, table):
     write_up(study, tmp_path, None)
   write_up(study, tmp_path, table)
   assert (folder / 'README.md').read_text() == text and (folder / 'percentile.svg').read_bytes() == drawn
+
+
+def test_a_write_up_of_a_space_without_a_benchmark(tmp_path, table):
+  cell = str(S2.random_genotype(np.random.default_rng(0)))
+  kept_arm(tmp_path / 'mine' / 'runs' / 'own.json', (cell, cell), space='s2')
+  study = {'name': 'mine', 'question': 'Which?', 'arms': {'own': None}, 'reference': 'own', 'borrowed': {}}
+  study |= {'primary': 'parameter_free', 'equivalence': {'pairs': [], 'margin': 0.0}}
+  for known in (None, table):
+    write_up(study, tmp_path, known)
+    skips = S2.parse(cell).normal.operations.count('skip_connect')
+    assert f'| own | 5 | {skips}.00 | `{cell}` |' in (tmp_path / 'mine' / 'README.md').read_text()
+    assert not (tmp_path / 'mine' / 'percentile.svg').exists()
 
 
 def test_pages_are_filled_between_marks():

@@ -8,7 +8,7 @@ There is no table of this space: what counts is the skips among the normal cell'
 import pathlib
 import runpy
 
-FRACTION = 0.1  # of pilot_robust
+FRACTION = 0.4  # by the rule of pilot_robust
 
 
 def get_study(space='s2', harm='skips'):
