@@ -1,16 +1,30 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
+define in_versions
+	test -d .venv-uv || $(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-uv/bin/uv venv --quiet --clear --python $(2) $(1)
+	VIRTUAL_ENV=$(1) .venv-uv/bin/uv pip install --quiet --resolution $(3) --editable '.[dev]'
+	$(1)/bin/python -m pytest --numprocesses 2 --dist loadfile
+endef
+
 PAGES = README.md docs/evidence/README.md
 MODULES = $(patsubst beta_darts_jax/%.py,beta_darts_jax.%,$(wildcard beta_darts_jax/[a-z]*.py))
 
-.PHONY: search test lint api benchmark study reproduce evidence clean
+.PHONY: search test test-newest test-lowest lint api benchmark study reproduce evidence clean
 
 search: .venv/installed  ## installs, then a whole search on digits: under two minutes on two cores
 	.venv/bin/python -m beta_darts_jax.main --config configs/digits.py
 
 test: .venv/installed-dev
 	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+test-newest:  ## the tests with the newest versions that requirements allow, on Python 3.12
+	$(call in_versions,.venv-newest,3.12,highest)
+
+test-lowest:  ## … and with the lowest, on 3.11
+	$(call in_versions,.venv-lowest,3.11,lowest-direct)
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check .
@@ -35,7 +49,7 @@ evidence: .venv/installed-dev  ## all tables and figures anew, from the runs kep
 	  .venv/bin/python -m beta_darts_jax.study configs/studies/$$study.py --tables-only --pages $(PAGES) || exit; done
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-* build dist *.egg-info
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -173,7 +173,8 @@ def kept_arm(path, cells, shift=0.0, space='nas_bench_201'):
   ]
   result = {'dataset': 'cifar10', 'environment': {'device': 'cpu', 'versions': {'jax': '1.2.3'}}}
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(json.dumps({'config': {'search': {'seed': 5}, 'space': {'name': space}}, 'result': result, 'rows': rows}))
+  config = {'search': {'seed': 5}, 'space': {'name': space}}
+  path.write_text(json.dumps({'config': config, 'result': result, 'rows': rows}))
 
 
 def test_a_write_up(tmp_path, table):
