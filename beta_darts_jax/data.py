@@ -381,6 +381,15 @@ class Augmentation:
     return cutout(cutout_key, images, self.cutout) if self.cutout else images
 
 
+def check_augmentation(config_data, size: tuple[int, int]) -> None:
+  """Raises InputError where crops or cutouts of `config.data` can leave nothing of images of `size` pixels."""
+  side = min(size)
+  if config_data.crop_padding >= side:
+    raise InputError(f'config.data.crop_padding={config_data.crop_padding}: allowed is less than the image, {side}')
+  if config_data.cutout > side:
+    raise InputError(f'config.data.cutout={config_data.cutout}: allowed is up to the image, {side}')
+
+
 @functools.partial(jax.jit, static_argnames=('num_images', 'batch_size'))
 def _epoch_order(seed, epoch, num_images, batch_size):
   key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 0x6F72), epoch)

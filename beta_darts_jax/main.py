@@ -263,9 +263,9 @@ def run_retrain(config, path) -> None:
     dataset = quietly(functools.partial(streaming.load, **augmentation), *where)
   else:
     dataset = quietly(data.load, *where).part(config.data.part)
+  network = retrain.make_network(genotype, dataset.num_classes, config.network, dataset.image_shape[:2])
   retrain.check_sizes(config, dataset)
   mesh = parallel.make_mesh(config.train.batch_size, data=config.parallel.data)
-  network = retrain.make_network(genotype, dataset.num_classes, config.network, dataset.image_shape[:2])
   with workdir.Workdir(path, config.to_dict()) as run:
     if changes := run.changes(environment(mesh)):
       print(f'this run began elsewhere, so its last bits may come out differently: {"; ".join(changes)}', flush=True)

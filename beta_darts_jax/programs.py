@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec
 
 from beta_darts_jax import population
 from beta_darts_jax.bilevel import make_search_step
-from beta_darts_jax.data import Augmentation, Dataset, distinct_indices, epoch_order, normalize
+from beta_darts_jax.data import Augmentation, Dataset, check_augmentation, distinct_indices, epoch_order, normalize
 from beta_darts_jax.diagnostics import make_diagnose, make_one_shot
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.evaluation import make_evaluate
@@ -51,6 +51,7 @@ def check_sizes(config, dataset: Dataset) -> None:
   if batch_size > smallest:
     raise InputError(f'config.search.batch_size={batch_size}: allowed is up to {smallest}, half of the training images')
   check_image_size(dataset.image_shape[:2])
+  check_augmentation(config.data, dataset.image_shape[:2])
   training = len(dataset.train[1])
   if config.retrain.epochs and config.retrain.batch_size > training:
     raise InputError(f'config.retrain.batch_size={config.retrain.batch_size}: allowed is up to the data, {training}')

@@ -15,7 +15,7 @@ import optax
 from jax import lax
 
 from beta_darts_jax.checkpoint import Checkpoints
-from beta_darts_jax.data import Augmentation, Dataset, epoch_order, normalize
+from beta_darts_jax.data import Augmentation, Dataset, check_augmentation, epoch_order, normalize
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.evaluation import correct, make_evaluate
 from beta_darts_jax.genotype import Genotype
@@ -197,6 +197,7 @@ def check_sizes(config, dataset) -> None:
       raise InputError(
         f'config.data.resize={data.resize}: allowed is config.data.image_size, {dataset.image_size}, or more'
       )
+  check_augmentation(data, dataset.image_shape[:2])
   if config.train.batch_size > images:
     raise InputError(f'config.train.batch_size={config.train.batch_size}: allowed is up to the data, {images}')
 

@@ -14,6 +14,7 @@ from absl import app
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = '--config=configs/digits.py'
 RETRAIN = '--config=configs/retrain_cifar10.py'
+SMALL = ('--config.genotype=DARTS_V2', '--config.network.auxiliary_weight=0.0')
 ARCH = '|none~0|+|none~0|none~1|+|none~0|none~1|none~2|'
 
 
@@ -84,6 +85,8 @@ def _as_a_command(folder, arguments, environment):
     ([DIGITS, '--config.parallel.coordinator=localhost:x'], "coordinator='localhost:x': allowed is HOST:PORT"),
     ([DIGITS, '--config.parallel.processes=2'], 'allowed with a coordinator, HOST:PORT'),
     ([DIGITS, '--config.data.image_size=6'], '6×6 pixels, allowed are multiples of 4'),
+    ([DIGITS, '--config.data.crop_padding=8'], 'config.data.crop_padding=8: allowed is less than the image, 8'),
+    ([RETRAIN, *SMALL], 'config.data.cutout=16: allowed is up to the image, 8'),
     ([DIGITS, '--config.space.name=s5'], "unknown search space 's5': allowed are nas_bench_201, darts"),
     ([DIGITS, '--config.space.operations=("none", "conv_9x9")'], "unknown operation 'conv_9x9'"),
     ([DIGITS, '--config.space.operations=(3,)'], 'allowed is a tuple of texts'),
