@@ -107,6 +107,12 @@ def test_killed_doubled_stopped_damaged_and_still_the_same_bits(reference, envir
   finish(process)
   assert not (workdir / 'result.json').exists()
 
+  for step in (35, 40):  # and twice more
+    process = start(workdir, environment, '--config.tensorboard=True')
+    wait_for_checkpoint(process, workdir, step)
+    process.kill()
+    finish(process)
+
   process = start(workdir, environment, '--config.tensorboard=True')
   wait_for_checkpoint(process, workdir, 50)
   process.terminate()
