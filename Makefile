@@ -4,7 +4,7 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 define in_versions
 	test -d .venv-uv || $(PYTHON) -m venv .venv-uv
 	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv
-	.venv-uv/bin/uv venv --quiet --clear --python $(2) $(1)
+	.venv-uv/bin/uv venv --quiet --clear --seed --python $(2) $(1)
 	VIRTUAL_ENV=$(1) .venv-uv/bin/uv pip install --quiet --resolution $(3) --editable '.[dev]'
 	$(1)/bin/python -m pytest --numprocesses 2 --dist loadfile
 endef

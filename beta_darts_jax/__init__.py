@@ -1,5 +1,7 @@
 """β-DARTS in JAX: differentiable architecture search with Beta-Decay, as pure functions."""
 
+from typing import TYPE_CHECKING
+
 from beta_darts_jax import interop
 from beta_darts_jax.bilevel import make_search_step
 from beta_darts_jax.errors import InputError
@@ -12,6 +14,10 @@ from beta_darts_jax.relaxations import Relaxation
 from beta_darts_jax.spaces import DARTS, DARTS_WITH_NONE, NAS_BENCH_201, S1, S2, S3, S4, SearchSpace, softmax_betas
 from beta_darts_jax.state import SearchState
 from beta_darts_jax.supernet import Supernet
+
+if TYPE_CHECKING:
+  from beta_darts_jax.nas_bench_201 import NasBench201
+  from beta_darts_jax.retrain import load_run
 
 __version__ = '0.1.0'
 __all__ = [

@@ -295,7 +295,16 @@ _BELOW = {
   'train.ema_decay': 1,
   'retrain.drop_path_rate': 1,
   'early_stopping.eigenvalue_ratio': 1,
-  'parallel.cpu_devices': 129,  # each takes threads and memory
+  'parallel.cpu_devices': 129,  # each takes threads and memory, as do the following
+  'data.image_size': 4097,
+  'supernet.channels': 4097,
+  'supernet.cells_per_stage': 257,
+  'supernet.layers': 257,
+  'network.channels': 4097,
+  'network.layers': 257,
+  'network.cells_per_stage': 257,
+  'space.nodes': 33,
+  'population.seeds': 10_001,
   'search.seed': 2**32,
   'train.seed': 2**32,
 }

@@ -117,6 +117,10 @@ def load(source: str, data_dir: str = '', image_size: int = 0) -> Dataset:
     order = np.random.default_rng(0).permutation(len(train[1]))
     held_out = max(1, len(order) // 5)
     test, train = (tuple(a[np.sort(part)] for a in train) for part in (order[:held_out], order[held_out:]))
+    if gone := set(test[1].tolist()) - set(train[1].tolist()):
+      raise InputError(
+        f'{source}: a fifth becomes the test set, with every image of class {min(gone)}; give a test set'
+      )
   if image_size:
     train, test = (_resized(train[0], image_size), train[1]), (_resized(test[0], image_size), test[1])
   if train[0].shape[1:] != test[0].shape[1:]:
@@ -183,7 +187,9 @@ def _npz(path):
     raise InputError(f'npz:{path}: cannot be read ({error})') from None
   if not {'images', 'labels'} <= arrays.keys():
     raise InputError(f'npz:{path}: has {", ".join(arrays) or "nothing"}; needed are images and labels')
-  test = (arrays['test_images'], arrays['test_labels']) if {'test_images', 'test_labels'} <= arrays.keys() else None
+  if ('test_images' in arrays) != ('test_labels' in arrays):
+    raise InputError(f'npz:{path}: has {", ".join(arrays)}; test_images and test_labels belong together')
+  test = (arrays['test_images'], arrays['test_labels']) if 'test_images' in arrays else None
   return (arrays['images'], arrays['labels']), test
 
 
@@ -215,6 +221,8 @@ def _folder(path, image_size):
 
   if not classes:
     raise InputError(f'folder:{path}: has no class sub-folders')
+  if unknown := {f.name for f in roots[-1].iterdir() if f.is_dir() and f.name[0] != '.'} - set(classes):
+    raise InputError(f'{roots[-1] / min(unknown)}: no such class in {roots[0]}, which has {", ".join(classes)}')
   return read(roots[0]), read(roots[1]) if len(roots) == 2 else None
 
 
@@ -386,8 +394,8 @@ def check_augmentation(config_data, size: tuple[int, int]) -> None:
   side = min(size)
   if config_data.crop_padding >= side:
     raise InputError(f'config.data.crop_padding={config_data.crop_padding}: allowed is less than the image, {side}')
-  if config_data.cutout > side:
-    raise InputError(f'config.data.cutout={config_data.cutout}: allowed is up to the image, {side}')
+  if config_data.cutout >= side:
+    raise InputError(f'config.data.cutout={config_data.cutout}: allowed is less than the image, {side}')
 
 
 @functools.partial(jax.jit, static_argnames=('num_images', 'batch_size'))

@@ -83,12 +83,13 @@ def cell(drawn: Cell, strengths: list[float] | None = None) -> Figure:
   at |= {0: (0.0, 0.0)} if inputs == 1 else {0: (-0.6, -1.1), 1: (-0.6, 1.1)}
   if drawn.concat:
     at[last] = (2.2 * (count + 1), 0.0)
-  height = 3.0 if inputs == 1 else 3.6
-  figure = Figure(figsize=(max(6.4, 1.9 * (count + 2)), height), layout='constrained')
+  figure = Figure(layout='constrained')
   axes = figure.subplots()
+  axes.set_aspect('equal')  # arcs bend in pixels, labels stand in data
   strengths = strengths or [1.0] * len(drawn.edges)
   widest = max(*strengths, 1e-9)
   side: dict[int, int] = {}
+  tops = [y for _, y in at.values()]
   for (target, source, operation), strength in zip(drawn.edges, strengths, strict=True):
     distance = at[target][0] - at[source][0]
     if inputs == 2 and source < 2:
@@ -107,6 +108,7 @@ def cell(drawn: Cell, strengths: list[float] | None = None) -> Figure:
     middle = np.add(at[source], at[target]) / 2
     across = np.array([at[target][1] - at[source][1], at[source][0] - at[target][0]])
     label = middle + across * bend / 2  # where a quadratic Bézier curve is half-way
+    tops.append(label[1])
     axes.annotate(
       operation if distance > 1.5 else operation.replace('_', '\n'), tuple(label), ha='center', va='center', fontsize=8,
       color='black', bbox={'boxstyle': 'round,pad=0.15', 'facecolor': 'white', 'edgecolor': color, 'linewidth': 0.8},
@@ -126,7 +128,9 @@ def cell(drawn: Cell, strengths: list[float] | None = None) -> Figure:
       bbox={'boxstyle': 'circle,pad=0.35', 'facecolor': '#eef2f6', 'edgecolor': '#445566'},
     )  # fmt: skip
   xs = [x for x, _ in at.values()]
-  axes.set(xlim=(min(xs) - 0.6, max(xs) + 0.6), ylim=(-1.9, 1.9) if inputs == 1 else (-2.4, 2.4))
+  axes.set(xlim=(min(xs) - 0.6, max(xs) + 0.6), ylim=(min(tops) - 0.5, max(tops) + 0.5))
+  width, height = np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())
+  figure.set_size_inches(width, height)
   axes.axis('off')
   return figure
 

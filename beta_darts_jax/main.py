@@ -194,15 +194,18 @@ def write_report(paths, out, png) -> None:
 
 
 def add_report(path) -> None:
-  """report.html of a finished run that has none; a failure costs the page and not the run."""
+  """report.html of a finished run that has none since its end; a failure costs the page and not the run."""
   from beta_darts_jax.workdir import read_result
 
-  if read_result(path) is not None and not os.path.exists(os.path.join(path, 'report.html')):
+  page, result = (os.path.join(path, name) for name in ('report.html', 'result.json'))
+  if read_result(path) is not None and not (
+    os.path.exists(page) and os.path.getmtime(page) >= os.path.getmtime(result)
+  ):
     from beta_darts_jax import report
 
     try:
       print(f'report    {report.write([path])}')
-    except InputError as error:
+    except Exception as error:
       print(f'no report: {error}', file=sys.stderr)
 
 

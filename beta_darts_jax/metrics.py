@@ -1,6 +1,5 @@
 """Losses and accuracies; where the numbers of a run go: files, TensorBoard, a terminal."""
 
-import contextlib
 import json
 import os
 import pathlib
@@ -45,10 +44,15 @@ class MetricsFile:
     self.rows: list[dict] = []
     self._file: IO[str] | None = None
     if path.is_file():
-      for line in path.read_text().splitlines():
-        with contextlib.suppress(ValueError):
-          self.rows.append(json.loads(line))
-    self.rows = [row for row in self.rows if row['epoch'] < epochs]
+      lines = path.read_text(errors='replace').splitlines()
+      for number, line in enumerate(lines, start=1):
+        try:
+          row = json.loads(line)
+          if row['epoch'] < epochs:
+            self.rows.append(row)
+        except (ValueError, TypeError, KeyError):
+          if number < len(lines):  # a torn last line is the mark of a kill
+            raise InputError(f'{path}: line {number} is damaged; choose another --workdir') from None
     if is_first():
       temporary = path.with_name(f'.{path.name}.tmp')
       temporary.write_text(''.join(json.dumps(row) + '\n' for row in self.rows))

@@ -7,6 +7,7 @@ import io
 import json
 import pathlib
 import re
+import shlex
 
 import jinja2
 import matplotlib
@@ -40,20 +41,26 @@ class Run:
     self.path = pathlib.Path(path)
     if not (self.path / 'config.json').is_file():
       raise InputError(f'--report: {path} is not the folder of a run, it has no config.json')
-    self.config = self._read('config.json')
-    self.environment = self._read('environment.json') if (self.path / 'environment.json').is_file() else {}
+    self.name = self.path.resolve().name
+    (self.config,) = self._read('config.json')
+    needed = {'search': {'search', 'space', 'data'}, 'retrain': {'train', 'genotype', 'data'}}
+    if not needed.get(self.config.get('task'), {''}) <= self.config.keys():
+      raise InputError(f'--report: {self.path / "config.json"} is damaged')
+    (self.environment,) = self._read('environment.json') if (self.path / 'environment.json').is_file() else ({},)
     self.result = read_result(self.path)
-    lines = (self.path / 'metrics.jsonl').read_text().split('\n') if (self.path / 'metrics.jsonl').is_file() else ['']
-    try:
-      self.rows = [json.loads(line) for line in lines[:-1]]  # what follows the last line break is being written
-    except ValueError:
-      raise InputError(f'--report: {self.path / "metrics.jsonl"} is damaged') from None
+    self.rows = self._read('metrics.jsonl', lines=True) if (self.path / 'metrics.jsonl').is_file() else []
+    if not all('epoch' in row for row in self.rows):
+      raise InputError(f'--report: {self.path / "metrics.jsonl"} is damaged')
 
-  def _read(self, name):
+  def _read(self, name, lines=False) -> list[dict]:
     try:
-      return json.loads((self.path / name).read_text())
+      text = (self.path / name).read_text()
+      found = [json.loads(part) for part in (text.split('\n')[:-1] if lines else [text])]  # a torn last line is no row
     except ValueError:
-      raise InputError(f'--report: {self.path / name} is damaged') from None
+      found = [None]
+    if not all(isinstance(tree, dict) for tree in found):
+      raise InputError(f'--report: {self.path / name} is damaged')
+    return found
 
   @property
   def searches(self) -> bool:
@@ -94,12 +101,18 @@ def write(paths, out=None, png: bool = False) -> pathlib.Path:
     InputError: a folder holds no run, a file of it is damaged, or the page cannot be written.
   """
   runs = [Run(path) for path in paths]
+  if len({run.name for run in runs}) < len(runs):
+    for run in runs:
+      run.name = str(run.path)
   out = pathlib.Path(out or ('report.html' if len(runs) > 1 else runs[0].path / 'report.html'))
-  drawn = sections_of(runs)
+  if out.is_dir():
+    raise InputError(f'cannot write {out}: it is a folder; --out is a file')
+  with matplotlib.rc_context({'text.parse_math': False}):  # names of runs are no formulas
+    drawn = sections_of(runs)
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('beta_darts_jax', '.'), autoescape=True, trim_blocks=True, lstrip_blocks=True
   )
-  title = ', '.join(run.path.name for run in runs)
+  title = ', '.join(run.name for run in runs)
   text = environment.get_template('report.html.jinja').render(
     title=title, runs=[described(run) for run in runs], sections=[_rendered(section) for section in drawn]
   )
@@ -119,9 +132,11 @@ def write(paths, out=None, png: bool = False) -> pathlib.Path:
 
 def described(run: Run) -> dict:
   """What the page says of a run besides its figures."""
-  again = f'python -m beta_darts_jax.main --config configs/again.py:{run.path} --workdir {run.path}-again'
+  path = run.path if run.path.name else run.path.resolve()
+  quoted = shlex.quote(f'configs/again.py:{path}'), shlex.quote(f'{path}-again')
+  again = f'python -m beta_darts_jax.main --config {quoted[0]} --workdir {quoted[1]}'
   return {
-    'name': run.path.name,
+    'name': run.name,
     'state': run.state(),
     'headline': headline(run),
     'genotype': (run.result or {}).get('genotype') or (run.rows[-1].get('genotype') if len(run.members) == 1 else None),
@@ -224,7 +239,7 @@ def sections_of(runs: list[Run]) -> list[dict]:
   curves = [curve for run in runs for curve in curves_of(run, alone=len(runs) == 1)]
   found = []
   for run in runs:
-    of_run = f' of {run.path.name}' if len(runs) > 1 else ''
+    of_run = f' of {run.name}' if len(runs) > 1 else ''
     if run.searches:
       found += _cells(run, of_run)
     else:
@@ -244,7 +259,7 @@ def curves_of(run: Run, alone: bool) -> list[Curve]:
   """A curve a member; members of one setting share a label, or of one run beside others."""
   settings = {m['member']: _setting(m) for m in (run.result or {}).get('members', [])}
   of_seed = lambda k: f'seed {run.members[k][0].get("seed")}'
-  label = lambda k: (settings.get(k) or of_seed(k)) if alone else run.path.name
+  label = lambda k: (settings.get(k) or of_seed(k)) if alone else run.name
   return [Curve(label(k), rows) for k, rows in run.members.items()]
 
 

@@ -118,9 +118,15 @@ COMPACT = (*(f'{dataset}_test' for dataset in DATASETS), 'collapsed', 'parameter
 
 
 def analyse(kept: dict[str, dict], table: NasBench201 | None) -> dict[str, dict[int, dict]]:
-  """{arm: {seed: measures}} of `records`."""
-  measured = lambda record: {seed: evidence.measures(rows, table) for seed, rows in histories(record).items()}
-  return {arm: measured(record) for arm, record in kept.items()}
+  """{arm: {seed: measures}} of `records`; seconds of a population are shared by its members."""
+  found: dict[str, dict[int, dict]] = {}
+  for arm, record in kept.items():
+    searches = histories(record)
+    found[arm] = {seed: evidence.measures(rows, table) for seed, rows in searches.items()}
+    if 'member' in record['rows'][0]:
+      for measured in found[arm].values():
+        measured['seconds'] = round(measured['seconds'] / len(searches), 1)
+  return found
 
 
 def write_csv(path: pathlib.Path, found: dict) -> None:
@@ -202,7 +208,7 @@ def _spread(values):
   spread = mean_and_spread(values)
   if spread['mean'] is None:
     return ''
-  return _figure(spread['mean']) + ('' if spread['std'] is None else f' ± {_figure(spread["std"])}')
+  return _figure(spread['mean']) + (f' ± {_figure(spread["std"])}' if spread['std'] else '')
 
 
 # ---- figures ----
@@ -264,7 +270,7 @@ def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | No
     'baselines': baselines_table(table, result['dataset']) if table else '',
     'figure': '',
     'origin': f'{", ".join(_leaves(result["environment"]))}. Mean ± standard deviation over seeds; p of the exact '
-    'sign-flip test over paired seeds; seconds are those of all seeds of an arm together.',
+    'sign-flip test over paired seeds; seconds are those of a search, of an arm in one program its share.',
   }
   if table:
     draw(kept, table, folder / 'percentile.svg')

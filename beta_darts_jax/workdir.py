@@ -94,7 +94,7 @@ class Workdir:
     file = self.path / 'environment.json'
     if not file.is_file():
       write_json(file, environment)
-    before = json.loads(file.read_text())
+    before = _read_json(file, 'choose another --workdir')
     return [f'{n}: {_at(before, n)} → {_at(environment, n)}' for n in differences(environment, before)]
 
   def finish(self, result: dict) -> None:
@@ -168,7 +168,20 @@ def in_use(path) -> bool:
 def read_result(path) -> dict | None:
   """result.json of a finished run, None of an unfinished one. Raises InputError where it is damaged."""
   file = pathlib.Path(path) / 'result.json'
+  if not file.is_file():
+    return None
+  remedy = 'remove it to finish the run again, or choose another --workdir'
+  result = _read_json(file, remedy)
+  if not {'genotype', 'members'} & result.keys():
+    raise InputError(f'{file} is damaged: {remedy}')
+  return result
+
+
+def _read_json(file: pathlib.Path, remedy: str) -> dict:
   try:
-    return json.loads(file.read_text()) if file.is_file() else None
+    tree = json.loads(file.read_text())
   except ValueError:
-    raise InputError(f'{file} is damaged: remove it to finish the run again, or choose another --workdir') from None
+    tree = None
+  if not isinstance(tree, dict):
+    raise InputError(f'{file} is damaged: {remedy}')
+  return tree

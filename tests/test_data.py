@@ -156,6 +156,9 @@ def test_folder(tmp_path):
     (lambda p: save(p, images=BLACK, labels=np.array([0, 1, 10**9])), 'go up to 1000000000, none is 2'),
     (lambda p: save(p, images=BLACK, labels=np.zeros(3, int)), 'all training labels are 0, allowed are two'),
     (lambda p: empty_class(p), r'dog: has no images'),
+    (lambda p: save(p, images=BLACK[:2], labels=np.arange(2)), 'with every image of class [01]; give a test set'),
+    (lambda p: save(p, images=BLACK, labels=np.arange(3), test_images=BLACK), 'belong together'),
+    (lambda p: unknown_class(p), 'owl: no such class in .*train, which has cat'),
     (lambda p: save(p, images=np.array([{}]), labels=np.zeros(1, int)), 'cannot be read'),  # would need unpickling
     (lambda p: save(p, **TWO_SHAPES), 'allowed is one shape'),
     (lambda p: 'svhn_cropped', 'is not prepared'),
@@ -164,6 +167,13 @@ def test_folder(tmp_path):
 def test_bad_sources_are_named(tmp_path, make, message):
   with pytest.raises(InputError, match=message):
     data.load(make(tmp_path), data_dir=str(tmp_path))
+
+
+def unknown_class(folder):
+  for place in ('train/cat', 'test/cat', 'test/owl'):
+    (folder / place).mkdir(parents=True)
+    Image.new('RGB', (6, 6)).save(folder / place / '0.png')
+  return f'folder:{folder}'
 
 
 def empty_class(folder):

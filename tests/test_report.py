@@ -1,7 +1,11 @@
 """report.html and its figures, from made-up run folders; nothing is compiled."""
 
+import html
 import json
+import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -10,7 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from beta_darts_jax import NAS_BENCH_201, InputError, figures, report
+from beta_darts_jax import NAS_BENCH_201, InputError, figures, main, report
 from beta_darts_jax.config import default, default_retrain
 from beta_darts_jax.figures import Curve
 from beta_darts_jax.genotype import Genotype, published
@@ -37,7 +41,7 @@ def row(epoch, **more):
 
 def made(folder, rows, result=None, config=None, tail=''):
   """A run folder."""
-  folder.mkdir()
+  folder.mkdir(parents=True)
   (folder / 'config.json').write_text(json.dumps((config or default()).to_dict()))
   (folder / 'environment.json').write_text(json.dumps({'device': 'cpu', 'devices': 2, 'versions': {'jax': '1.2.3'}}))
   (folder / 'metrics.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows) + tail)
@@ -162,6 +166,65 @@ def test_a_cell_has_an_arrow_an_edge_as_thick_as_its_strength(genotype):
   assert len(axes.patches) == len(cell.edges) + len(cell.concat)
   texts = [text.get_text().replace('\n', '_') for text in axes.texts]
   assert sorted(cell.operations) == sorted(text for text in texts if '_' in text or text == 'none')
+
+
+@pytest.mark.parametrize('genotype', [Genotype.parse(CELL), *published().values()], ids=['NAS-Bench-201', *published()])
+def test_every_label_is_on_its_arrow_and_every_arrow_in_the_picture(genotype):
+  for cell in genotype.cells:
+    figure = figures.cell(cell)
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    for arrow, text in zip(axes.patches, axes.texts[: len(cell.edges)], strict=False):
+      path = arrow.get_path().transformed(axes.transData)
+      assert path.intersects_bbox(text.get_window_extent(), filled=False), text.get_text()
+      extents = path.get_extents()
+      assert axes.bbox.x0 <= extents.x0 < extents.x1 <= axes.bbox.x1
+      assert axes.bbox.y0 <= extents.y0 < extents.y1 <= axes.bbox.y1
+
+
+def test_a_page_made_during_the_run_is_made_anew_at_its_end(tmp_path, capsys):
+  folder = made(tmp_path / 'run', [row(0)])
+  assert 'Finished' not in report.write([folder]).read_text()
+  main.add_report(folder)
+  assert not capsys.readouterr().out
+  shutil.rmtree(folder)
+  page = report.write([made(folder, [row(0)])])
+  os.utime(page, (1, 1))
+  (folder / 'result.json').write_text(json.dumps({'genotype': CELL, 'seconds': {}}))
+  main.add_report(folder)
+  assert 'Finished' in page.read_text() and str(page) in capsys.readouterr().out
+  before = page.stat().st_mtime_ns
+  main.add_report(folder)
+  assert page.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize('name', ['with space', "a<b>&'q", '$x$', 'x$\\foo$y', '_'])
+def test_names_of_runs_are_names(tmp_path, name):
+  folder = lone(tmp_path / name)
+  text, _ = page(report.write([folder, lone(tmp_path / 'other' / 'run')], out=tmp_path / 'page.html'))
+  command = html.unescape(re.search(r'python -m beta_darts_jax.main.*', text)[0].split('</')[0])
+  assert shlex.split(command)[4:] == [f'configs/again.py:{folder}', '--workdir', f'{folder}-again']
+  text, _ = page(report.write([folder, lone(tmp_path / 'other' / name)], out=tmp_path / 'page.html'))
+  assert str(tmp_path / 'other') in html.unescape(re.search('<title>(.*)</title>', text)[1])
+
+
+@pytest.mark.parametrize(
+  'file, content',
+  [
+    ('config.json', '[]'),
+    ('config.json', '{"task": "search"}'),
+    ('environment.json', '{"a'),
+    ('result.json', '[1]'),
+    ('result.json', '{}'),
+    ('metrics.jsonl', '3\n'),
+    ('metrics.jsonl', '{}\n'),
+    ('metrics.jsonl', b'\xff\n'),
+  ],
+)
+def test_damaged_files_are_named(tmp_path, file, content):
+  (lone(tmp_path / 'run') / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+  with pytest.raises(InputError, match=f'{file} is damaged'):
+    report.write([tmp_path / 'run'])
 
 
 def test_mistakes_get_one_line(tmp_path):
