@@ -234,6 +234,7 @@ def run_search(config, path) -> None:
       search_seconds = time.perf_counter() - search_started
       result = search.summarize(config, dataset, table, run, outcome, stop) if outcome else None
       if result and config.retrain.epochs:
+        print(f'training the found cell, and {config.retrain.random_cells} random ones', flush=True)
         result['retrain'] = parallel.on_first(comparison.compare, space, result['genotype'], dataset, config, stop)
       stopped = parallel.agree(result is None or (bool(config.retrain.epochs) and stop.is_set()))
     if stopped or result is None:

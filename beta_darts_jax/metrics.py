@@ -105,6 +105,12 @@ def step_range(text: str) -> tuple[int, ...]:
   return steps
 
 
+def check_profile(text: str, steps: int) -> None:
+  """Raises InputError where a trace of steps `text` ends after the run's last step."""
+  if max(step_range(text), default=0) > steps:
+    raise InputError(f'config.profile={text!r}: allowed are steps up to {steps}, all that the run has')
+
+
 class Profile:
   """A trace of some steps in `folder`, by jax.profiler: ui.perfetto.dev opens its perfetto_trace.json.gz.
 

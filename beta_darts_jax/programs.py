@@ -25,6 +25,7 @@ from beta_darts_jax.errors import InputError
 from beta_darts_jax.evaluation import make_evaluate
 from beta_darts_jax.hypergradients import HYPERGRADIENTS
 from beta_darts_jax.operations import known_operations
+from beta_darts_jax.metrics import check_profile
 from beta_darts_jax.optimizers import Hyperparameters
 from beta_darts_jax.parallel import Placement, each_member, make_mesh, over_population
 from beta_darts_jax.regularizers import REGULARIZERS, SCHEDULES
@@ -55,6 +56,7 @@ def check_sizes(config, dataset: Dataset) -> None:
   training = len(dataset.train[1])
   if config.retrain.epochs and config.retrain.batch_size > training:
     raise InputError(f'config.retrain.batch_size={config.retrain.batch_size}: allowed is up to the data, {training}')
+  check_profile(config.profile, config.search.epochs * (smallest // batch_size))
   mesh_of(config)
 
 

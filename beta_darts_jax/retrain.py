@@ -20,7 +20,7 @@ from beta_darts_jax.errors import InputError
 from beta_darts_jax.evaluation import correct, make_evaluate
 from beta_darts_jax.genotype import Genotype
 from beta_darts_jax.loop import run_epochs
-from beta_darts_jax.metrics import step_range
+from beta_darts_jax.metrics import check_profile, step_range
 from beta_darts_jax.network import NasBench201Network, Network, multiply_adds
 from beta_darts_jax.operations import known_operations
 from beta_darts_jax.parallel import Placement
@@ -200,6 +200,7 @@ def check_sizes(config, dataset) -> None:
   check_augmentation(data, dataset.image_shape[:2])
   if config.train.batch_size > images:
     raise InputError(f'config.train.batch_size={config.train.batch_size}: allowed is up to the data, {images}')
+  check_profile(config.profile, config.train.epochs * (images // config.train.batch_size))
 
 
 def _training_images(config, dataset):

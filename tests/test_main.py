@@ -86,6 +86,7 @@ def _as_a_command(folder, arguments, environment):
     ([DIGITS, '--config.parallel.processes=2'], 'allowed with a coordinator, HOST:PORT'),
     ([DIGITS, '--config.data.image_size=6'], '6×6 pixels, allowed are multiples of 4'),
     ([DIGITS, '--config.data.crop_padding=8'], 'config.data.crop_padding=8: allowed is less than the image, 8'),
+    ([DIGITS, '--config.profile=5:441'], "config.profile='5:441': allowed are steps up to 440"),
     ([RETRAIN, *SMALL], 'config.data.cutout=16: allowed is less than the image, 8'),
     ([DIGITS, '--config.space.name=s5'], "unknown search space 's5': allowed are nas_bench_201, darts"),
     ([DIGITS, '--config.space.operations=("none", "conv_9x9")'], "unknown operation 'conv_9x9'"),
