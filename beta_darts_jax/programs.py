@@ -24,8 +24,8 @@ from beta_darts_jax.diagnostics import make_diagnose, make_one_shot
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.evaluation import make_evaluate
 from beta_darts_jax.hypergradients import HYPERGRADIENTS
-from beta_darts_jax.operations import known_operations
 from beta_darts_jax.metrics import check_profile
+from beta_darts_jax.operations import known_operations
 from beta_darts_jax.optimizers import Hyperparameters
 from beta_darts_jax.parallel import Placement, each_member, make_mesh, over_population
 from beta_darts_jax.regularizers import REGULARIZERS, SCHEDULES
