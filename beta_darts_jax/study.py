@@ -270,8 +270,8 @@ def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | No
     'baselines': baselines_table(table, result['dataset']) if table else '',
     'figure': '',
     'origin': f'{", ".join(_leaves(result["environment"]))}. Mean ± standard deviation over seeds (no ± where all are '
-    'equal); p of the exact sign-flip test over paired seeds; seconds are those of a search, of an arm in one program its '
-    'share.',
+    'equal); p of the exact sign-flip test over paired seeds; seconds are those of a search, of an arm in one program '
+    'its share.',
   }
   if table:
     draw(kept, table, folder / 'percentile.svg')
