@@ -40,7 +40,11 @@ class MetricsFile:
   """
 
   def __init__(self, path: pathlib.Path, epochs: int):
-    """Opens the file for the epochs after the first `epochs`; later and torn lines are cut off."""
+    """Opens the file for the epochs after the first `epochs`: later ones and a torn last line are cut off.
+
+    Raises:
+      InputError: another line is damaged.
+    """
     self.rows: list[dict] = []
     self._file: IO[str] | None = None
     if path.is_file():

@@ -32,7 +32,7 @@ from beta_darts_jax.evidence import (
 from beta_darts_jax.genotype import Genotype
 from beta_darts_jax.nas_bench_201 import Row
 from beta_darts_jax.spaces import S2
-from beta_darts_jax.study import _agrees, fill, load, records, write_up
+from beta_darts_jax.study import _agrees, analyse, fill, load, records, write_up
 
 ROOT = pathlib.Path(__file__).parent.parent
 SKIPS = '|skip_connect~0|+|skip_connect~0|none~1|+|skip_connect~0|nor_conv_1x1~1|avg_pool_3x3~2|'
@@ -203,6 +203,15 @@ def test_a_write_up(tmp_path, table):
     write_up(study, tmp_path, None)
   write_up(study, tmp_path, table)
   assert (folder / 'README.md').read_text() == text and (folder / 'percentile.svg').read_bytes() == drawn
+
+
+def test_a_population_shares_its_seconds():
+  rows = [row(None, seed=seed) for seed in (5, 6)]
+  alone, together = (
+    {'config': {'search': {'seed': 5}}, 'rows': [r | more for r in rows]} for more in ({}, {'member': 0})
+  )
+  found = analyse({'alone': alone, 'together': together}, None)
+  assert [found[arm][5]['seconds'] for arm in found] == [2.0, 1.0]
 
 
 def test_a_write_up_of_a_space_without_a_benchmark(tmp_path, table):

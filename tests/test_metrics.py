@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from beta_darts_jax import InputError
 from beta_darts_jax.evaluation import correct, make_evaluate
 from beta_darts_jax.metrics import MetricsFile, Progress, TensorBoard, accuracy, cross_entropy
 
@@ -25,6 +26,19 @@ def test_evaluation_counts_every_image_once(batch_size):
   expected = np.mean(np.log(np.exp(table).sum(1)) - table[np.arange(7), labels])
   np.testing.assert_allclose([loss, right], [expected, 3 / 7], rtol=1e-6)
   assert top5 == 1
+
+
+def test_only_a_torn_last_line_is_forgotten(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text('{"epoch": 0}\n{"epoch": 1}\n{"ep')
+  file = MetricsFile(path, epochs=1)
+  file.close()
+  assert file.rows == [{'epoch': 0}] and path.read_text() == '{"epoch": 0}\n'
+  for damaged in (b'{"ep\n', b'\xff\n', b'3\n', b'{}\n'):
+    path.write_bytes(damaged + b'{"epoch": 1}\n')
+    with pytest.raises(InputError, match='line 1 is damaged'):
+      MetricsFile(path, epochs=2)
+    assert path.read_bytes() == damaged + b'{"epoch": 1}\n'
 
 
 def test_among_the_best_five():

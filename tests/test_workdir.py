@@ -44,3 +44,10 @@ def test_another_environment_is_named(tmp_path):
     assert run.changes({'cores': 2, 'versions': {'jax': '1'}}) == []
     assert run.changes({'cores': 2, 'versions': {'jax': '1'}}) == []
     assert run.changes({'cores': 1, 'versions': {'jax': '2'}}) == ['cores: 2 → 1', 'versions.jax: 1 → 2']
+
+
+def test_a_damaged_environment_is_named(tmp_path):
+  with Workdir(tmp_path / 'run', CONFIG) as run:
+    (tmp_path / 'run' / 'environment.json').write_text('{"a')
+    with pytest.raises(InputError, match=r'environment\.json is damaged: choose another --workdir'):
+      run.changes({'device': 'cpu'})
