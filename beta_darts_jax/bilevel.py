@@ -6,6 +6,7 @@ regularizers, relaxations.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +91,7 @@ def make_weight_step(supernet, relaxation: Relaxation, flooding: bool) -> Callab
 
 
 def make_search_step(
-  supernet,
+  supernet: Any,
   regularizer: Callable | Regularizer | Sequence[Regularizer] = beta_decay,
   hypergradient: Callable = first_order,
   relaxation: Relaxation = SOFTMAX,

@@ -80,11 +80,11 @@ class Genotype:
       )
     )
 
-  def to_json(self):
+  def to_json(self) -> str | dict:
     """As JSON: the arch string, or {'normal': [[op, source], …], 'normal_concat': […], 'reduce': …}."""
     if len(self.cells) == 1:
       return str(self)
-    tree = {}
+    tree: dict = {}
     for name, cell in zip(('normal', 'reduce'), self.cells, strict=True):
       tree |= {name: [list(edge) for node in cell.nodes for edge in node], f'{name}_concat': list(cell.concat)}
     return tree

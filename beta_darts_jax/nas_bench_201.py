@@ -99,12 +99,12 @@ class NasBench201:
       raise InputError(f'no column {name!r}: allowed are {", ".join(_COLUMNS[2:])}')
     return np.array([getattr(row, name) for row in self._rows.values()])
 
-  def rank(self, cell, column: str) -> int:
+  def rank(self, cell: Genotype | str, column: str) -> int:
     """1 for the best cell of an accuracy column; cells of equal accuracy share the better rank."""
     values = self._accuracies(column)
     return int(len(values) - np.searchsorted(values, getattr(self[cell], column), side='right')) + 1
 
-  def regret(self, cell, column: str) -> float:
+  def regret(self, cell: Genotype | str, column: str) -> float:
     """Percentage points below the best cell of an accuracy column."""
     return float(self._accuracies(column)[-1] - getattr(self[cell], column))
 
@@ -118,7 +118,7 @@ class NasBench201:
       raise InputError(f'no accuracy {column!r}: allowed are {", ".join(ACCURACIES)}')
     return self._sorted[column]
 
-  def summary(self, cell) -> dict:
+  def summary(self, cell: Genotype | str) -> dict:
     """A Row as a dict of plain values, with the rank and regret of each test column."""
     tests = [f'{dataset}_test' for dataset in DATASETS]
     return (

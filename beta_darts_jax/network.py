@@ -88,6 +88,13 @@ class Network(Module):
 
   Raises:
     InputError: an operation is not known.
+
+  Example:
+    >>> from beta_darts_jax.genotype import published
+    >>> network, images = Network(published()['DARTS_V2'], num_classes=10, layers=2), jnp.zeros((4, 32, 32, 3))
+    >>> variables = jax.eval_shape(network.init, jax.random.key(0), images)  # shapes alone: nothing is compiled
+    >>> jax.eval_shape(network.apply, variables, images).shape
+    (4, 10)
   """
 
   genotype: Genotype

@@ -15,7 +15,7 @@ import optax
 # ---- scalar functions of α ----
 
 
-def beta_decay(alphas) -> jax.Array:
+def beta_decay(alphas: dict[str, jax.Array]) -> jax.Array:
   """Beta-Decay, L_β(α): for each cell type the mean over edges of logsumexp over operations; their sum.
 
   Its gradient is softmax(α)/E: every logit decays in proportion to its own β
@@ -91,6 +91,11 @@ class Regularizer:
     into: 'gradient': λ·F(α) is added to the gradient that Adam gets (coupled), and changes its size there; 'alphas': α
       moves by −η·λ·F(α) beside Adam, η = alpha_learning_rate (decoupled); 'second_moment': the sum with the gradient is
       seen by Adam's second moment alone, a control.
+
+  Example, of one's own: α shrinks beside Adam by l2_weight·sign(α).
+    >>> lasso = Regularizer(lambda alphas, seen: jax.tree.map(jnp.sign, alphas), 'l2_weight', into='alphas')
+    >>> lasso.decay({'cell': jnp.array([[0.5, -2.0]])}, None)['cell'].tolist()
+    [[1.0, -1.0]]
   """
 
   decay: Callable

@@ -158,6 +158,10 @@ class Relaxation:
     perturbation: a key of PERTURBATIONS.
     edges: of the space, for PC-DARTS' edge normalisation, whose logits `{cell type: [E]}` are beside α; () is without.
     auxiliary_skip: DARTS-'s: `betas['auxiliary_skip']` is `hyper.auxiliary_skip` (Chu et al., ICLR 2021).
+
+  Example:
+    >>> Relaxation(sampling='dirichlet').mean(({'cell': jnp.zeros((1, 4))}, {}))['cell'].tolist()
+    [[0.25, 0.25, 0.25, 0.25]]
   """
 
   sampling: str = 'softmax'
@@ -189,22 +193,22 @@ class Relaxation:
       betas = perturb(betas, jax.random.fold_in(key, 1), hyper, whole)
     return self._completed(betas, edge_logits, hyper)
 
-  def mean(self, architecture):
+  def mean(self, architecture: tuple[dict, dict]) -> dict[str, jax.Array]:
     """The expected weight of every operation, what cells are derived from: {cell type: [E, O]}."""
     alphas, edge_logits = architecture
     return self._weighed(SAMPLINGS[self.sampling][1](alphas), edge_logits)
 
-  def logits(self, betas):
+  def logits(self, betas: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """An α whose mean has the shares of `betas` {cell type: [E, O]} on every edge."""
     share = lambda beta: beta / jnp.sum(beta, axis=-1, keepdims=True)
     return SAMPLINGS[self.sampling][3](jax.tree.map(share, betas))
 
-  def evaluated(self, architecture, hyper: Hyperparameters):
+  def evaluated(self, architecture: tuple[dict, dict], hyper: Hyperparameters) -> dict:
     """The β at which the supernet is evaluated: the mean; of GDAS, which trains single operations, the likeliest."""
     alphas, edge_logits = architecture
     return self._completed(SAMPLINGS[self.sampling][2](alphas), edge_logits, hyper)
 
-  def with_skip(self, betas, hyper: Hyperparameters):
+  def with_skip(self, betas: dict[str, jax.Array], hyper: Hyperparameters) -> dict:
     """β and, of DARTS-, the weight of its auxiliary skip connections."""
     return betas | {'auxiliary_skip': hyper.auxiliary_skip} if self.auxiliary_skip else betas
 

@@ -276,7 +276,7 @@ def describe_network(network, variables, image_shape) -> dict:
   }
 
 
-def load_run(path) -> tuple[Genotype, dict]:
+def load_run(path: str | pathlib.Path) -> tuple[Genotype, dict]:
   """The genotype and the trained variables of a finished training, from its folder.
 
   Returns:

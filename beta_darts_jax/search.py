@@ -232,7 +232,7 @@ def summarize(
     if genotype:
       folder = workdir.path / 'members' / str(k) if is_population(config) else workdir.path
       _write_genotype(folder, config, genotype)
-    if table and genotype:
+    if table and cell.genotype:
       result['benchmark'] = table.summary(cell.genotype)
       if config.benchmark.kendall_cells:
         accuracies = functools.partial(outcome.programs.one_shot, outcome.states, k)

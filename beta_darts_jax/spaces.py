@@ -4,10 +4,12 @@ Legend: E edges, O candidate operations of an edge.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from beta_darts_jax import genotype as genotypes
 from beta_darts_jax.errors import InputError
@@ -117,7 +119,7 @@ class SearchSpace:
       for cell_type, cell_key in zip(self.cell_types, keys, strict=True)
     }
 
-  def derive(self, betas) -> Genotype:
+  def derive(self, betas: Mapping[str, ArrayLike]) -> Genotype:
     """The discrete cells of `betas` (`{cell type: [E, O]}`): genotype.derive_every_edge or derive_two_per_node.
 
     Example:
@@ -238,7 +240,7 @@ def customized(
   )
 
 
-def softmax_betas(alphas):
+def softmax_betas(alphas: dict[str, jax.Array]) -> dict[str, jax.Array]:
   """β = softmax(α) over the candidate operations of each edge: DARTS' relaxation, same tree as `alphas`.
 
   Example:

@@ -208,7 +208,7 @@ def _spread(values):
   spread = mean_and_spread(values)
   if spread['mean'] is None:
     return ''
-  return _figure(spread['mean']) + (f' ± {_figure(spread["std"])}' if spread['std'] else '')
+  return _figure(spread['mean']) + (f' ± {_figure(spread["std"])}' if (spread['std'] or 0) > 1e-9 else '')
 
 
 # ---- figures ----

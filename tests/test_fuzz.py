@@ -1,22 +1,30 @@
-"""Two hundred made-up command lines and two hundred genotypes: never a traceback, never half a run."""
+"""Made-up command lines, configs and genotypes: never a traceback, never half a run."""
 
+import collections
 import multiprocessing
 import os
+import shutil
 import string
 
+import jax
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_main import _as_a_command
 
-from beta_darts_jax import DARTS, NAS_BENCH_201, InputError
+from beta_darts_jax import DARTS, NAS_BENCH_201, InputError, config, main, retrain
 from beta_darts_jax.config import default, default_retrain
 from beta_darts_jax.genotype import Genotype, published
+from beta_darts_jax.operations import OPERATIONS
+from beta_darts_jax.population import VARIED
+from beta_darts_jax.regularizers import REGULARIZERS
+from beta_darts_jax.spaces import SPACES
 
 FUZZED = settings(
   max_examples=200, deadline=None, derandomize=True, database=None,
   suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
+ALL_NONE = '|none~0|+|none~0|none~1|+|none~0|none~1|none~2|'
 CONFIGS = {'configs/digits.py': default(), 'configs/retrain_cifar10.py': default_retrain()}
 
 
@@ -87,12 +95,85 @@ def test_command_lines(run, tmp_path, arguments):
   assert 'Traceback' not in said and not list(empty.iterdir())
 
 
+class Traced(Exception):
+  """A run has come to what its config cannot spoil any more: compiling, or training."""
+
+
+SMALL = {
+  'data.source': 'digits', 'supernet.channels': 4, 'supernet.cells_per_stage': 1, 'supernet.layers': 1,
+  'network.channels': 4, 'network.layers': 1, 'network.cells_per_stage': 1, 'network.auxiliary_weight': 0.0,
+  'data.cutout': 0, 'genotype': 'DARTS_V2',
+}  # fmt: skip
+CELLS = [*published(), ALL_NONE]
+SEVERAL = {
+  'search.regularizers': tuple(REGULARIZERS), 'space.operations': tuple(OPERATIONS),
+  **{f'population.{name}': (0.0, 0.5, 5, 50.0) for name in VARIED},
+}  # fmt: skip
+
+
+def plausible(name, value):
+  """Values of the right kind for a key, most of them allowed."""
+  if name in SEVERAL:
+    return st.lists(st.sampled_from(SEVERAL[name]), max_size=3).map(tuple)
+  if name in config._CHOICES:
+    return st.sampled_from(config._CHOICES[name])
+  named = {'space.name': sorted(SPACES), 'genotype': CELLS, 'profile': ['', '0:3', '3:100'], 'data.source': ['digits']}
+  if name in named:
+    return st.sampled_from(named[name])
+  if isinstance(value, tuple):
+    return st.tuples(*(st.sampled_from((0.0, 0.1, 0.5, 1.0)) for _ in value))
+  kinds = {bool: st.booleans(), int: st.integers(0, 9), float: st.sampled_from((0.0, 1e-9, 0.1, 0.5, 1.0, 3.0))}
+  return kinds.get(type(value), st.just(value))
+
+
+@st.composite
+def configs(draw):
+  """A small search or retraining with up to five values changed to plausible ones."""
+  made = draw(st.sampled_from((default, default_retrain)))()
+  values = dict(leaves(made.to_dict()))
+  names = sorted(name for name in values if not name.startswith('parallel.'))
+  chosen = draw(st.lists(st.sampled_from(names), max_size=5, unique=True))
+  changes = {name: value for name, value in SMALL.items() if name in values}
+  changes |= {name: draw(plausible(name, values[name])) for name in chosen}
+  made.update_from_flattened_dict(changes)
+  return made
+
+
+def test_configs(tmp_path, monkeypatch, pytestconfig):
+  """On data that exist: one line and nothing written, or programs that can be compiled. Two hundred with --full."""
+
+  def compiled(*_, **__):
+    raise Traced
+
+  monkeypatch.setattr(jax.stages.Lowered, 'compile', compiled)  # of a search, all traced and lowered
+  monkeypatch.setattr(retrain, 'run', compiled)  # with the network and its first state
+  monkeypatch.delenv('NAS_BENCH_201_TABLE', raising=False)
+  folder, ends = tmp_path / 'run', collections.Counter()
+
+  @settings(FUZZED, max_examples=200 if pytestconfig.getoption('full') else 10)
+  @given(made=configs())
+  def ends_well(made):
+    try:
+      {'search': main.run_search, 'retrain': main.run_retrain}[made.task](config.check(made), folder)
+    except InputError as error:
+      assert str(error) and '\n' not in str(error) and not folder.exists(), (error, made)
+      ends['refused'] += 1
+    except Traced:
+      shutil.rmtree(folder)
+      ends[made.task] += 1
+    else:
+      pytest.fail('nothing was compiled')
+
+  ends_well()
+  assert len(ends) == 3, ends
+
+
 PIECES = """
 | + ~ 0 1 9 none nor_conv_3x3 skip_connect Genotype( normal= [ ] ( ) , 'sep_conv_3x3' reduce_concat range(2,6) { } " :
 __import__("os") \\ β
 """.split()  # noqa: SIM905
 PARTS = st.sampled_from([*PIECES, ' ', '\0'])
-KNOWN = ['|none~0|+|none~0|none~1|+|none~0|none~1|none~2|', *map(str, published().values())]
+KNOWN = [ALL_NONE, *map(str, published().values())]
 
 
 @st.composite

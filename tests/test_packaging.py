@@ -1,12 +1,29 @@
 """The wheel holds all that a search needs: installed by itself, away from the clone, its command works."""
 
+import inspect
 import os
 import pathlib
 import subprocess
 import sys
 import sysconfig
 
+import beta_darts_jax
+
 ROOT = pathlib.Path(__file__).parent.parent
+
+
+def test_the_public_surface_is_typed():
+  """What py.typed promises: every parameter and result of what the package exports."""
+  public = [getattr(beta_darts_jax, name) for name in beta_darts_jax.__all__]
+  methods = [vars(thing).items() for thing in public if inspect.isclass(thing)]
+  ours = [method for of_class in methods for name, method in of_class if name[0] != '_' and name != 'replace']
+  functions = [f for f in (*public, *ours) if inspect.isfunction(f)]
+  assert len(functions) > 20
+  for function in functions:
+    signature = inspect.signature(function)
+    said = {name: p.annotation for name, p in signature.parameters.items() if name != 'self'}
+    untyped = [name for name, of in {**said, 'return': signature.return_annotation}.items() if of is signature.empty]
+    assert not untyped, (function, untyped)
 
 
 def test_the_wheel_in_a_clean_environment(tmp_path):
