@@ -2,7 +2,7 @@
 
   python benchmarks/faults.py [--kills 30] [--seed 0]         # some twenty minutes on two cores; writes docs/faults.md
 
-Each case is a small search on digits with checkpoints every five steps, hurt once and then started again with the same
+Each case is a small search on digits with checkpoints every 5 steps, disturbed once, then started again with the same
 command. Survived: exit status 0, and the state, rows and genotype in the end are those of the run that nothing
 disturbed, bit for bit. Lost: anything else. A full disk is a tmpfs, which asks for root.
 """
@@ -207,7 +207,7 @@ def main():
         '# Faults',
         '',
         f'Written by `benchmarks/faults.py --kills {options.kills} --seed {options.seed}`: a search on digits of '
-        f'{seconds:.0f} s with checkpoints every five steps, hurt once, then started again with the same command. '
+        f'{seconds:.0f} s with checkpoints every five steps, disturbed once, then started again with the same command. '
         'Survived: the final state, rows and genotype are bit for bit those of a run that nothing disturbed.',
         '',
         '| fault | cases | survived | lost |',

@@ -5,6 +5,7 @@ retrains a found cell (`default_retrain`: DARTS' protocol on CIFAR-10); the file
 in configs/ change some of the values.
 """
 
+import difflib
 import inspect
 import math
 import re
@@ -437,7 +438,7 @@ def _leaves(config, prefix):
 
 def _check_tree(config, reference, prefix):
   for name in sorted(set(config.keys()) - set(reference.keys())):
-    raise InputError(f'unknown config.{prefix}{name}: allowed are {", ".join(sorted(reference.keys()))}')
+    raise InputError(unknown(f'config.{prefix}{name}', name, reference))
   for name in sorted(set(reference.keys()) - set(config.keys())):
     raise InputError(f'config.{prefix}{name} is missing: start from beta_darts_jax.config.default()')
   for name, expected in reference.items():
@@ -446,6 +447,12 @@ def _check_tree(config, reference, prefix):
       _check_tree(value, expected, f'{prefix}{name}.')
     elif not _same_type(value, expected):
       raise InputError(f'config.{prefix}{name}={value!r}: allowed is {describe(expected)}')
+
+
+def unknown(path: str, name: str, group: ConfigDict) -> str:
+  """What is said of a key `path` whose part `name` is not in `group`."""
+  near = difflib.get_close_matches(name, group.keys(), n=1)
+  return f'unknown {path}: {f"did you mean {near[0]}? " if near else ""}allowed are {", ".join(sorted(group.keys()))}'
 
 
 def _same_type(value, expected):

@@ -79,7 +79,7 @@ def _located(argument):
 
 def _explanation(message, argv):
   """What is allowed for the --config.a.b that `message` is about, else `message` itself."""
-  from beta_darts_jax.config import describe, reference
+  from beta_darts_jax.config import describe, reference, unknown
 
   if (match := re.match(r"Unknown command line flag '(\w+)'", message)) and not match[1].startswith('config'):
     return f'unknown --{match[1]}: allowed are {_FLAGS}'
@@ -100,7 +100,7 @@ def _explanation(message, argv):
         if not isinstance(node, ConfigDict):
           return f'config.{path}{given}: allowed are values, this is no group'
         if name not in node:
-          return f'unknown config.{path}: allowed are {", ".join(sorted(node.keys()))}'
+          return unknown(f'config.{path}', name, node)
         node = node[name]
       if path in message and not message.startswith('config.'):
         return f'config.{path}{given}: allowed is {describe(node)}'
@@ -227,6 +227,10 @@ def run_search(config, path) -> None:
   with workdir.Workdir(path, config.to_dict()) as run:
     if table is None and dataset.name in nas_bench_201.DATASETS and space == NAS_BENCH_201:
       print(nas_bench_201.HOW_TO_GET)
+    elif (table is None or dataset.name not in nas_bench_201.DATASETS) and (
+      config.benchmark.kendall_cells or config.diagnostics.kendall_cells
+    ):
+      print(f'no benchmark has the cells of {space.name} on {dataset.name}: Kendall τ is left out')
     print('compiling', flush=True)
     search_started = time.perf_counter()
     with stop_signals() as stop:
@@ -360,7 +364,7 @@ def report_retrain(result: dict, path) -> None:
   """Prints what a finished training reached."""
   print(f'\ngenotype  {result["genotype"]}')
   top1, top5 = 100 * result['test_accuracy'], 100 * result['test_top5_accuracy']
-  print(f'{result["dataset"]} test accuracy {top1:.2f} %, among the best five {top5:.2f} % (last epoch)')
+  print(f'{result["dataset"]} test accuracy {top1:.2f} %, top-5 {top5:.2f} % (last epoch)')
   print(f'network   {result["parameters"]:,} parameters, {result["multiply_adds"]:,} multiply-adds an image')
   print(f'run       {path}')
 

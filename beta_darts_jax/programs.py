@@ -50,7 +50,10 @@ def check_sizes(config, dataset: Dataset) -> None:
   smallest = min(len(labels) for _, labels in dataset.halves(config.data.fraction))
   batch_size = config.search.batch_size
   if batch_size > smallest:
-    raise InputError(f'config.search.batch_size={batch_size}: allowed is up to {smallest}, half of the training images')
+    left = f' that config.data.fraction={config.data.fraction} leaves' if config.data.fraction < 1 else ''
+    raise InputError(
+      f'config.search.batch_size={batch_size}: allowed is up to {smallest}, half of the training images{left}'
+    )
   check_image_size(dataset.image_shape[:2])
   check_augmentation(config.data, dataset.image_shape[:2])
   training = len(dataset.train[1])

@@ -3,6 +3,7 @@
 A page is one file without any request to elsewhere: figures are SVG inside it.
 """
 
+import contextlib
 import io
 import json
 import pathlib
@@ -116,13 +117,15 @@ def write(paths, out=None, png: bool = False) -> pathlib.Path:
   text = environment.get_template('report.html.jinja').render(
     title=title, runs=[described(run) for run in runs], sections=[_rendered(section) for section in drawn]
   )
+  temporary = out.with_name(f'.{out.name}.tmp')
   try:
     if png:
       _write_png(drawn, out.with_name(f'{out.stem}_figures'))
-    temporary = out.with_name(f'.{out.name}.tmp')
     temporary.write_text(text)
     temporary.replace(out)
   except OSError as error:
+    with contextlib.suppress(OSError):
+      temporary.unlink(missing_ok=True)
     raise InputError(f'cannot write {out}: {error.strerror}') from None
   return out
 
@@ -160,7 +163,7 @@ def headline(run: Run) -> dict[str, str]:
         found[label] = f'{100 * known[name]:.2f} %'
     if row := known.get('benchmark'):
       for dataset in DATASETS:
-        found[f'benchmark, {dataset}'] = f'{row[f"{dataset}_test"]:.2f} %, rank {row[f"{dataset}_test_rank"]}'
+        found[f'benchmark, {dataset}'] = f'{row[f"{dataset}_test"]:.2f} %, rank {row[f"{dataset}_test_rank"]} of 15,625'
     for name in ('parameters', 'multiply_adds'):
       if name in known:
         found[name.replace('_', '-')] = f'{known[name]:,}'

@@ -62,7 +62,7 @@ def _as_a_command(folder, arguments, environment):
     ([f'{DIGITS}:fast'], 'allowed is --config=configs/digits.py, which takes no arguments'),
     (
       [DIGITS, '--config.search.epoch=3'],
-      'error: unknown config.search.epoch: allowed are alignment_schedule, alignment_weight, alpha_betas',
+      'error: unknown config.search.epoch: did you mean epochs? allowed are alignment_schedule',
     ),
     ([DIGITS, '--config.search.epochs=three'], 'config.search.epochs=three: allowed is an integer'),
     ([DIGITS, '--config.search.epochs=0'], 'config.search.epochs=0: allowed is a number > 0'),
@@ -94,7 +94,10 @@ def _as_a_command(folder, arguments, environment):
     (['--config=configs/robust_darts.py:s9,cifar10'], 'SPACE,DATASET[,proxy] of s1, s2, s3, s4 and cifar10'),
     ([RETRAIN], 'config.genotype is missing'),
     ([RETRAIN, '--config.genotype=Genotype(normal=[])'], "cannot read the genotype 'Genotype(normal=[])'"),
-    (['--config', 'configs/digits.py', '--config.search.epoch', '3'], 'error: unknown config.search.epoch: allowed'),
+    (
+      ['--config', 'configs/digits.py', '--config.search.epoch', '3'],
+      'error: unknown config.search.epoch: did you mean epochs?',
+    ),
     (['--config', 'configs/none.py'], '--config=configs/none.py: no such file'),
     ([RETRAIN, '--config.genotype=DARTSV2'], "'DARTSV2': no such folder or file, and no published cell: NASNET"),
     ([RETRAIN, '--config.genotype=tests'], 'tests has no genotype.json'),
