@@ -207,6 +207,10 @@ def panels(curves: list[Curve], wanted: list[tuple[str, list[tuple[str, Dashes]]
     axes.set_title(title, fontsize=9)
     axes.tick_params(labelsize=8)
     axes.xaxis.get_major_locator().set_params(integer=True)
+    drawn = [value for curve in curves for name, _ in names for value in curve.values(name)[1]]
+    if all(isinstance(value, int) for value in drawn):  # a count, as of skips
+      axes.yaxis.get_major_locator().set_params(integer=True)
+      axes.set_ylim(-0.2, max(*drawn, 1) + 0.2)
   for unused in grid[len(wanted) :]:
     unused.axis('off')
   figure.supxlabel('epoch', fontsize=9)

@@ -203,7 +203,7 @@ def tables(run: Run) -> dict[str, list[dict]]:
   if compared := result.get('retrain'):
     cells = [('found', compared['found']), *(('random', cell) for cell in compared['random'])]
     found['Retrained'] = [
-      {'cell': n, 'test, %': percent(c['test_accuracy']), 'parameters': f'{c["parameters"]:,}', '': c['genotype']}
+      {'': n, 'test, %': percent(c['test_accuracy']), 'parameters': f'{c["parameters"]:,}', 'genotype': c['genotype']}
       for n, c in cells
     ]
   return found
