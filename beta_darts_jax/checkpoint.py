@@ -68,7 +68,7 @@ class Checkpoints:
       if not (self._seals / f'{step}.json').is_file():
         write_json(self._seals / f'{step}.json', fingerprint(self._folder / str(step)))
     for seal in self._seals.glob('*.json') if is_first() else ():
-      if int(seal.stem) not in steps:
+      if seal.stem.isdigit() and int(seal.stem) not in steps:
         seal.unlink()
 
   def save(self, step: int, state) -> None:
@@ -102,10 +102,10 @@ class Checkpoints:
     steps = self._manager.all_steps()
     if not steps:
       return None
-    folder, checkpointer = self._folder / str(max(steps)) / 'default', ocp.PyTreeCheckpointer()
-    tree = checkpointer.metadata(folder).item_metadata.tree
+    folder = self._folder / str(max(steps)) / 'default'
+    tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree  # a Checkpointer misses a file that no manager writes
     arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-    return checkpointer.restore(folder, restore_args=arrays)
+    return ocp.PyTreeCheckpointer().restore(folder, restore_args=arrays)
 
   def close(self) -> None:
     """Waits for the last save and seals it."""

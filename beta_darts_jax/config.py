@@ -27,7 +27,7 @@ def _data() -> ConfigDict:
   data.data_dir = ''  # of TFDS; '' is $TFDS_DATA_DIR
   data.image_size = 0  # pixels to resize to; 0 leaves the images
   data.part = 'all'  # of the training images: all, first half or second half
-  data.fraction = 1.0  # share of those
+  data.fraction = 1.0  # share of the training images that is used
   data.crop_padding = 4  # pixels; 0 is off
   data.flip = True  # half of the images are mirrored
   data.cutout = 0  # pixels; 0 is off
@@ -54,10 +54,10 @@ def default() -> ConfigDict:
   config.data = _data()
 
   config.space = ConfigDict()
-  config.space.name = 'nas_bench_201'  # or darts, darts_with_none, s1, s2, s3, s4 …
-  config.space.nodes = 0  # … with other intermediate nodes; 0 keeps them
-  config.space.operations = ()  # … with these candidates on every edge; () keeps them
-  config.space.auxiliary_skip = False  # … with a skip connection beside every edge
+  config.space.name = 'nas_bench_201'  # or darts, darts_with_none, s1, s2, s3, s4
+  config.space.nodes = 0  # intermediate nodes of a cell; 0: as the space has them
+  config.space.operations = ()  # candidates of every edge, two or more; (): as the space has them
+  config.space.auxiliary_skip = False  # a skip connection beside every edge, in the network too
 
   config.supernet = ConfigDict()
   config.supernet.channels = 16  # C of the first stage
@@ -77,10 +77,10 @@ def default() -> ConfigDict:
   config.search.clip_norm = 5.0  # of the weights' gradient
   config.search.alpha_learning_rate = 3e-4  # of α's Adam
   config.search.alpha_betas = (0.5, 0.999)  # of α's Adam
-  config.search.alpha_weight_decay = 1e-3  # coupled, from the first epoch on
-  config.search.alpha_warmup_epochs = 0  # in which α waits
-  config.search.alpha_epochs = 0  # after so many α stays; 0: never
-  config.search.alpha_rate_factors = ()  # of each epoch, times alpha_learning_rate; (): 1
+  config.search.alpha_weight_decay = 1e-3  # of α, coupled, from the first epoch on
+  config.search.alpha_warmup_epochs = 0  # first epochs, in which α is not trained
+  config.search.alpha_epochs = 0  # α is trained up to this epoch only; 0: to the end
+  config.search.alpha_rate_factors = ()  # a factor of alpha_learning_rate for each epoch; (): all 1
   config.search.shuffled_alpha_labels = False  # a control: α learns from labels dealt out at random
   config.search.regularizers = ('beta_decay',)  # see docs/methods.md; they add up
   config.search.beta_decay_weight = 50.0  # λ_max of any form of Beta-Decay …
@@ -90,8 +90,8 @@ def default() -> ConfigDict:
   config.search.alignment_weight = 0.0  # λ_max of lambda_darts
   config.search.alignment_schedule = 'constant'  # or linear
   config.search.flood_level = 0.0  # b of flooding, abs(L − b) + b of the weights' loss (β-DARTS++), in nats; 0 is off
-  config.search.evaluation_images = 0  # of the α half, at the end of an epoch; 0 is all of it
-  config.search.steps_per_dispatch = 20  # between two looks at signals and at the loss
+  config.search.evaluation_images = 0  # of the α half, validated on at the end of an epoch; 0 is all of it
+  config.search.steps_per_dispatch = 20  # steps in one call; signals and the loss are looked at between calls
 
   config.hypergradient = ConfigDict()
   config.hypergradient.method = 'first_order'  # or second_order, finite_difference, implicit
@@ -118,7 +118,7 @@ def default() -> ConfigDict:
   config.early_stopping.skips = 0  # in the normal cell, at which to stop; 0 is off
 
   config.derivation = ConfigDict()
-  config.derivation.epoch = 'last'  # whose cell is kept; best: that of the highest validation accuracy
+  config.derivation.epoch = 'last'  # keeps the last epoch's cell; best: that of the highest validation accuracy
   config.derivation.method = 'argmax'  # or perturbation (DARTS-PT), of the last epoch
   config.derivation.tune_epochs = 1  # … of the weights between its decisions …
   config.derivation.learning_rate = 0.001  # … at this rate
@@ -150,7 +150,7 @@ def default() -> ConfigDict:
   config.retrain.layers = 20  # in the DARTS family
   config.retrain.batch_size = 256  # images
   config.retrain.learning_rate = 0.1  # at first
-  config.retrain.schedule = 'cosine_steps'  # see default_retrain
+  config.retrain.schedule = 'cosine_steps'  # or cosine_epochs, linear_tail
   config.retrain.momentum = 0.9  # of SGD
   config.retrain.nesterov = True  # momentum's form
   config.retrain.weight_decay = 5e-4  # coupled
@@ -201,7 +201,7 @@ def default_retrain() -> ConfigDict:
   config.train.label_smoothing = 0.0  # share of the other classes
   config.train.drop_path_rate = 0.2  # grows linearly from 0: rate·epoch/epochs
   config.train.ema_decay = 0.0  # of a moving average of the weights, evaluated in their place; 0 is off
-  config.train.steps_per_dispatch = 20  # between two looks at signals and at the loss
+  config.train.steps_per_dispatch = 20  # steps in one call; signals and the loss are looked at between calls
 
   config.checkpoint = ConfigDict()
   config.checkpoint.every_steps = 0  # besides the end of every epoch; 0 is off
@@ -221,7 +221,7 @@ def described(task: str) -> list[tuple[str, str, str]]:
     r'= (_\w+)\(\)', lambda called: inspect.getsource(globals()[called[1]]), inspect.getsource(DEFAULTS[task])
   )
   assigned = re.findall(r'^ +(?:config\.)?([a-z][\w.]*) = .*?(?:  # (.*))?$', source, flags=re.MULTILINE)
-  of_varied = 'values for config.search.{}, as in (0, 5, 25, 50); () keeps its one'
+  of_varied = 'values for search.{}, a tuple of numbers; () keeps its one'
   meanings = {name: said for name, said in assigned if said} | {
     f'population.{name}': of_varied.format(name) for name in VARIED
   }

@@ -12,6 +12,7 @@ became non-finite, 2 something given cannot be used, 130 interrupted elsewhere.
 import contextlib
 import errno
 import functools
+import io
 import os
 import pathlib
 import re
@@ -48,10 +49,14 @@ def parse(argv):
   sys.argv[1:] = argv[1:]  # which ml_collections reads for --config.KEY
   try:
     rest = flags.FLAGS(argv)
+    if _OUT.value == '':
+      raise InputError("--out='': allowed is a file")
     if _REPORT.value is not None and _CONFIG.value is None and _WORKDIR.value is None:
       return rest
     if _REPORT.value is not None or _OUT.value is not None or _PNG.value:
       raise InputError('--out and --png are allowed with --report, --config and --workdir without it')
+    if _WORKDIR.value == '':
+      raise InputError("--workdir='': allowed is a folder")
     if rest[1:]:
       raise InputError(f'unexpected arguments: {" ".join(rest[1:])}; allowed are {_FLAGS}')
     if _CONFIG.value is None:
@@ -83,11 +88,16 @@ def _explanation(message, argv):
 
   if (match := re.match(r"Unknown command line flag '(\w+)'", message)) and not match[1].startswith('config'):
     return f'unknown --{match[1]}: allowed are {_FLAGS}'
+  given = re.match(r"Unknown command line flag '(config\.[\w.]+)'", message)
+  if given and not any(re.match(r'--?config=', argument) for argument in _joined(argv)):
+    return f'--{given[1]}: allowed with --config=FILE'
   tree = None
   for argument in _joined(argv):
     if match := re.match(r'--?config=([^:]+):?(.*)', argument):
       if not os.path.isfile(match[1]):
-        return f'--config={match[1]}: no such file'
+        return f'--config={match[1]}: {"a folder, allowed is a file" if os.path.isdir(match[1]) else "no such file"}'
+      if re.search('get_config.* missing .* required positional', message):
+        return f'--config={match[1]}: allowed is --config={match[1]}:ARGUMENT, see the head of the file'
       if 'get_config() takes 0' in message:
         return f'--config={match[1]}:{match[2]}: allowed is --config={match[1]}, which takes no arguments'
       with contextlib.suppress(Exception):  # what is wrong with the file is what `message` says
@@ -119,7 +129,7 @@ def _joined(argv):
 
 
 def _fail(message, status=2):
-  print(f'error: {message}', file=sys.stderr)
+  print(f'error: {" ".join(message.split())}', file=sys.stderr)
   sys.exit(status)
 
 
@@ -188,7 +198,10 @@ def write_report(paths, out, png) -> None:
   from beta_darts_jax import report
 
   try:
-    print(report.write(paths, out, png))
+    page = report.write(paths, out, png)
+    print(page)
+    if png:
+      print(report.figures_folder(page))
   except InputError as error:
     _fail(str(error))
 
@@ -224,6 +237,8 @@ def run_search(config, path) -> None:
   dataset = quietly(data.load, config.data.source, config.data.data_dir, config.data.image_size)
   dataset = dataset.part(config.data.part)
   programs.check_sizes(config, dataset)
+  if (reach := programs.reach(config, dataset)) < 0.5:
+    print(f'α comes no further than {reach:.2g} in this run (rate × steps), which hardly moves β: see "Your own data"')
   with workdir.Workdir(path, config.to_dict()) as run:
     if table is None and dataset.name in nas_bench_201.DATASETS and space == NAS_BENCH_201:
       print(nas_bench_201.HOW_TO_GET)
@@ -371,6 +386,9 @@ def report_retrain(result: dict, path) -> None:
 
 def cli() -> None:
   """The console command beta-darts."""
+  for stream in (sys.stdout, sys.stderr):  # a terminal without β gets \\u03b2
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='backslashreplace')
   app.run(main, flags_parser=parse)
 
 

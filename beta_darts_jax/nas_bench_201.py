@@ -56,7 +56,7 @@ class NasBench201:
     self._sorted = {name: np.sort(self.column(name)) for name in ACCURACIES}
 
   @classmethod
-  def load(cls, path) -> 'NasBench201':
+  def load(cls, path: str | pathlib.Path) -> 'NasBench201':
     """Reads the CSV.
 
     Raises:

@@ -63,6 +63,18 @@ def check_sizes(config, dataset: Dataset) -> None:
   mesh_of(config)
 
 
+def reach(config, dataset: Dataset) -> float:
+  """How far a logit of α can come in a run: the sum of its rates over the steps, for Adam's are as long.
+
+  Of a population the least of its members.
+  """
+  smallest = min(len(labels) for _, labels in dataset.halves(config.data.fraction))
+  rates = lambda member: (
+    hyperparameters(settings_of(config, member), epoch).alpha_learning_rate for epoch in range(config.search.epochs)
+  )
+  return smallest // config.search.batch_size * min(sum(rates(member)) for member in members_of(config))
+
+
 def members_of(config) -> list[dict]:
   """What sets the members of the run apart; of a lone search [{'seed': …}]."""
   varied = {name: config.population[name] for name in population.VARIED}

@@ -45,18 +45,20 @@ class Run:
     self.name = self.path.resolve().name
     (self.config,) = self._read('config.json')
     needed = {'search': {'search', 'space', 'data'}, 'retrain': {'train', 'genotype', 'data'}}
-    if not needed.get(self.config.get('task'), {''}) <= self.config.keys():
+    if not needed.get(str(self.config.get('task')), {''}) <= self.config.keys():
       raise InputError(f'--report: {self.path / "config.json"} is damaged')
     (self.environment,) = self._read('environment.json') if (self.path / 'environment.json').is_file() else ({},)
     self.result = read_result(self.path)
     self.rows = self._read('metrics.jsonl', lines=True) if (self.path / 'metrics.jsonl').is_file() else []
-    if not all('epoch' in row for row in self.rows):
+    if not all(isinstance(row.get('epoch'), int) for row in self.rows):
       raise InputError(f'--report: {self.path / "metrics.jsonl"} is damaged')
 
   def _read(self, name, lines=False) -> list[dict]:
     try:
-      text = (self.path / name).read_text()
+      text = (self.path / name).read_text(encoding='utf-8')
       found = [json.loads(part) for part in (text.split('\n')[:-1] if lines else [text])]  # a torn last line is no row
+    except OSError as error:
+      raise InputError(f'--report: {self.path / name} cannot be read: {error.strerror}') from None
     except ValueError:
       found = [None]
     if not all(isinstance(tree, dict) for tree in found):
@@ -108,26 +110,34 @@ def write(paths, out=None, png: bool = False) -> pathlib.Path:
   out = pathlib.Path(out or ('report.html' if len(runs) > 1 else runs[0].path / 'report.html'))
   if out.is_dir():
     raise InputError(f'cannot write {out}: it is a folder; --out is a file')
-  with matplotlib.rc_context({'text.parse_math': False}):  # names of runs are no formulas
-    drawn = sections_of(runs)
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('beta_darts_jax', '.'), autoescape=True, trim_blocks=True, lstrip_blocks=True
   )
   title = ', '.join(run.name for run in runs)
-  text = environment.get_template('report.html.jinja').render(
-    title=title, runs=[described(run) for run in runs], sections=[_rendered(section) for section in drawn]
-  )
+  try:
+    with matplotlib.rc_context({'text.parse_math': False}):  # names of runs are no formulas
+      drawn = sections_of(runs)
+    text = environment.get_template('report.html.jinja').render(
+      title=title, runs=[described(run) for run in runs], sections=[_rendered(section) for section in drawn]
+    )
+  except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
+    raise InputError(f'--report: a file of {title} is damaged ({type(error).__name__}: {error})') from error
   temporary = out.with_name(f'.{out.name}.tmp')
   try:
     if png:
-      _write_png(drawn, out.with_name(f'{out.stem}_figures'))
-    temporary.write_text(text)
+      _write_png(drawn, figures_folder(out))
+    temporary.write_text(text, encoding='utf-8')
     temporary.replace(out)
   except OSError as error:
     with contextlib.suppress(OSError):
       temporary.unlink(missing_ok=True)
     raise InputError(f'cannot write {out}: {error.strerror}') from None
   return out
+
+
+def figures_folder(page: pathlib.Path) -> pathlib.Path:
+  """Where the PNGs of a page are."""
+  return page.with_name(f'{page.stem}_figures')
 
 
 # ---- words and numbers ----
@@ -333,9 +343,14 @@ def _svg(figure):
 
 def _write_png(sections, folder):
   folder.mkdir(parents=True, exist_ok=True)
+  used: set[str] = set()
   for section in sections:
     groups = {'': section['figures']} | section['folded']
     drawn = [(f'{section["title"]} {name}', figure) for name, group in groups.items() for figure in group.values()]
     for i, (name, figure) in enumerate(drawn):
       number = f'_{i + 1}' if len(section['figures']) > 1 or section['folded'] else ''
-      figure.savefig(folder / f'{re.sub(r"[^0-9A-Za-zα-ω]+", "_", name).strip("_")}{number}.png', dpi=150)
+      name = re.sub(r'[^0-9A-Za-z]+', '_', name.replace('β', 'beta')).strip('_') + number
+      while name in used:  # names of runs may differ in other characters alone
+        name += '_'
+      used.add(name)
+      figure.savefig(folder / f'{name}.png', dpi=150)

@@ -230,6 +230,8 @@ def customized(
   if name not in SPACES:
     raise InputError(f'unknown search space {name!r}: allowed are {", ".join(SPACES)}')
   space = SPACES[name]
+  if len(operations) == 1:
+    raise InputError(f'the only operation {operations[0]!r} leaves nothing to choose: allowed are two or more')
   if nodes not in (0, space.nodes) and not operations:
     everywhere = {names for cell in space.operations for names in cell}
     if len(everywhere) > 1:

@@ -1,5 +1,6 @@
 """All that a search carries from step to step."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -37,7 +38,13 @@ class SearchState(struct.PyTreeNode):
   sums: dict[str, jax.Array]
 
   @classmethod
-  def create(cls, variables, alphas, seed: int = 0, edge_logits=None) -> 'SearchState':
+  def create(
+    cls,
+    variables: Mapping,
+    alphas: dict[str, jax.Array],
+    seed: int = 0,
+    edge_logits: dict[str, jax.Array] | None = None,
+  ) -> 'SearchState':
     """The state before the first step, from `supernet.init`, `space.init_alphas` and `relaxation.init_edge_logits`."""
     hyper, edge_logits = Hyperparameters(), edge_logits or {}
     return cls(

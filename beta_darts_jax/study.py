@@ -256,10 +256,10 @@ def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | No
     return
   folder.mkdir(parents=True, exist_ok=True)
   config, result = (next(iter(kept.values()))[part] for part in ('config', 'result'))
-  benchmarked = result['dataset'] in DATASETS and customized(**config['space']) == NAS_BENCH_201
-  if benchmarked and table is None:
-    raise InputError(f'the tables of {study["name"]}, on {result["dataset"]}, need the benchmark. {HOW_TO_GET}')
-  table = table if benchmarked else None
+  if not _benchmarked(config, result['dataset']):
+    table = None
+  elif table is None:
+    raise InputError(_needs_table(study))
   found = analyse(kept, table)
   write_csv(folder / 'searches.csv', found)
   parts = {
@@ -278,16 +278,25 @@ def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | No
   page = folder / 'README.md'
   if not page.is_file():
     named = ', '.join(part for part in parts if part != 'summary')
-    page.write_text(f'# {study["question"]}\n\n<!-- study {study["name"]}: {named} -->\n{_END}\n')
+    page.write_text(f'# {study["question"]}\n\n<!-- study {study["name"]}: {named} -->\n{_END}\n', encoding='utf-8')
   for path in (page, *pages):
     if table:
       drawing = os.path.relpath(folder / 'percentile.svg', path.parent)
       parts['figure'] = f'![Percentile of the cell by epoch]({drawing})'
-    path.write_text(fill(path.read_text(), study['name'], parts, path))
+    path.write_text(fill(path.read_text(encoding='utf-8'), study['name'], parts, path), encoding='utf-8')
   print(f'\n{parts["summary"]}\n\n{folder}')
 
 
 _END = '<!-- end of study -->'
+
+
+def _benchmarked(config, dataset):
+  """Whether the benchmark has the cells of a config (or of its JSON tree) on the data set."""
+  return dataset in DATASETS and customized(**config['space']) == NAS_BENCH_201
+
+
+def _needs_table(study):
+  return f'the tables of {study["name"]} need the benchmark. {HOW_TO_GET.replace(" or config.benchmark.table", "")}'
 
 
 def fill(text: str, name: str, parts: dict[str, str], path) -> str:
@@ -322,11 +331,13 @@ def main(argv=None) -> None:
   logging.set_verbosity(logging.WARNING)
   try:
     study = load(options.study)
-    finished = True
+    finished, table = True, find_table('')
+    if table is None and any(_benchmarked(config, config.data.source) for config in study['arms'].values()):
+      raise InputError(_needs_table(study))  # before days of computing
     if not options.tables_only:
       parallel.set_up(options.cpu_devices, cluster='none')
       finished = run_arms(study, options.runs, options.evidence / study['name'] / 'runs')
-    write_up(study, options.evidence, find_table(''), options.pages)
+    write_up(study, options.evidence, table, options.pages)
     if not finished:
       print('stopped; the same command goes on')
   except InputError as error:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pathlib
+import time
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.genotype import Genotype, published
@@ -18,6 +19,11 @@ def write_json(path: pathlib.Path, value, indent: int | None = 2) -> None:
     file.flush()
     os.fsync(file.fileno())
   os.replace(temporary, path)
+
+
+# of a run, besides what TensorBoard and the profiler write
+FILES = ('config.json', 'environment.json', 'metrics.jsonl', 'result.json', 'genotype.json', 'report.html', 'lock')
+FOLDERS = ('checkpoints', 'seals', 'members')
 
 
 def differences(ours, theirs, prefix='') -> list[str]:
@@ -37,13 +43,14 @@ def _at(tree, name):
 
 def refuse_other(path, config: dict) -> None:
   """Raises InputError if `path` holds a run of another config than `config` (a JSON tree). Writes nothing."""
-  file = pathlib.Path(path) / 'config.json'
+  path = pathlib.Path(path)
+  for name in FILES + FOLDERS:
+    if (path / name).exists() and (path / name).is_dir() != (name in FOLDERS):
+      raise InputError(f'{path / name} is no {"folder" if name in FOLDERS else "file"}: choose another --workdir')
+  file = path / 'config.json'
   if not file.is_file():
     return
-  try:
-    theirs = json.loads(file.read_text())
-  except ValueError:
-    raise InputError(f'{file} is damaged: move {path} away, or choose another --workdir') from None
+  theirs = _read_json(file, f'move {path} away, or choose another --workdir')
   beside = ('parallel', 'profile', 'tensorboard')  # where it runs and who watches, not what it computes
   without = lambda tree: {name: value for name, value in tree.items() if name not in beside}
   if names := differences(without(json.loads(json.dumps(config))), without(theirs)):
@@ -75,17 +82,21 @@ class Workdir:
     except OSError as error:
       raise InputError(f'cannot write to {self.path}: {error.strerror}') from None
     try:
-      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-      self._lock.close()
-      raise InputError(f'{self.path} is in use by another process: wait for it, or choose another --workdir') from None
-    try:
+      self._take_lock()
       refuse_other(self.path, config)  # again: another process may have begun its run before we got the lock
     except InputError:
       self._lock.close()
       raise
     if not (self.path / 'config.json').exists():
       write_json(self.path / 'config.json', config)
+
+  def _take_lock(self):
+    for wait in (0.1, 0.4, 0):  # `in_use` may be holding it, for an instant
+      try:
+        return fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except OSError:
+        time.sleep(wait)
+    raise InputError(f'{self.path} is in use by another process: wait for it, or choose another --workdir')
 
   def changes(self, environment: dict) -> list[str]:
     """Notes the `environment` in which a run began; later, what differs from it: `name: before → now` (process 0)."""
@@ -139,7 +150,7 @@ def find_genotype(text: str) -> tuple[Genotype, bool]:
       raise InputError(f'{text!r}: no such folder or file, and no published cell: {", ".join(published())}')
     return Genotype.parse(text), False
   try:
-    content = path.read_text()
+    content = path.read_text(encoding='utf-8')
   except (OSError, UnicodeDecodeError) as error:
     raise InputError(f'{path} cannot be read as a genotype: {error}') from None
   try:

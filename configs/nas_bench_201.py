@@ -14,8 +14,9 @@ padding 2. svhn: the same values, without flips (a mirrored digit is another).
 proxy: N=1, images brought to 16×16, 10 epochs (3,900 steps on CIFAR) with α's
 times matched to the official run's: rate η = 3e-3, λ_max = 50·S·η/11.73 and
 b2 = 1 − 39.1/S for S steps. About a quarter of an hour on two cores. The scaled
-values are computed for 10 epochs of batch 64: who overrides these scales
-search.beta_decay_weight, search.alpha_betas and search.alpha_warmup_epochs too.
+values are computed for CIFAR, 10 epochs of batch 64: if you change any of these,
+compute search.beta_decay_weight, search.alpha_betas and
+search.alpha_warmup_epochs anew.
 
 METHOD, beta_darts unless given; all but what is named is the protocol above,
 not the one of the method's own paper:

@@ -57,6 +57,13 @@ def _as_a_command(folder, arguments, environment):
   [
     ([], '--config=FILE'),
     (['--config=configs/none.py'], '--config=configs/none.py: no such file'),
+    (['--config=configs'], '--config=configs: a folder, allowed is a file'),
+    (['--config=configs/again.py'], 'allowed is --config=configs/again.py:ARGUMENT'),
+    (['--config.search.seed=3'], '--config.search.seed: allowed with --config=FILE'),
+    ([DIGITS, '--workdir='], "--workdir='': allowed is a folder"),
+    (['--report=runs', '--out='], "--out='': allowed is a file"),
+    ([DIGITS, '--config.data.source=folder:/no\nwhere'], 'folder:/no where: no such folder'),
+    ([DIGITS, '--config.space.operations=("none",)'], "the only operation 'none' leaves nothing to choose"),
     ([DIGITS, 'surplus'], 'unexpected arguments: surplus'),
     ([DIGITS, '--epochs=3'], 'unknown --epochs: allowed are --config, --config.KEY, --workdir, --report'),
     ([f'{DIGITS}:fast'], 'allowed is --config=configs/digits.py, which takes no arguments'),
@@ -116,7 +123,8 @@ def test_mistakes_are_one_line_and_leave_nothing(fork, arguments, message, tmp_p
     arguments = [*arguments, '--config.data.source=digits']
   (outputs := tmp_path / 'outputs').mkdir()
   (empty := tmp_path / 'empty').mkdir()
-  done = fork(outputs, *arguments, f'--workdir={empty}/run', TFDS_DATA_DIR=str(empty))
+  where = [] if any(argument.startswith(('--workdir', '--report')) for argument in arguments) else [f'{empty}/run']
+  done = fork(outputs, *arguments, *(f'--workdir={path}' for path in where), TFDS_DATA_DIR=str(empty))
   assert done.returncode == 2, done.stderr
   assert message in done.stderr
   assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1

@@ -1,8 +1,11 @@
 """The wheel holds all that a search needs: installed by itself, away from the clone, its command works."""
 
+import ast
+import importlib.metadata
 import inspect
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import sysconfig
@@ -16,14 +19,30 @@ def test_the_public_surface_is_typed():
   """What py.typed promises: every parameter and result of what the package exports."""
   public = [getattr(beta_darts_jax, name) for name in beta_darts_jax.__all__]
   methods = [vars(thing).items() for thing in public if inspect.isclass(thing)]
-  ours = [method for of_class in methods for name, method in of_class if name[0] != '_' and name != 'replace']
+  plain = lambda of: of.fget if isinstance(of, property) else getattr(of, '__func__', of)
+  ours = [plain(method) for of_class in methods for name, method in of_class if name[0] != '_' and name != 'replace']
   functions = [f for f in (*public, *ours) if inspect.isfunction(f)]
   assert len(functions) > 20
   for function in functions:
     signature = inspect.signature(function)
-    said = {name: p.annotation for name, p in signature.parameters.items() if name != 'self'}
+    said = {name: p.annotation for name, p in signature.parameters.items() if name not in ('self', 'cls')}
     untyped = [name for name, of in {**said, 'return': signature.return_annotation}.items() if of is signature.empty]
     assert not untyped, (function, untyped)
+
+
+def test_requirements_name_every_import():
+  """The environment of the test below borrows what is installed here, so nothing may be missing from the list."""
+  normal = lambda name: re.split(r'[\[<>=; ]', name)[0].lower().replace('_', '-')
+  required = {
+    normal(line) for line in (ROOT / 'requirements.txt').read_text().splitlines() if line[:1] not in ('#', '')
+  }
+  owners = importlib.metadata.packages_distributions()
+  for path in (ROOT / 'beta_darts_jax').glob('*.py'):
+    for node in ast.walk(ast.parse(path.read_text())):
+      names = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, 'module', None) or '']
+      for top in {name.split('.')[0] for name in names} - sys.stdlib_module_names - {'beta_darts_jax', ''}:
+        ours = {normal(owner) for owner in owners.get(top, [top])}
+        assert ours & required or top == 'nats_bench', (path.name, top)  # of the extra [natsbench]
 
 
 def test_the_wheel_in_a_clean_environment(tmp_path):

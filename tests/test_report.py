@@ -227,6 +227,30 @@ def test_damaged_files_are_named(tmp_path, file, content):
     report.write([tmp_path / 'run'])
 
 
+@pytest.mark.parametrize(
+  'file, content',
+  [
+    ('config.json', {'task': 'search', 'search': {}, 'space': {}, 'data': []}),
+    ('config.json', {'task': ['search'], 'search': {}, 'space': {}, 'data': {}}),
+    ('environment.json', {'x': 1}),
+    ('result.json', {'members': [{}]}),
+    ('result.json', {'genotype': CELL, 'epoch': 99, 'seconds': {}}),
+    ('metrics.jsonl', {'epoch': 'x'}),
+  ],
+)
+def test_files_that_say_something_else_are_one_line(tmp_path, file, content):
+  (lone(tmp_path / 'run') / file).write_text(json.dumps(content) + '\n')
+  with pytest.raises(InputError, match=r'run\b.* is damaged') as refused:
+    report.write([tmp_path / 'run'])
+  assert '\n' not in str(refused.value) and not list(tmp_path.glob('run/*report*'))
+
+
+def test_figures_of_names_alike_are_files_of_their_own(tmp_path):
+  report.write([lone(tmp_path / 'a-b'), lone(tmp_path / 'a_b')], out=tmp_path / 'page.html', png=True)
+  names = [file.name for file in (tmp_path / 'page_figures').iterdir()]
+  assert len([name for name in names if name.startswith('Cell')]) == 2 and all(name.isascii() for name in names)
+
+
 def test_mistakes_get_one_line(tmp_path):
   with pytest.raises(InputError, match='is not the folder of a run'):
     report.write([tmp_path])

@@ -35,6 +35,23 @@ def test_unwritable_and_damaged_folders_are_named(tmp_path):
     Workdir(tmp_path, CONFIG)
 
 
+@pytest.mark.parametrize(
+  'make, message',
+  [
+    (lambda run: (run / 'config.json').write_text('[1]'), r'config\.json is damaged'),
+    (lambda run: (run / 'config.json').mkdir(), r'config\.json is no file'),
+    (lambda run: (run / 'metrics.jsonl').mkdir(), r'metrics\.jsonl is no file'),
+    (lambda run: (run / 'checkpoints').write_text(''), 'checkpoints is no folder'),
+  ],
+)
+def test_what_is_not_of_a_run_is_named(tmp_path, make, message):
+  make(tmp_path)
+  before = sorted(tmp_path.iterdir())
+  with pytest.raises(InputError, match=message):
+    Workdir(tmp_path, CONFIG)
+  assert sorted(tmp_path.iterdir()) == before
+
+
 def test_differences_name_the_leaves():
   assert differences({'a': 1, 'b': {'c': 2}}, {'a': 1, 'b': {'c': 3, 'd': 4}}) == ['b.c', 'b.d']
 
