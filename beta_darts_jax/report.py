@@ -343,7 +343,7 @@ def _svg(figure):
 
 def _write_png(sections, folder):
   folder.mkdir(parents=True, exist_ok=True)
-  used: set[str] = set()
+  used = set()
   for section in sections:
     groups = {'': section['figures']} | section['folded']
     drawn = [(f'{section["title"]} {name}', figure) for name, group in groups.items() for figure in group.values()]

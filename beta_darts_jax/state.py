@@ -60,7 +60,7 @@ class SearchState(struct.PyTreeNode):
     )
 
   @property
-  def architecture(self):
+  def architecture(self) -> tuple[dict, dict]:
     """(alphas, edge_logits): the upper level."""
     return self.alphas, self.edge_logits
 
