@@ -4,10 +4,12 @@
 
 Each case is a small search on digits with checkpoints every 5 steps, disturbed once, then started again with the same
 command. Survived: exit status 0, and the state, rows and genotype in the end are those of the run that nothing
-disturbed, bit for bit. Lost: anything else. A full disk is a tmpfs, which asks for root.
+disturbed, bit for bit. Lost: anything else. A case in which the fault did not come to pass, as where the run was done
+before the kill, is counted apart. A full disk is a tmpfs, which asks for root.
 """
 
 import argparse
+import collections
 import contextlib
 import json
 import os
@@ -15,6 +17,7 @@ import pathlib
 import platform
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -51,6 +54,18 @@ def finish(process):
   return process.returncode, said
 
 
+def killed(process):
+  """Kills it; whether it was still at work."""
+  process.kill()
+  return finish(process)[0] == -signal.SIGKILL
+
+
+def wait_for(process, path):
+  while not path.exists():
+    assert process.poll() is None, finish(process)
+    time.sleep(0.01)
+
+
 def outcome(workdir):
   """(final state, rows without times, genotype)."""
   with contextlib.closing(Checkpoints(workdir)) as checkpoints:
@@ -70,7 +85,7 @@ def survives(workdir, reference) -> str:
   return '' if same and (rows, genotype) == reference[1:] else 'other bits'
 
 
-# ---- the cases: each yields (what was done, '' or what was lost) ----
+# ---- the cases: each yields (what was done, whether it came to pass, '' or what was lost) ----
 
 
 def kills(folder, reference, seconds, count, rng):
@@ -79,9 +94,7 @@ def kills(folder, reference, seconds, count, rng):
     workdir, moment = folder / f'kill{i}', rng.uniform(0, seconds)
     process = start(workdir)
     time.sleep(moment)
-    process.kill()
-    finish(process)
-    yield f'after {moment:.1f} s', survives(workdir, reference)
+    yield f'after {moment:.1f} s', killed(process), survives(workdir, reference)
 
 
 def kills_while_saving(folder, reference, count):
@@ -93,17 +106,14 @@ def kills_while_saving(folder, reference, count):
       begun = list((workdir / 'checkpoints').glob('*tmp*')) if (workdir / 'checkpoints').is_dir() else []
       if any(int(path.name.split('.')[0]) >= 5 * (i + 1) for path in begun):
         break
-    process.kill()
-    finish(process)
-    yield f'while step {5 * (i + 1)} or later is saved', survives(workdir, reference)
+    yield f'while step {5 * (i + 1)} or later is saved', killed(process), survives(workdir, reference)
 
 
 def damages(folder, reference):
   """Every file of the newest checkpoint truncated, with a bit flipped, and missing; of the seals, too."""
   half = folder / 'half'
   process = start(half)
-  while not (half / 'checkpoints' / '45').is_dir():
-    time.sleep(0.01)
+  wait_for(process, half / 'checkpoints' / '45')
   process.terminate()
   finish(process)
   newest = max((half / 'checkpoints').iterdir(), key=lambda step: int(step.name))
@@ -115,14 +125,16 @@ def damages(folder, reference):
       content = bytearray((workdir / file).read_bytes())
       if damage == 'missing':
         (workdir / file).unlink()
-      elif content:
+      else:
         if damage == 'truncated':
-          content = content[: len(content) // 2]
-        else:
+          del content[len(content) // 2 :]
+        elif content:
           content[len(content) // 2] ^= 1
         (workdir / file).write_bytes(content)
+      changed = damage == 'missing' or content != (half / file).read_bytes()  # an empty file cannot be
       yield (
         f'{file.relative_to("checkpoints") if "checkpoints" in str(file) else file} {damage}',
+        changed,
         survives(workdir, reference),
       )
       shutil.rmtree(workdir)
@@ -143,7 +155,7 @@ def full_disks(folder, reference):
       lost = survives(disk / 'run', reference)
       if status not in (0, 2) or said.count('\n') != (status == 2):
         lost = f'exit status {status} and {said.count(chr(10))} lines: {said[-200:]}'
-      yield f'{size} KiB', lost
+      yield f'{size} KiB', status != 0, lost
     finally:
       subprocess.run(['umount', disk], check=True)
 
@@ -155,15 +167,18 @@ def read_only(folder, reference):
   subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=50m', 'tmpfs', disk], check=True)
   try:
     process = start(disk / 'run')
-    while not (disk / 'run' / 'checkpoints' / '45').is_dir():
-      time.sleep(0.01)
+    wait_for(process, disk / 'run' / 'checkpoints' / '45')
     process.terminate()
     finish(process)
     subprocess.run(['mount', '-o', 'remount,ro', disk], check=True)
     status, said = finish(start(disk / 'run'))
     subprocess.run(['mount', '-o', 'remount,rw', disk], check=True)
     lost = survives(disk / 'run', reference)
-    yield 'read-only', lost or ('' if status == 2 and said.count('\n') == 1 else f'exit status {status}: {said[-200:]}')
+    yield (
+      'read-only',
+      status != 0,
+      lost or ('' if status == 2 and said.count('\n') == 1 else f'exit status {status}: {said[-200:]}'),
+    )
   finally:
     subprocess.run(['umount', disk], check=True)
 
@@ -194,12 +209,14 @@ def main():
       }
     lines, losses = [], []
     for title, tried in cases.items():
-      found = []
-      for what, lost in tried:
-        found.append(lost)
-        print(f'{title}, {what}: {lost or "survived"}', flush=True)
+      ends = collections.Counter()
+      for what, happened, lost in tried:
+        end = 'lost' if lost else 'survived' if happened else 'not come to pass'
+        ends[end] += 1
+        print(f'{title}, {what}: {lost or end}', flush=True)
         losses += [f'- {title}, {what}: {lost}'] if lost else []
-      lines.append(f'| {title} | {len(found)} | {found.count("")} | {len(found) - found.count("")} |')
+      counts = [ends['survived'] + ends['lost'], ends['survived'], ends['lost'], ends['not come to pass']]
+      lines.append(f'| {title} | {" | ".join(map(str, counts))} |')
   where = f'{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, jax {jax.__version__}'
   options.out.write_text(
     '\n'.join(
@@ -210,8 +227,8 @@ def main():
         f'{seconds:.0f} s with checkpoints every five steps, disturbed once, then started again with the same command. '
         'Survived: the final state, rows and genotype are bit for bit those of a run that nothing disturbed.',
         '',
-        '| fault | cases | survived | lost |',
-        '|---|---|---|---|',
+        '| fault | cases | survived | lost | not come to pass |',
+        '|---|---|---|---|---|',
         *lines,
         '',
         *losses,
