@@ -24,9 +24,10 @@ import jax
 import numpy as np
 
 from beta_darts_jax import parallel, search
-from beta_darts_jax.config import check, default
+from beta_darts_jax.config import default
 from beta_darts_jax.data import Dataset
 from beta_darts_jax.programs import build, mesh_of
+from beta_darts_jax.validation import check
 from beta_darts_jax.workdir import Workdir
 
 HERE = pathlib.Path(__file__).parent

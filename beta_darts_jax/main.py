@@ -61,7 +61,7 @@ def parse(argv):
       raise InputError(f'unexpected arguments: {" ".join(rest[1:])}; allowed are {_FLAGS}')
     if _CONFIG.value is None:
       raise InputError('--config=FILE[:ARGUMENTS] is missing')
-    from beta_darts_jax.config import check
+    from beta_darts_jax.validation import check
 
     check(_CONFIG.value)
     return rest
@@ -84,13 +84,14 @@ def _located(argument):
 
 def _explanation(message, argv):
   """What is allowed for the --config.a.b that `message` is about, else `message` itself."""
-  from beta_darts_jax.config import describe, reference, unknown
+  from beta_darts_jax.config import reference
+  from beta_darts_jax.validation import describe, unknown
 
-  if (match := re.match(r"Unknown command line flag '(\w+)'", message)) and not match[1].startswith('config'):
-    return f'unknown --{match[1]}: allowed are {_FLAGS}'
-  given = re.match(r"Unknown command line flag '(config\.[\w.]+)'", message)
-  if given and not any(re.match(r'--?config=', argument) for argument in _joined(argv)):
-    return f'--{given[1]}: allowed with --config=FILE'
+  if match := re.match(r"Unknown command line flag '([\w.]+)'", message):
+    if match[1].split('.')[0] != 'config':
+      return f'unknown --{match[1]}: allowed are {_FLAGS}'
+    if not any(re.match(r'--?config=', argument) for argument in _joined(argv)):
+      return f'--{match[1]}: allowed with --config=FILE'
   tree = None
   for argument in _joined(argv):
     if match := re.match(r'--?config=([^:]+):?(.*)', argument):
@@ -237,14 +238,11 @@ def run_search(config, path) -> None:
   dataset = quietly(data.load, config.data.source, config.data.data_dir, config.data.image_size)
   dataset = dataset.part(config.data.part)
   programs.check_sizes(config, dataset)
-  if (reach := programs.reach(config, dataset)) < 0.5:
-    print(f'α comes no further than {reach:.2g} in this run (rate × steps), which hardly moves β: see "Your own data"')
   with workdir.Workdir(path, config.to_dict()) as run:
-    if table is None and dataset.name in nas_bench_201.DATASETS and space == NAS_BENCH_201:
+    benchmarked = nas_bench_201.covers(space, dataset.name)
+    if benchmarked and table is None:
       print(nas_bench_201.HOW_TO_GET)
-    elif (table is None or dataset.name not in nas_bench_201.DATASETS) and (
-      config.benchmark.kendall_cells or config.diagnostics.kendall_cells
-    ):
+    if not benchmarked and (config.benchmark.kendall_cells or config.diagnostics.kendall_cells):
       print(f'no benchmark has the cells of {space.name} on {dataset.name}: Kendall τ is left out')
     print('compiling', flush=True)
     search_started = time.perf_counter()

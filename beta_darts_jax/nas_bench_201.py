@@ -19,7 +19,7 @@ import numpy as np
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.genotype import Genotype
-from beta_darts_jax.spaces import NAS_BENCH_201
+from beta_darts_jax.spaces import NAS_BENCH_201, SearchSpace
 
 DATASETS = ('cifar10', 'cifar100', 'imagenet16_120')
 ACCURACIES = tuple(f'{dataset}_{split}' for dataset in DATASETS for split in ('valid', 'test'))
@@ -30,6 +30,11 @@ HOW_TO_GET = (
   'no NAS-Bench-201 table: export it once from the published files (python -m beta_darts_jax.nas_bench_201 export '
   '--help) and set NAS_BENCH_201_TABLE or config.benchmark.table to see what the benchmark says of each cell'
 )
+
+
+def covers(space: SearchSpace, dataset: str) -> bool:
+  """Whether the benchmark has the cells of a space on a data set."""
+  return space == NAS_BENCH_201 and dataset in DATASETS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,18 +63,6 @@ def check_sizes(config, dataset: Dataset) -> None:
   mesh_of(config)
 
 
-def reach(config, dataset: Dataset) -> float:
-  """How far a logit of α can come in a run: the sum of its rates over the steps, for Adam's are as long.
-
-  Of a population the least of its members.
-  """
-  smallest = min(len(labels) for _, labels in dataset.halves(config.data.fraction))
-  rates = lambda member: (
-    hyperparameters(settings_of(config, member), epoch).alpha_learning_rate for epoch in range(config.search.epochs)
-  )
-  return smallest // config.search.batch_size * min(sum(rates(member)) for member in members_of(config))
-
-
 def members_of(config) -> list[dict]:
   """What sets the members of the run apart; of a lone search [{'seed': …}]."""
   varied = {name: config.population[name] for name in population.VARIED}
@@ -135,6 +123,13 @@ def hyperparameters(settings, epoch: int) -> Hyperparameters:
     auxiliary_skip=line(1.0, 0.0),
     epoch=float(epoch),
   )
+
+
+def alpha_reach(config, steps_per_epoch: int) -> float:
+  """How far a logit of α can come in a run, about: the sum of its rates over the steps. Of a population the least."""
+  epochs = range(config.search.epochs)
+  rate = lambda member, epoch: float(hyperparameters(settings_of(config, member), epoch).alpha_learning_rate)
+  return steps_per_epoch * min(sum(rate(member, epoch) for epoch in epochs) for member in members_of(config))
 
 
 def supernet_of(config, num_classes: int) -> Supernet:

@@ -19,6 +19,7 @@ from beta_darts_jax.nas_bench_201 import DATASETS, NasBench201
 from beta_darts_jax.parallel import agree, is_first
 from beta_darts_jax.programs import (
   Programs,
+  alpha_reach,
   build,
   hyperparameters,
   is_population,
@@ -44,7 +45,7 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
   """Searches, or goes on where an interrupted run of the same config stopped.
 
   Args:
-    config: checked, as from `config.check`.
+    config: checked, as from `validation.check`.
     dataset: what to search on.
     table: the benchmark of the space, used when it knows the data set; or None.
     workdir: opened for this config.
@@ -62,6 +63,8 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
   if changes := workdir.changes(environment(mesh)):
     print(f'this run began elsewhere, so its last bits may come out differently: {"; ".join(changes)}', flush=True)
   programs = build(config, dataset, mesh)
+  if (reach := alpha_reach(config, programs.steps_per_epoch)) < 0.5:
+    print(f'α comes no further than {reach:.2g} in this run (rate × steps), which hardly moves β: see "Your own data"')
 
   def cell_of(betas, k):
     beta = {cell_type: value[k] for cell_type, value in betas.items()}

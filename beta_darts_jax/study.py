@@ -23,11 +23,11 @@ import numpy as np
 from absl import logging
 
 from beta_darts_jax import evidence, parallel
-from beta_darts_jax.config import check
 from beta_darts_jax.errors import InputError, NonFiniteLoss
-from beta_darts_jax.nas_bench_201 import DATASETS, HOW_TO_GET, NasBench201, find_table
+from beta_darts_jax.nas_bench_201 import DATASETS, HOW_TO_GET, NasBench201, covers, find_table
 from beta_darts_jax.population import mean_and_spread
-from beta_darts_jax.spaces import NAS_BENCH_201, customized
+from beta_darts_jax.spaces import customized
+from beta_darts_jax.validation import check
 from beta_darts_jax.workdir import read_result, write_json
 
 
@@ -256,7 +256,7 @@ def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | No
     return
   folder.mkdir(parents=True, exist_ok=True)
   config, result = (next(iter(kept.values()))[part] for part in ('config', 'result'))
-  if not _benchmarked(config, result['dataset']):
+  if not covers(customized(**config['space']), result['dataset']):
     table = None
   elif table is None:
     raise InputError(_needs_table(study))
@@ -288,11 +288,6 @@ def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | No
 
 
 _END = '<!-- end of study -->'
-
-
-def _benchmarked(config, dataset):
-  """Whether the benchmark has the cells of a config (or of its JSON tree) on the data set."""
-  return dataset in DATASETS and customized(**config['space']) == NAS_BENCH_201
 
 
 def _needs_table(study):
@@ -332,7 +327,8 @@ def main(argv=None) -> None:
   try:
     study = load(options.study)
     finished, table = True, find_table('')
-    if table is None and any(_benchmarked(config, config.data.source) for config in study['arms'].values()):
+    arms = study['arms'].values()
+    if table is None and any(covers(customized(**arm.space), arm.data.source) for arm in arms):
       raise InputError(_needs_table(study))  # before days of computing
     if not options.tables_only:
       parallel.set_up(options.cpu_devices, cluster='none')

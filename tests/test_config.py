@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 from beta_darts_jax import NAS_BENCH_201, InputError, Relaxation, Supernet
-from beta_darts_jax.config import DEFAULTS, check, default, described
+from beta_darts_jax.config import DEFAULTS, default, described
 from beta_darts_jax.hypergradients import second_order
 from beta_darts_jax.programs import hyperparameters, parts_of, settings_of, space_of, supernet_of
+from beta_darts_jax.validation import check
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 

@@ -32,7 +32,7 @@ from beta_darts_jax.evidence import (
 from beta_darts_jax.genotype import Genotype
 from beta_darts_jax.nas_bench_201 import Row
 from beta_darts_jax.spaces import S2
-from beta_darts_jax.study import _agrees, analyse, fill, load, records, write_up
+from beta_darts_jax.study import _agrees, analyse, fill, load, main, records, write_up
 
 ROOT = pathlib.Path(__file__).parent.parent
 SKIPS = '|skip_connect~0|+|skip_connect~0|none~1|+|skip_connect~0|nor_conv_1x1~1|avg_pool_3x3~2|'
@@ -156,6 +156,22 @@ def test_a_study_at_toy_size(tmp_path):
   assert (folder / 'README.md').read_text() == f'Read by people.\n\n{text}'
   done = command('configs/studies/smoke.py', *where)
   assert done.stdout.count('kept in') == 2
+
+
+def test_a_study_asks_for_its_table_before_it_computes(tmp_path, monkeypatch, capsys):
+  (file := tmp_path / 'mine.py').write_text(
+    'from beta_darts_jax.config import default\n'
+    'def get_study():\n'
+    "  return dict(question='?', reference='a', primary='percentile', arms=dict(a=default()))\n"
+  )
+  monkeypatch.delenv('NAS_BENCH_201_TABLE', raising=False)
+  monkeypatch.setattr('beta_darts_jax.study.run_arms', lambda *_: pytest.fail('it computes'))
+  with pytest.raises(SystemExit) as ended:
+    main([str(file), '--runs', str(tmp_path / 'runs'), '--evidence', str(tmp_path / 'evidence')])
+  said = capsys.readouterr().err
+  assert ended.value.code == 2
+  assert said.startswith('error: the tables of mine need the benchmark') and said.count('\n') == 1
+  assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_kept_arm_may_lack_values_that_came_later():

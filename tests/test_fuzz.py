@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_main import _as_a_command
 
-from beta_darts_jax import DARTS, NAS_BENCH_201, InputError, config, main, retrain
-from beta_darts_jax.config import default, default_retrain
+from beta_darts_jax import DARTS, NAS_BENCH_201, InputError, main, retrain, validation
+from beta_darts_jax.config import default, default_retrain, leaves
 from beta_darts_jax.genotype import Genotype, published
 from beta_darts_jax.operations import OPERATIONS
 from beta_darts_jax.population import VARIED
@@ -28,11 +28,6 @@ ALL_NONE = '|none~0|+|none~0|none~1|+|none~0|none~1|none~2|'
 CONFIGS = {'configs/digits.py': default(), 'configs/retrain_cifar10.py': default_retrain()}
 
 
-def leaves(tree, prefix=''):
-  for name, value in tree.items():
-    yield from leaves(value, f'{prefix}{name}.') if isinstance(value, dict) else [(f'{prefix}{name}', value)]
-
-
 NUMBERS = st.one_of(st.integers(-(10**30), 10**30), st.integers(-3, 3), st.floats(), st.booleans()).map(str)
 TEXTS = st.text(st.characters(codec='utf-8', exclude_characters='\0'), max_size=30)
 WORDS = st.text(string.ascii_lowercase + '_.,:|~+()[]\'"', max_size=20)
@@ -44,7 +39,7 @@ VALUES = st.one_of(NUMBERS, WORDS, TEXTS, TUPLES)
 def command_lines(draw):
   """A config with one to three values that anybody might mistype; the data that it asks for does not exist."""
   path = draw(st.sampled_from(sorted(CONFIGS)))
-  names = sorted(name for name, _ in leaves(CONFIGS[path].to_dict()) if name != 'data.source')
+  names = sorted(name for name, _ in leaves(CONFIGS[path]) if name != 'data.source')
   chosen = draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True))
   values = [f'--config.{name}={draw(VALUES)}' for name in chosen]
   return [f'--config={path}', *values, '--config.data.source=folder:/nowhere/at/all']
@@ -115,8 +110,8 @@ def plausible(name, value):
   """Values of the right kind for a key, most of them allowed."""
   if name in SEVERAL:
     return st.lists(st.sampled_from(SEVERAL[name]), max_size=3).map(tuple)
-  if name in config._CHOICES:
-    return st.sampled_from(config._CHOICES[name])
+  if name in validation.CHOICES:
+    return st.sampled_from(validation.CHOICES[name])
   named = {'space.name': sorted(SPACES), 'genotype': CELLS, 'profile': ['', '0:3', '3:100'], 'data.source': ['digits']}
   if name in named:
     return st.sampled_from(named[name])
@@ -130,7 +125,7 @@ def plausible(name, value):
 def configs(draw):
   """A small search or retraining with up to five values changed to plausible ones."""
   made = draw(st.sampled_from((default, default_retrain)))()
-  values = dict(leaves(made.to_dict()))
+  values = dict(leaves(made))
   names = sorted(name for name in values if not name.startswith('parallel.'))
   chosen = draw(st.lists(st.sampled_from(names), max_size=5, unique=True))
   changes = {name: value for name, value in SMALL.items() if name in values}
@@ -154,7 +149,7 @@ def test_configs(tmp_path, monkeypatch, pytestconfig):
   @given(made=configs())
   def ends_well(made):
     try:
-      {'search': main.run_search, 'retrain': main.run_retrain}[made.task](config.check(made), folder)
+      {'search': main.run_search, 'retrain': main.run_retrain}[made.task](validation.check(made), folder)
     except InputError as error:
       assert str(error) and '\n' not in str(error) and not folder.exists(), (error, made)
       ends['refused'] += 1

@@ -13,11 +13,11 @@ ORDER = """
   errors environment parallel genotype spaces initialization operations skeletons supernet network
   metrics evaluation interop optimizers regularizers relaxations hypergradients losses state bilevel
   nas_bench_201 diagnostics derivation data streaming workdir checkpoint loop
-  training retrain comparison population programs search config figures report main evidence study
+  training retrain comparison population programs search config validation figures report main evidence study
 """.split()  # noqa: SIM905
 FILES = {'parallel', 'data', 'nas_bench_201', 'workdir', 'checkpoint', 'metrics', 'interop', 'report', 'main', 'study'}
 ONLY = {
-  'ml_collections': {'config', 'main'},
+  'ml_collections': {'config', 'validation', 'main'},
   'flax': {'initialization', 'operations', 'skeletons', 'supernet', 'network', 'optimizers', 'state', 'training'},
   'grain': {'streaming'},
   'orbax': {'checkpoint'},

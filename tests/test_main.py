@@ -131,9 +131,11 @@ def test_mistakes_are_one_line_and_leave_nothing(fork, arguments, message, tmp_p
   assert not list(empty.iterdir())
 
 
-def test_help_is_no_mistake():
+def test_help_is_no_mistake_on_any_terminal(monkeypatch):
+  monkeypatch.setenv('PYTHONIOENCODING', 'ascii')
   done = start('--help')
   assert done.returncode == 0 and '--config configs/digits.py' in done.stdout and not done.stderr
+  assert '\\u03b1' in done.stdout
 
 
 def test_unwritable_workdir(tmp_path):

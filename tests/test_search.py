@@ -23,13 +23,14 @@ from beta_darts_jax import (
   search,
   softmax_betas,
 )
-from beta_darts_jax.config import check, default
+from beta_darts_jax.config import default
 from beta_darts_jax.data import Augmentation, Dataset
 from beta_darts_jax.errors import NonFiniteLoss
 from beta_darts_jax.loop import next_stop
 from beta_darts_jax.metrics import MetricsFile
 from beta_darts_jax.nas_bench_201 import Row
 from beta_darts_jax.optimizers import Hyperparameters
+from beta_darts_jax.validation import check
 from beta_darts_jax.workdir import Workdir, find_genotype
 
 CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'nas_bench_201.py'
@@ -48,6 +49,24 @@ def test_learning_rate_and_ramp_of_the_protocol():
   np.testing.assert_allclose([v.learning_rate for v in values], rates)
   np.testing.assert_allclose([v.beta_decay_weight for v in values], [0, 0.5, 25, 49.5])
   assert (values[0].alpha_b1, values[0].alpha_b2) == (0.5, 0.999)
+
+
+def test_how_far_alpha_comes():
+  config = default()
+  assert programs.alpha_reach(config, 390) == pytest.approx(11.7)
+  config.search.alpha_warmup_epochs = 30
+  assert programs.alpha_reach(config, 390) == pytest.approx(0.7 * 11.7)
+  config.population.alpha_learning_rate = (1e-4, 1e-2)
+  assert programs.alpha_reach(config, 390) == pytest.approx(70 * 390 * 1e-4)
+
+
+@pytest.mark.parametrize('cells, said', [(0, False), (5, True)])
+def test_kendalls_tau_without_a_benchmark_is_named(cells, said, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(search, 'run', lambda *_: None)
+  config = default()
+  config.data.source, config.benchmark.kendall_cells = 'digits', cells
+  main.run_search(check(config), tmp_path / 'run')
+  assert ('no benchmark has the cells of nas_bench_201 on digits' in capsys.readouterr().out) == said
 
 
 @pytest.mark.parametrize(
@@ -229,6 +248,7 @@ def test_a_run_beside_the_benchmark(tmp_path, capsys):
 
   main.report(result, tmp_path)
   shown = capsys.readouterr().out
+  assert 'α comes no further than' in shown
   for part in (result['genotype'], f'rank {result["benchmark"]["cifar10_test_rank"]} of 15625', 'random cell', 'τ'):
     assert part in shown
 

@@ -1,4 +1,6 @@
+import fcntl
 import json
+import threading
 
 import pytest
 
@@ -24,6 +26,15 @@ def test_one_process_at_a_time(tmp_path):
     Workdir(tmp_path, CONFIG)
   with Workdir(tmp_path, CONFIG):
     pass
+
+
+def test_who_only_looks_whether_it_is_in_use_is_waited_for(tmp_path):
+  with open(tmp_path / 'lock', 'w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_SH)  # as `in_use` takes it
+    release = threading.Timer(0.05, fcntl.flock, (lock, fcntl.LOCK_UN))
+    release.start()
+    with Workdir(tmp_path, CONFIG):
+      release.join()
 
 
 def test_unwritable_and_damaged_folders_are_named(tmp_path):
