@@ -21,7 +21,7 @@ PUBLISHED = '|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|no
 
 
 def percentile(table: NasBench201, cell) -> float:
-  """Share of the benchmark's other cells that are worse, 0 to 100, mean over the three test columns."""
+  """Share of the benchmark's other cells that are no better, 0 to 100, mean over the three test columns."""
   ranks = [table.rank(cell, f'{dataset}_test') for dataset in DATASETS]
   return float(np.mean([100 * (len(table) - rank) / (len(table) - 1) for rank in ranks]))
 
@@ -52,7 +52,10 @@ def flips(history: list[dict]) -> float | None:
 
 
 def steadiness(history: list[dict]) -> float | None:
-  """Median over edges of the last epoch's margin between the two largest β over the spread of its changes by epoch."""
+  """Median over edges of the last epoch's margin between the two largest β over the spread of its changes by epoch.
+
+  Edges whose margin changes evenly, or not at all, are left out; None where there is no other, or under three epochs.
+  """
   margins = []
   for row in history:
     top = np.sort(np.concatenate([np.asarray(beta) for beta in row['betas'].values()]), axis=-1)
@@ -60,7 +63,8 @@ def steadiness(history: list[dict]) -> float | None:
   if len(margins) < 3:
     return None
   changes = np.std(np.diff(margins, axis=0), axis=0, ddof=1)
-  return float(np.median(margins[-1] / np.maximum(changes, 1e-12)))
+  moving = changes > 1e-9
+  return float(np.median(margins[-1][moving] / changes[moving])) if moving.any() else None
 
 
 def logits(row: dict) -> np.ndarray:
@@ -120,10 +124,11 @@ def paired_p(differences) -> float:
 def energy_p(a, b, permutations: int = 9999, seed: int = 0) -> float:
   """p of the permutation test of whether two samples of vectors, [n, D] and [m, D], are of one distribution.
 
-  Statistic: the energy distance 2·E|X−Y| − E|X−X'| − E|Y−Y'|, each entry in units of its pooled standard deviation
-  (Székely and Rizzo, 2013).
+  Statistic: the energy distance 2·E|X−Y| − E|X−X'| − E|Y−Y'|, each entry in units of its standard deviation over both
+  samples together, which no permutation changes (Székely and Rizzo, 2013).
   """
-  both = np.concatenate([a, b]) / _pooled_std(a, b)
+  both = np.concatenate([a, b])
+  both = both / both.std(axis=0)
   distances = np.linalg.norm(both[:, None] - both[None], axis=-1)
 
   def statistic(order):
@@ -141,35 +146,36 @@ def gap_of_means(a, b, draws: int = 9999, seed: int = 0) -> tuple[float, float]:
   """How far apart the means of two samples of vectors are, [n, D] and [m, D], and what that is below with 95 %.
 
   Root mean square over the D entries of the difference of the means, each in units of its pooled standard deviation;
-  the bound is the 95th percentile of the bootstrap within each sample, which is too high rather than too low.
+  the bound is the 95th percentile of the bootstrap within each sample: nearly exact for one entry, too high for many.
   """
-  std = _pooled_std(a, b)
+  squares = sum(((x - x.mean(axis=0)) ** 2).sum(axis=0) for x in (a, b))
+  std = np.sqrt(squares / (len(a) + len(b) - 2))
   gap = lambda x, y: float(np.sqrt(np.mean(((x.mean(axis=0) - y.mean(axis=0)) / std) ** 2)))
   rng = np.random.default_rng(seed)
   again = lambda x: x[rng.integers(len(x), size=len(x))]
   return gap(a, b), float(np.percentile([gap(again(a), again(b)) for _ in range(draws)], 95))
 
 
-def _pooled_std(a, b):
-  squares = sum(((x - x.mean(axis=0)) ** 2).sum(axis=0) for x in (a, b))
-  return np.sqrt(squares / (len(a) + len(b) - 2))
-
-
 def baselines(table: NasBench201, dataset: str, draws: int = 2000, seed: int = 0) -> dict[str, dict]:
-  """Cells and rules to hold searches against: {name: percentile and the three test accuracies}, means over draws.
+  """Cells and rules to hold searches against: {name: {measure: mean over draws}}; measures as in `measures`.
 
   random: a cell drawn uniformly; best of k: the best of k such by validation accuracy on `dataset`; all 3×3; most
   parameters (the first of equals); the cell that β-DARTS is published to find.
   """
-  percentiles = np.mean(
-    [100 * (np.argsort(np.argsort(table.column(f'{d}_test')))) / (len(table) - 1) for d in DATASETS], axis=0
-  )
   tests = {f'{d}_test': table.column(f'{d}_test') for d in DATASETS}
+  no_better = lambda x: 100 * (np.searchsorted(np.sort(x), x, side='right') - 1) / (len(x) - 1)
+  free = np.array([parameter_free(cell) for cell in table])
+  of_cells = {
+    'percentile': np.mean([no_better(column) for column in tests.values()], axis=0),
+    **tests,
+    'collapsed': free >= COLLAPSED,
+    'parameter_free': free,
+  }
   valid = table.column(f'{dataset}_valid')
   cells = list(map(str, table))
 
   def of(indices):
-    return {'percentile': float(percentiles[indices].mean())} | {n: float(t[indices].mean()) for n, t in tests.items()}
+    return {name: float(values[indices].mean()) for name, values in of_cells.items()}
 
   found = {'random cell': of(np.arange(len(table)))}
   picks = np.random.default_rng(seed).integers(len(table), size=(draws, 50))

@@ -6,7 +6,7 @@
 An arm is a population of searches over seeds; arms are paired by seed. Interrupted studies continue with the same
 command. Of every arm the config, the environment and the rows of metrics.jsonl are kept in EVIDENCE/NAME/runs; tables
 and figures are made from those alone, so `--tables-only` needs no run. A study may borrow arms that another one keeps.
-Exit status as of beta_darts_jax.main.
+Exit status as of beta_darts_jax.main, and 75 of a study that was stopped before its end.
 """
 
 import argparse
@@ -29,6 +29,8 @@ from beta_darts_jax.population import mean_and_spread
 from beta_darts_jax.spaces import customized
 from beta_darts_jax.validation import check
 from beta_darts_jax.workdir import read_result, write_json
+
+STOPPED = 75  # "try again later" of sysexits.h
 
 
 def load(path) -> dict:
@@ -155,7 +157,7 @@ def summary_table(study: dict, found: dict, compact: bool = True) -> str:
     reference = found.get(name, {})
     pairs = [(of_seeds[seed][primary], reference[seed][primary]) for seed in sorted(set(of_seeds) & set(reference))]
     differences = [a - b for a, b in pairs if None not in (a, b)]
-    tested = [_spread(differences), name, f'{evidence.paired_p(differences):.3f}'] if differences else [''] * 3
+    tested = [_spread(differences), name, _p(evidence.paired_p(differences))] if differences else [''] * 3
     lines.append(f'| {" | ".join([arm, str(len(of_seeds)), *cells, *tested])} |')
   return '\n'.join(lines)
 
@@ -190,10 +192,18 @@ def equivalence_table(study: dict, kept: dict[str, dict]) -> str:
     if set(pair) <= set(kept):
       a, b = (np.array([evidence.logits(rows[-1]) for rows in histories(kept[arm]).values()]) for arm in pair)
       gap, bound = evidence.gap_of_means(a, b)
-      p = evidence.energy_p(a, b)
+      p = _p(evidence.energy_p(a, b))
       cells = [' and '.join(pair), f'{len(a)}, {len(b)}', f'{gap:.2f}', f'{bound:.2f}', f'{margin:.2f}']
-      lines.append(f'| {" | ".join(cells)} | {"yes" if bound < margin else "not shown"} | {p:.3f} |')
+      lines.append(f'| {" | ".join(cells)} | {"yes" if bound < margin else "not shown"} | {p} |')
   return '\n'.join(lines) if len(lines) > 2 else ''
+
+
+def origin(kept: dict[str, dict]) -> str:
+  """Where the arms ran, and on which versions; those that ran on the same together."""
+  found: dict[str, list[str]] = {}
+  for arm, record in kept.items():
+    found.setdefault(', '.join(_leaves(record['result']['environment'])), []).append(arm)
+  return '; '.join(where if len(found) == 1 else f'{" and ".join(arms)}: {where}' for where, arms in found.items())
 
 
 def _is_number(value):
@@ -202,6 +212,10 @@ def _is_number(value):
 
 def _figure(value):
   return '' if value is None else f'{value:.2f}' if abs(value) < 1000 else f'{value:.0f}'
+
+
+def _p(p):
+  return f'{p:.3f}' if p >= 0.001 else f'{p:.0e}'
 
 
 def _spread(values):
@@ -269,7 +283,7 @@ def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | No
     'equivalence': equivalence_table(study, kept),
     'baselines': baselines_table(table, result['dataset']) if table else '',
     'figure': '',
-    'origin': f'{", ".join(_leaves(result["environment"]))}. Mean ± standard deviation over seeds (no ± where all are '
+    'origin': f'{origin(kept)}. Mean ± standard deviation over seeds (no ± where all are '
     'equal); p of the exact sign-flip test over paired seeds; seconds are those of a search, of an arm in one program '
     'its share.',
   }
@@ -333,9 +347,12 @@ def main(argv=None) -> None:
     if not options.tables_only:
       parallel.set_up(options.cpu_devices, cluster='none')
       finished = run_arms(study, options.runs, options.evidence / study['name'] / 'runs')
+    here = records(study, options.evidence)
+    for arm in (arm for arm in study['borrowed'] if arm not in here):
+      print(f'{arm}: not in {options.evidence} yet; it is to come from {study["borrowed"][arm]}')
     write_up(study, options.evidence, table, options.pages)
     if not finished:
-      print('stopped; the same command goes on')
+      sys.exit(_said('stopped; the same command goes on', STOPPED))
   except InputError as error:
     sys.exit(_said(f'error: {error}', 2))
   except NonFiniteLoss as error:

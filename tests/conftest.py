@@ -6,7 +6,6 @@ import pathlib
 # this process, which run a few times each, with little optimization (not those of FULLY_OPTIMIZED)
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).parent.parent / '.pytest_cache' / 'jax'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
-
 os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
 
 import numpy as np
@@ -15,7 +14,9 @@ import pytest
 from beta_darts_jax import NAS_BENCH_201, interop
 from beta_darts_jax.nas_bench_201 import ACCURACIES
 
-FULLY_OPTIMIZED = {'xla_backend_optimization_level': 3}  # for jax.jit(compiler_options=…)
+COMPILED_FAST = {'XLA_FLAGS': os.environ['XLA_FLAGS']}  # for subprocesses
+# for jax.jit(compiler_options=…)
+FULLY_OPTIMIZED = {'xla_backend_optimization_level': 3}
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 
 

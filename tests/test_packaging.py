@@ -10,6 +10,8 @@ import subprocess
 import sys
 import sysconfig
 
+from conftest import COMPILED_FAST
+
 import beta_darts_jax
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -61,7 +63,7 @@ def test_the_wheel_in_a_clean_environment(tmp_path):
 
   command = [tmp_path / 'env' / 'bin' / 'beta-darts', '--config=configs/digits.py', '--workdir=run']
   small = ['search.epochs=1', 'retrain.epochs=0', 'supernet.channels=2', 'data.fraction=0.2']
-  environment = os.environ | {'XLA_FLAGS': '--xla_backend_optimization_level=0'}
+  environment = os.environ | COMPILED_FAST
   done = run(*command, *(f'--config.{value}' for value in small), env=environment)
   assert done.returncode == 0, done.stderr
   assert (tmp_path / 'run' / 'result.json').is_file() and 'report    run/report.html' in done.stdout

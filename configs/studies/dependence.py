@@ -2,8 +2,9 @@
 
   make study STUDY=dependence
 
-Three of the centre's seeds an arm; λ_max and b2 follow the number of steps, as everywhere. A change costs a method what
-it takes from the mean percentile of the same seeds at the proxy itself.
+Three of the centre's seeds an arm, which is to describe, not to test (three pairs cannot go below p = 0.25); λ_max and
+b2 follow the number of steps, as everywhere. A change costs a method what it takes from the mean percentile of the same
+seeds at the proxy itself.
 """
 
 import pathlib

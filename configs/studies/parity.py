@@ -22,7 +22,11 @@ def get_study():
     'primary': 'parameter_free',
     'borrowed': {f'torch_{method}': f'parity/torch_{method}' for method in METHODS},
     'arms': {method: arm(method) for method in METHODS},
-    'equivalence': {'margin': MARGIN, 'pairs': [(method, f'torch_{method}') for method in METHODS]},
+    'equivalence': {
+      'margin': MARGIN,
+      # the methods beside, as a control: how far apart those are that do differ (added after the result)
+      'pairs': [(m, f'torch_{m}') for m in METHODS] + [(f'{p}beta_darts', f'{p}darts') for p in ('', 'torch_')],
+    },
   }
 
 
