@@ -266,6 +266,9 @@ def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | No
     InputError: such a mark names an unknown part or does not end; or `table` is None and the benchmark knows the data.
   """
   kept, folder = records(study, evidence_folder), evidence_folder / study['name']
+  for arm, place in study['borrowed'].items():
+    if arm not in kept:
+      print(f'{arm}: not in {evidence_folder} yet; it is to come from {place}')
   if not kept:
     return
   folder.mkdir(parents=True, exist_ok=True)
@@ -347,9 +350,6 @@ def main(argv=None) -> None:
     if not options.tables_only:
       parallel.set_up(options.cpu_devices, cluster='none')
       finished = run_arms(study, options.runs, options.evidence / study['name'] / 'runs')
-    here = records(study, options.evidence)
-    for arm in (arm for arm in study['borrowed'] if arm not in here):
-      print(f'{arm}: not in {options.evidence} yet; it is to come from {study["borrowed"][arm]}')
     write_up(study, options.evidence, table, options.pages)
     if not finished:
       sys.exit(_said('stopped; the same command goes on', STOPPED))
