@@ -6,7 +6,7 @@ define in_versions
 	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv
 	.venv-uv/bin/uv venv --quiet --clear --seed --python $(2) $(1)
 	VIRTUAL_ENV=$(1) .venv-uv/bin/uv pip install --quiet --resolution $(3) --editable '.[dev]'
-	$(1)/bin/python -m pytest --numprocesses 2 --dist loadfile
+	$(1)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 endef
 
 PAGES = README.md docs/evidence/README.md
@@ -18,7 +18,7 @@ search: .venv/installed  ## installs, then a whole search on digits: under two m
 	.venv/bin/python -m beta_darts_jax.main --config configs/digits.py
 
 test: .venv/installed-dev
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-newest:  ## the tests with the newest versions that requirements allow, on Python 3.12
 	$(call in_versions,.venv-newest,3.12,highest)

@@ -44,6 +44,7 @@ def settings(depth, small, **population):
   config = default()
   config.supernet.cells_per_stage = depth
   if small:
+    config.space.nodes, config.space.operations = 2, ('skip_connect', 'nor_conv_3x3')
     config.supernet.channels, config.supernet.cells_per_stage, config.search.batch_size = 2, 1, 8
   config.search.evaluation_images = 1000
   for name, value in population.items():

@@ -3,10 +3,11 @@ import os
 import pathlib
 
 # compiling is most of the tests' time: programs that are the same are compiled once, in subprocesses too, and those of
-# this process, which run a few times each, with little optimization (not those of FULLY_OPTIMIZED)
+# this process, which run a few times each, with little optimization (not those of FULLY_OPTIMIZED); the older emitters
+# of fusions take half of the newer ones' time for it
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).parent.parent / '.pytest_cache' / 'jax'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
-os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
+os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false')
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from beta_darts_jax.nas_bench_201 import ACCURACIES
 
 COMPILED_FAST = {'XLA_FLAGS': os.environ['XLA_FLAGS']}  # for subprocesses
 # for jax.jit(compiler_options=…)
-FULLY_OPTIMIZED = {'xla_backend_optimization_level': 3}
+FULLY_OPTIMIZED = {'xla_backend_optimization_level': 3, 'xla_cpu_use_fusion_emitters': True}
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 
 
@@ -75,5 +76,5 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
   """The longest files first, so that parallel workers end together."""
-  longest = ['test_parallel', 'test_end_to_end', 'test_method', 'test_supernet', 'test_search', 'test_bilevel']
+  longest = ['test_parallel', 'test_search', 'test_end_to_end', 'test_benchmarks', 'test_method', 'test_supernet']
   items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))

@@ -3,7 +3,7 @@
   python tests/spread.py OUT.npz CASES [PROCESSES PROCESS PORT]
 
 CASES is a JSON list of {name, population, data, members: [seed, …], steps, dtype, strategy, ulp, unroll}. OUT gets of
-each the members' α [M, 6, 5], training losses [M] (summed over steps) and weights [M, …] (the stem's).
+each the members' α [M, 3, 3], training losses [M] (summed over steps) and weights [M, …] (the stem's).
 """
 
 import json
@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from beta_darts_jax import (
-  NAS_BENCH_201,
   Hyperparameters,
+  SearchSpace,
   SearchState,
   Supernet,
   make_search_step,
@@ -26,7 +26,8 @@ from beta_darts_jax.parallel import Placement, make_mesh
 from beta_darts_jax.programs import make_train
 
 BATCH, IMAGES = 16, 64
-SUPERNETS = [Supernet(NAS_BENCH_201, num_classes=4, channels=2, cells_per_stage=1, unroll=u) for u in (False, True)]
+SPACE = SearchSpace('small', 'nas_bench_201', 2, ('skip_connect', 'nor_conv_1x1', 'nor_conv_3x3'))
+SUPERNETS = [Supernet(SPACE, num_classes=4, channels=2, cells_per_stage=1, unroll=u) for u in (False, True)]
 AUGMENTATION = Augmentation((0.5,) * 3, (0.25,) * 3, crop_padding=1)
 
 
@@ -37,7 +38,7 @@ def half(seed):
 
 @jax.jit
 def initial(seed):
-  alphas = NAS_BENCH_201.init_alphas(jax.random.key(seed))
+  alphas = SPACE.init_alphas(jax.random.key(seed))
   images = jax.numpy.zeros((1, 8, 8, 3))
   variables = SUPERNETS[0].init(jax.random.key(seed), images, softmax_betas(alphas))
   return SearchState.create(variables, alphas, seed)

@@ -7,11 +7,13 @@ import re
 import subprocess
 import sys
 
+from conftest import COMPILED_FAST
+
 BENCHMARKS = pathlib.Path(__file__).parent.parent / 'benchmarks'
 
 
 def run(script, *arguments):
-  environment = os.environ | {'XLA_FLAGS': '--xla_backend_optimization_level=0'}
+  environment = os.environ | COMPILED_FAST
   command = [sys.executable, str(BENCHMARKS / script), *arguments]
   return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
 
