@@ -166,8 +166,12 @@ def parts_of(config) -> dict:
 
 # ---- programs ----
 
+NEVER_A_STEP = 2**32 - 1  # folded into a seed for what is drawn once
 
-def make_train(step, augmentation, batch_size: int, steps_per_epoch: int, mesh, strategy: str = 'map'):
+
+def make_train(
+  step, augmentation, batch_size: int, steps_per_epoch: int, mesh, strategy: str = 'map', shuffled: bool = False
+):
   """Builds `train(states, orders, hypers, halves, stop) -> states`: bilevel steps of every member to number `stop`.
 
   `states`, `orders` [M, steps, B] and `hypers` are the members'; orders are the epoch's indices into the first of
@@ -181,6 +185,7 @@ def make_train(step, augmentation, batch_size: int, steps_per_epoch: int, mesh, 
     steps_per_epoch: steps.
     mesh: ('population', 'data').
     strategy: of parallel.each_member.
+    shuffled: α's labels are dealt out at random, once for each seed: a control.
   """
 
   def batch(half, index, key):
@@ -191,6 +196,9 @@ def make_train(step, augmentation, batch_size: int, steps_per_epoch: int, mesh, 
   def bilevel_step(member, halves):
     state, order, hyper = member
     weights_half, alpha_half = halves
+    if shuffled:
+      deal_key = jax.random.fold_in(jax.random.key(state.seed), NEVER_A_STEP)
+      alpha_half = alpha_half[0], jax.random.permutation(deal_key, alpha_half[1])
     key = jax.random.fold_in(jax.random.key(state.seed), state.step)
     draw_key, train_key, valid_key = jax.random.split(key, 3)
     valid_index = distinct_indices(draw_key, len(alpha_half[1]), batch_size)
@@ -253,10 +261,6 @@ def build(config, dataset: Dataset, mesh) -> Programs:
   replicate, split = Placement(mesh), Placement(mesh, 'population')
   on_host = dataset.halves(config.data.fraction)
   halves = replicate(on_host)
-  held_out = halves[1]
-  if search.shuffled_alpha_labels:
-    shuffled = np.random.default_rng(search.seed).permutation(on_host[1][1])
-    halves = halves[0], (held_out[0], replicate(shuffled))
   num_images = len(on_host[0][1])
   steps_per_epoch = num_images // search.batch_size
   evaluated = replicate(tuple(array[: search.evaluation_images or None] for array in on_host[1]))
@@ -301,9 +305,8 @@ def build(config, dataset: Dataset, mesh) -> Programs:
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split.sharding),
     jax.eval_shape(initial_states, *arguments),
   )
-  train = make_train(
-    make_search_step(supernet, **parts), augmentation, search.batch_size, steps_per_epoch, mesh, strategy
-  )
+  step, shuffled = make_search_step(supernet, **parts), search.shuffled_alpha_labels
+  train = make_train(step, augmentation, search.batch_size, steps_per_epoch, mesh, strategy, shuffled)
   lowered = (
     jax.jit(train, donate_argnums=0, out_shardings=split.sharding).lower(
       shapes, *epoch_arguments(0), halves, replicate(np.int32(0))
@@ -328,7 +331,7 @@ def build(config, dataset: Dataset, mesh) -> Programs:
     return jax.jit(lambda batches: [(prepare(images), labels) for images, labels in batches])(batches)
 
   def one_shot(states, k, betas, count, epoch=None):
-    images, labels = (array[:count] for array in held_out)
+    images, labels = (array[:count] for array in halves[1])
     if epoch is not None:
       hyper = jax.tree.map(np.float32, hyperparameters(settings_of(config, members[k]), epoch))
       betas = [relaxation.with_skip(beta, hyper) for beta in betas]

@@ -394,19 +394,27 @@ def test_every_named_method_runs_at_proxy_size(method, tmp_path):
 
 
 def test_shuffled_labels_reach_alpha_alone(tmp_path):
-  """The weights see none of it while α rests; evaluation is on the true labels; when α moves, it moves elsewhere."""
-  ends = {}
-  for shuffled, rate in itertools.product((False, True), (0.0, 0.1)):
+  """The weights see none of it while α rests; evaluation is on the true labels; when α moves, it moves elsewhere.
+
+  A member of a population sees the labels of the lone run, which are dealt by its seed.
+  """
+
+  def outcome_of(shuffled, rate, **more):
     config, dataset = tiny_run()
     config.space.operations = ('skip_connect', 'nor_conv_1x1')
     config.search.shuffled_alpha_labels, config.search.alpha_learning_rate = shuffled, rate
-    outcome, _ = searched(config, dataset, tmp_path / f'{shuffled} {rate}')
-    ends[shuffled, rate] = outcome
+    config.update_from_flattened_dict({name.replace('_', '.', 1): value for name, value in more.items()})
+    return searched(config, dataset, tmp_path / f'{shuffled} {rate} {more}')[0]
+
+  ends = {key: outcome_of(*key) for key in itertools.product((False, True), (0.0, 0.1))}
   still, still_shuffled = (ends[shuffled, 0.0] for shuffled in (False, True))
   chex.assert_trees_all_equal(jax.device_get(still.states.params), jax.device_get(still_shuffled.states.params))
   assert still.rows[-1]['valid_loss'] == still_shuffled.rows[-1]['valid_loss']
   assert still.rows[-1]['alpha_loss'] != still_shuffled.rows[-1]['alpha_loss']
   assert ends[False, 0.1].rows[-1]['betas'] != ends[True, 0.1].rows[-1]['betas']
+  both, other = outcome_of(True, 0.1, population_seeds=2), outcome_of(True, 0.1, search_seed=1)
+  for k, lone in enumerate((ends[True, 0.1], other)):
+    np.testing.assert_allclose(both.rows[k]['alpha_loss'], lone.rows[0]['alpha_loss'], rtol=1e-4)
 
 
 def test_alpha_stays_after_its_epochs(tmp_path):
