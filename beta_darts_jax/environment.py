@@ -11,7 +11,7 @@ import jax
 
 
 def environment(mesh) -> dict:
-  """What an exact repetition needs to be the same: versions, devices, processes, cores."""
+  """What an exact repetition needs to be the same: versions, devices, processes, cores and their model."""
   packages = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
   return {
     'device': mesh.devices.flat[0].device_kind,
@@ -20,9 +20,19 @@ def environment(mesh) -> dict:
     'processes': jax.process_count(),
     'cores': len(os.sched_getaffinity(0)),
     'machine': platform.machine(),
+    'processor': _processor(),
     'python': platform.python_version(),
     'versions': {name: metadata.version(name) for name in packages},
   }
+
+
+def _processor() -> str:
+  """The CPU's model where the system tells, as Linux does."""
+  with contextlib.suppress(OSError), open('/proc/cpuinfo', encoding='utf-8') as file:
+    for line in file:
+      if line.startswith('model name'):
+        return line.partition(':')[2].strip()
+  return platform.processor()
 
 
 def peak_memory() -> dict[str, int]:

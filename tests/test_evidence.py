@@ -105,6 +105,8 @@ def test_exact_p_values():
   mean = lambda x, axis: np.mean(x, axis=axis)
   expected = stats.permutation_test((a - b,), mean, permutation_type='samples', n_resamples=np.inf).pvalue
   np.testing.assert_allclose(paired_p(a - b), expected)
+  many = [1.0] * 16 + [-1.0] * 8  # more than are counted out; of equal ones it is the sign test
+  np.testing.assert_allclose(paired_p(many), 2 * stats.binom.sf(15, 24, 0.5), atol=0.005)
 
 
 def test_logits_are_alpha_centred_on_every_edge():
@@ -130,6 +132,17 @@ def test_energy_p_is_as_often_small_as_it_says():
   rng = np.random.default_rng(0)
   small = [energy_p(*rng.normal(size=(2, 5, 30)), permutations=99, seed=i) <= 0.1 for i in range(300)]
   assert 0.05 < np.mean(small) < 0.15
+
+
+def test_constant_entries_say_nothing():
+  """As the one logit of an edge with one candidate."""
+  rng = np.random.default_rng(0)
+  a, b = rng.normal(size=(5, 3)), rng.normal(1.0, size=(5, 3))
+  with_constant = lambda x: np.insert(x, 1, 0.5, axis=1)
+  for test in (lambda *x: energy_p(*x, permutations=99), lambda *x: gap_of_means(*x, draws=99)):
+    assert test(with_constant(a), with_constant(b)) == test(a, b)
+  assert energy_p(np.ones((5, 2)), np.ones((5, 2)), permutations=99) == 1
+  assert gap_of_means(np.ones((5, 2)), np.ones((5, 2)), draws=9) == (0, 0)
 
 
 def test_gap_of_means():
