@@ -20,7 +20,7 @@ def test_the_official_networks_hessian():
     of = lambda params, alphas: loss(params, softmax_betas(alphas), variables['batch_stats'], batch, jax.random.key(0))[
       0
     ]
-    curvature = make_curvature(of)
+    curvature = jax.jit(make_curvature(of), compiler_options={'xla_backend_optimization_level': 1})  # runs often
     product = lambda v: curvature(alphas, v, variables['params'])
     columns = np.stack([product({'cell': v.reshape(6, 5)})['cell'].ravel() for v in np.eye(30)])
     exact = eigenvalues(product, alphas)

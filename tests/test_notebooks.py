@@ -5,6 +5,7 @@ import re
 
 import nbformat
 import pytest
+from conftest import COMPILED_WELL
 from nbclient import NotebookClient
 
 from beta_darts_jax import NAS_BENCH_201, SearchSpace
@@ -36,6 +37,7 @@ def population(printed):
 @pytest.mark.filterwarnings('default')
 def test_notebook(check, monkeypatch):
   assert len(list(FOLDER.glob('*.ipynb'))) == 3
+  monkeypatch.setenv('XLA_FLAGS', COMPILED_WELL['XLA_FLAGS'])
   monkeypatch.setenv('MPLBACKEND', 'module://matplotlib_inline.backend_inline')
   notebook = nbformat.read(FOLDER / f'{check.__name__}.ipynb', as_version=4)
   NotebookClient(notebook, timeout=300, resources={'metadata': {'path': str(FOLDER)}}).execute()
