@@ -1,6 +1,12 @@
 """β-DARTS in JAX: differentiable architecture search with Beta-Decay, as pure functions."""
 
+import signal
+import sys
 from typing import TYPE_CHECKING
+
+if 'beta_darts_jax.main' in sys.orig_argv or sys.argv[0].endswith('beta-darts'):
+  # the command: Ctrl-C simply ends it while JAX is imported, which may lose a KeyboardInterrupt; see main.cli
+  signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from beta_darts_jax import interop
 from beta_darts_jax.bilevel import make_search_step

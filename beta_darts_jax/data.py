@@ -249,7 +249,7 @@ def _tfds(source, data_dir, image_size):
     if not cifar:
       raise InputError(
         f'{source} is not prepared in {builder.data_dir}: prepare it once where TensorFlow is installed, by '
-        f'`tfds build {name} --file_format=array_record`, and set TFDS_DATA_DIR or config.data.data_dir to it'
+        f'`tfds build {name} --file_format=array_record`, and set TFDS_DATA_DIR or config.data.data_dir to its folder'
       )
     try:
       builder.download_and_prepare(file_format='array_record')

@@ -235,6 +235,7 @@ def run_search(config, path) -> None:
     return report(result, path)
   space = programs.space_of(config)
   table = nas_bench_201.find_table(config.benchmark.table) if space == NAS_BENCH_201 else None
+  print(f'reading {config.data.source}', flush=True)
   dataset = quietly(data.load, config.data.source, config.data.data_dir, config.data.image_size)
   dataset = dataset.part(config.data.part)
   programs.check_sizes(config, dataset)
@@ -278,6 +279,7 @@ def run_retrain(config, path) -> None:
     print(f'{path} is finished')
     return report_retrain(result, path)
   where = config.data.source, config.data.data_dir, config.data.image_size
+  print(f'reading {config.data.source}', flush=True)
   if config.data.source == 'imagenet2012':
     names = ('flip', 'crop_scale', 'color_jitter', 'resize')
     augmentation = {name: config.data[name] for name in names}
@@ -384,6 +386,7 @@ def report_retrain(result: dict, path) -> None:
 
 def cli() -> None:
   """The console command beta-darts."""
+  signal.signal(signal.SIGINT, signal.default_int_handler)  # which waited for the imports, see __init__.py
   for stream in (sys.stdout, sys.stderr):  # a terminal without β gets \\u03b2
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors='backslashreplace')

@@ -58,7 +58,9 @@ def check_sizes(config, dataset: Dataset) -> None:
   check_augmentation(config.data, dataset.image_shape[:2])
   training = len(dataset.train[1])
   if config.retrain.epochs and config.retrain.batch_size > training:
-    raise InputError(f'config.retrain.batch_size={config.retrain.batch_size}: allowed is up to the data, {training}')
+    raise InputError(
+      f'config.retrain.batch_size={config.retrain.batch_size}: allowed is up to {training}, the training images'
+    )
   check_profile(config.profile, config.search.epochs * (smallest // batch_size))
   mesh_of(config)
 

@@ -199,7 +199,9 @@ def check_sizes(config, dataset) -> None:
       )
   check_augmentation(data, dataset.image_shape[:2])
   if config.train.batch_size > images:
-    raise InputError(f'config.train.batch_size={config.train.batch_size}: allowed is up to the data, {images}')
+    raise InputError(
+      f'config.train.batch_size={config.train.batch_size}: allowed is up to {images}, the training images'
+    )
   check_profile(config.profile, config.train.epochs * (images // config.train.batch_size))
 
 

@@ -64,7 +64,10 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
     print(f'this run began elsewhere, so its last bits may come out differently: {"; ".join(changes)}', flush=True)
   programs = build(config, dataset, mesh)
   if (reach := alpha_reach(config, programs.steps_per_epoch)) < 0.5:
-    print(f'α comes no further than {reach:.2g} in this run (rate × steps), which hardly moves β: see "Your own data"')
+    print(
+      f'α comes no further than {reach:.2g} in this run (rate × steps), which hardly moves β: '
+      'see "Your own data" in the README'
+    )
 
   def cell_of(betas, k):
     beta = {cell_type: value[k] for cell_type, value in betas.items()}

@@ -72,7 +72,7 @@ def load(source: str = 'imagenet2012', data_dir: str = '', image_size: int = 224
   if not builder.is_prepared():
     raise InputError(
       f'{source} is not prepared in {builder.data_dir}: prepare it once where TensorFlow is installed, by '
-      f'`tfds build {source} --file_format=array_record`, and set TFDS_DATA_DIR or config.data.data_dir to it'
+      f'`tfds build {source} --file_format=array_record`, and set TFDS_DATA_DIR or config.data.data_dir to its folder'
     )
   decoders = {'image': tfds.decode.SkipDecoding()}
   try:

@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import types
@@ -82,7 +83,7 @@ def _as_a_command(folder, arguments, environment):
     ([DIGITS, '--config.data.source=folder:'], 'needs a path: folder:PATH'),
     ([DIGITS, '--config.data.source=folder:none'], 'folder:none: no such folder'),
     ([DIGITS, '--config.search.batch_size=720'], 'allowed is up to 719'),
-    ([DIGITS, '--config.retrain.batch_size=2000'], 'allowed is up to the data, 1438'),
+    ([DIGITS, '--config.retrain.batch_size=2000'], 'allowed is up to 1438, the training images'),
     ([DIGITS, '--config.parallel.data=3'], 'config.parallel.data=3: allowed are divisors of the batch size 32'),
     ([DIGITS, '--config.population.beta_decay_weight=(5, "a")'], 'allowed is a tuple of numbers ≥ 0'),
     ([DIGITS, '--config.population.seeds=2'], 'config.retrain.epochs=6: allowed is 0 with a population'),
@@ -136,6 +137,17 @@ def test_help_is_no_mistake_on_any_terminal(monkeypatch):
   done = start('--help')
   assert done.returncode == 0 and '--config configs/digits.py' in done.stdout and not done.stderr
   assert '\\u03b1' in done.stdout
+
+
+def test_interrupted_while_jax_is_imported_it_ends_at_once():
+  """No traceback, and no run that goes on because an import has lost the interruption."""
+  command = [sys.executable, '-X', 'importtime', '-m', 'beta_darts_jax.main', DIGITS]
+  process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+  while ' jax._src.' not in (line := process.stderr.readline()):
+    assert line, 'it ended before'
+  process.send_signal(signal.SIGINT)
+  rest = process.communicate(timeout=60)[1]
+  assert process.returncode == -signal.SIGINT and 'Traceback' not in rest
 
 
 def test_unwritable_workdir(tmp_path):
