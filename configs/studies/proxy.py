@@ -11,12 +11,12 @@ import pathlib
 import runpy
 
 
-def get_config(method='beta_darts'):
+def get_config(method='beta_darts', dataset='cifar10'):
   nas_bench_201 = runpy.run_path(str(pathlib.Path(__file__).parents[1] / 'nas_bench_201.py'))
-  config = nas_bench_201['get_config'](f'cifar10,proxy,{method}')
+  config = nas_bench_201['get_config'](f'{dataset},proxy,{method}')
   config.name = f'studies_{method}'
   config.supernet.cells_per_stage = 2
   config.search.alpha_learning_rate = 1e-2
-  nas_bench_201['match_alpha_time'](config, 25_000)
+  nas_bench_201['match_alpha_time'](config, nas_bench_201['_TRAIN_IMAGES'][dataset])
   config.benchmark.kendall_cells = 0
   return config
