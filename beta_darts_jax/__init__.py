@@ -4,8 +4,10 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-if 'beta_darts_jax.main' in sys.orig_argv or sys.argv[0].endswith('beta-darts'):
-  # the command: Ctrl-C simply ends it while JAX is imported, which may lose a KeyboardInterrupt; see main.cli
+if ('beta_darts_jax.main' in sys.orig_argv or sys.argv[0].endswith('beta-darts')) and signal.getsignal(
+  signal.SIGINT
+) is signal.default_int_handler:  # which it is not in the background
+  # Ctrl-C simply ends the command while JAX is imported, which may lose a KeyboardInterrupt; see main.cli
   signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from beta_darts_jax import interop

@@ -386,7 +386,8 @@ def report_retrain(result: dict, path) -> None:
 
 def cli() -> None:
   """The console command beta-darts."""
-  signal.signal(signal.SIGINT, signal.default_int_handler)  # which waited for the imports, see __init__.py
+  if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # which was for the imports, see __init__.py
+    signal.signal(signal.SIGINT, signal.default_int_handler)
   for stream in (sys.stdout, sys.stderr):  # a terminal without β gets \\u03b2
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors='backslashreplace')
