@@ -40,10 +40,11 @@ def parse(argv):
   if {'--help', '-h', '-help', '--helpfull', '--helpshort'} & set(argv[1:]):
     from beta_darts_jax.config import described
 
-    print(f'{__doc__}\nconfigs/ has the protocols. Every KEY of a search:\n')
-    for name, default, meaning in described('search'):
-      print(f'  {name} = {default}' + (f'  # {meaning}' if meaning else ''))
-    print('\nOf a retraining: docs/configuration.md.')
+    print(f'{__doc__}\nconfigs/ has the protocols.')
+    for task, keys in {'search': 'Every KEY of a search', 'retrain': 'Of a retraining'}.items():
+      print(f'\n{keys}:\n')
+      for name, default, meaning in described(task):
+        print(f'  {name} = {default}' + (f'  # {meaning}' if meaning else ''))
     sys.exit(0)
   argv = [*map(_located, argv)]
   sys.argv[1:] = argv[1:]  # which ml_collections reads for --config.KEY
@@ -332,9 +333,11 @@ def report(result: dict, path) -> None:
   if result['stopped_early']:
     print(f'stopped   early: the cell of epoch {result["epoch"] + 1}')
   if 'benchmark' in result:
+    from beta_darts_jax.nas_bench_201 import NUM_CELLS
+
     row, baselines, dataset = result['benchmark'], result['baselines'], result['dataset']
     accuracy, rank = row[f'{dataset}_test'], row[f'{dataset}_test_rank']
-    print(f'benchmark {dataset} test {accuracy:.2f} %, rank {rank} of 15625, valid {row[f"{dataset}_valid"]:.2f} %')
+    print(f'benchmark {dataset} test {accuracy:.2f} %, rank {rank} of {NUM_CELLS:,}, valid {row[f"{dataset}_valid"]:.2f} %')
     print('baselines ' + ', '.join(f'{name.replace("_", " ")} {value:.2f}' for name, value in baselines.items()))
   for name, tau in result.get('kendall_tau', {}).items():
     interval = f'(95 %: {tau["low"]:.3f} … {tau["high"]:.3f}, n {tau["n"]})'

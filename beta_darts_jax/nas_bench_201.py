@@ -4,7 +4,7 @@ The table is a CSV with a line for each of the 15,625 cells; the project does
 not ship it. From the published NATS-Bench files:
 
   python -m beta_darts_jax.nas_bench_201 export --natsbench DIR --out table.csv
-  python -m beta_darts_jax.nas_bench_201 query --table table.csv '|nor_conv_3x3~0|+…'
+  python -m beta_darts_jax.nas_bench_201 query --table table.csv runs/digits-digits-0  # or '|nor_conv_3x3~0|+…'
 """
 
 import argparse
@@ -20,6 +20,7 @@ import numpy as np
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.genotype import Genotype
 from beta_darts_jax.spaces import NAS_BENCH_201, SearchSpace
+from beta_darts_jax.workdir import find_genotype
 
 DATASETS = ('cifar10', 'cifar100', 'imagenet16_120')
 ACCURACIES = tuple(f'{dataset}_{split}' for dataset in DATASETS for split in ('valid', 'test'))
@@ -213,7 +214,7 @@ def main(argv: list[str] | None = None) -> int:
   command.add_argument('--out', type=pathlib.Path, required=True)
   command = commands.add_parser('query', help='print what the table says of a cell')
   command.add_argument('--table', default='', help='the CSV; default $NAS_BENCH_201_TABLE')
-  command.add_argument('cell', help="arch string, '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'")
+  command.add_argument('cell', help="folder of a run, its genotype.json, or the text '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'")
   arguments = parser.parse_args(argv)
   try:
     if arguments.command == 'export':
@@ -221,7 +222,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f'cannot write {arguments.out}: no such folder, or not writable')
       export(arguments.natsbench, arguments.out)
     else:
-      cell = NAS_BENCH_201.parse(arguments.cell)
+      cell = NAS_BENCH_201.check(find_genotype(arguments.cell)[0])
       table = find_table(arguments.table)
       if table is None:
         raise InputError(HOW_TO_GET.replace('config.benchmark.table', 'give --table'))

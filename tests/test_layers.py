@@ -12,7 +12,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / 'beta_darts_jax'
 ORDER = """
   errors environment parallel genotype spaces initialization operations skeletons supernet network
   metrics evaluation interop optimizers regularizers relaxations hypergradients losses state bilevel
-  nas_bench_201 diagnostics derivation data streaming workdir checkpoint loop
+  workdir nas_bench_201 diagnostics derivation data streaming checkpoint loop
   training retrain comparison population programs search config validation figures report main evidence study
 """.split()  # noqa: SIM905
 FILES = {'parallel', 'data', 'nas_bench_201', 'workdir', 'checkpoint', 'metrics', 'interop', 'report', 'main', 'study'}

@@ -150,6 +150,18 @@ def test_interrupted_while_jax_is_imported_it_ends_at_once():
   assert process.returncode == -signal.SIGINT and 'Traceback' not in rest
 
 
+def test_in_the_background_it_is_not_interrupted():
+  """There SIGINT is ignored, as by `command &` in a script, and stays so: the command comes to its mistake."""
+  command = [sys.executable, '-X', 'importtime', '-m', 'beta_darts_jax.main', '--config=configs/none.py']
+  ignoring = ['sh', '-c', 'trap "" INT; exec "$@"', 'sh', *command]
+  process = subprocess.Popen(ignoring, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+  while ' jax._src.' not in (line := process.stderr.readline()):
+    assert line, 'it ended before'
+  process.send_signal(signal.SIGINT)
+  rest = process.communicate(timeout=60)[1]
+  assert process.returncode == 2 and 'no such file' in rest
+
+
 def test_unwritable_workdir(tmp_path):
   (tmp_path / 'file').write_text('')
   done = start(DIGITS, f'--workdir={tmp_path}/file/run')

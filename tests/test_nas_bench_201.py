@@ -1,4 +1,5 @@
 import csv
+import json
 import sys
 import types
 
@@ -145,9 +146,13 @@ def test_export(tmp_path, monkeypatch, capsys):
   assert 'no such folder' in capsys.readouterr().err
 
 
-def test_query(table_path, capsys, monkeypatch):
-  assert module.main(['query', '--table', table_path, BEST]) == 0
-  assert '94.3' in capsys.readouterr().out
+def test_query(table_path, capsys, monkeypatch, tmp_path):
+  (tmp_path / 'genotype.json').write_text(json.dumps({'genotype': BEST}))
+  for cell in (BEST, str(tmp_path), str(tmp_path / 'genotype.json')):
+    assert module.main(['query', '--table', table_path, cell]) == 0
+    assert '94.3' in capsys.readouterr().out
+  assert module.main(['query', '--table', table_path, 'DARTS_V2']) == 2
+  assert capsys.readouterr().err.count('\n') == 1
   assert module.main(['query', '--table', table_path, BEST.replace('skip_connect', 'conv_9x9')]) == 2
   assert capsys.readouterr().err.count('\n') == 1
   monkeypatch.delenv('NAS_BENCH_201_TABLE')
