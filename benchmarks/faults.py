@@ -1,11 +1,12 @@
-"""What a run survives: kills at random moments, every file of a checkpoint damaged, a full or read-only disk.
+"""What a run survives: kills at random moments, every file of it damaged, a full or read-only disk.
 
   python benchmarks/faults.py [--kills 30] [--seed 0]         # some twenty minutes on two cores; writes docs/faults.md
 
 Each case is a small search on digits with checkpoints every 5 steps, disturbed once, then started again with the same
 command. Survived: exit status 0, and the state, rows and genotype in the end are those of the run that nothing
-disturbed, bit for bit. Lost: anything else. A case in which the fault did not come to pass, as where the run was done
-before the kill, is counted apart. A full disk is a tmpfs, which asks for root.
+disturbed, bit for bit. Where a damaged file stops the second start, with exit status 2 and one line, the file is
+removed and the command started once more. Lost: anything else. A case in which the fault did not come to pass, as where
+the run was done before the kill, is counted apart. A full disk is a tmpfs, which asks for root.
 """
 
 import argparse
@@ -79,7 +80,8 @@ def survives(workdir, reference) -> str:
   """Starts the command again; '' if all is as in the reference, else what is not."""
   status, said = finish(start(workdir))
   if status:
-    return f'exit status {status}: {said.strip().splitlines()[-1][:200]}'
+    lines = said.strip().splitlines()
+    return f'exit status {status}: {lines[-1][:200]}' + (f' ({len(lines)} lines)' if len(lines) > 1 else '')
   state, rows, genotype = outcome(workdir)
   same = all(map(np.array_equal, jax.tree.leaves(state), jax.tree.leaves(reference[0])))
   return '' if same and (rows, genotype) == reference[1:] else 'other bits'
@@ -109,20 +111,34 @@ def kills_while_saving(folder, reference, count):
     yield f'while step {5 * (i + 1)} or later is saved', killed(process), survives(workdir, reference)
 
 
-def damages(folder, reference):
-  """Every file of the newest checkpoint truncated, with a bit flipped, and missing; of the seals, too."""
-  half = folder / 'half'
-  process = start(half)
-  wait_for(process, half / 'checkpoints' / '45')
+def stop_half_way(workdir):
+  """Runs to step 45 or a little further, and stops as by SIGTERM."""
+  process = start(workdir)
+  wait_for(process, workdir / 'checkpoints' / '45')
   process.terminate()
   finish(process)
+
+
+def damages_of_checkpoint(folder, reference):
+  """Every file of the newest checkpoint truncated, with a bit flipped, and missing; of the seals, too."""
+  stop_half_way(half := folder / 'half')
   newest = max((half / 'checkpoints').iterdir(), key=lambda step: int(step.name))
   files = [*newest.rglob('*'), half / 'seals' / f'{newest.name}.json']
-  for file in sorted(file.relative_to(half) for file in files if file.is_file()):
+  yield from damages(folder, reference, half, [file for file in files if file.is_file()])
+
+
+def damages_beside(folder, reference):
+  """The other files of the folder of the run."""
+  stop_half_way(half := folder / 'half_again')
+  yield from damages(folder, reference, half, [file for file in half.iterdir() if file.is_file()])
+
+
+def damages(folder, reference, half, files):
+  for file in sorted(file.relative_to(half) for file in files):
     for damage in ('truncated', 'bit flipped', 'missing'):
-      workdir = folder / 'damaged'
-      shutil.copytree(half, workdir)
-      content = bytearray((workdir / file).read_bytes())
+      shutil.copytree(half, workdir := folder / 'damaged')
+      before = (workdir / file).read_bytes()
+      content = bytearray(before)
       if damage == 'missing':
         (workdir / file).unlink()
       else:
@@ -131,12 +147,14 @@ def damages(folder, reference):
         elif content:
           content[len(content) // 2] ^= 1
         (workdir / file).write_bytes(content)
-      changed = damage == 'missing' or content != (half / file).read_bytes()  # an empty file cannot be
-      yield (
-        f'{file.relative_to("checkpoints") if "checkpoints" in str(file) else file} {damage}',
-        changed,
-        survives(workdir, reference),
-      )
+      happened = damage == 'missing' or content != before  # an empty file cannot be truncated
+      lost = survives(workdir, reference)
+      what = f'{file} {damage}'
+      if lost.startswith('exit status 2') and not lost.endswith('lines)') and 'checkpoints' not in file.parts:
+        what += f' ({lost})'
+        (workdir / file).unlink()
+        lost = survives(workdir, reference)
+      yield what, happened, lost
       shutil.rmtree(workdir)
 
 
@@ -166,10 +184,7 @@ def read_only(folder, reference):
   disk.mkdir()
   subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=50m', 'tmpfs', disk], check=True)
   try:
-    process = start(disk / 'run')
-    wait_for(process, disk / 'run' / 'checkpoints' / '45')
-    process.terminate()
-    finish(process)
+    stop_half_way(disk / 'run')
     subprocess.run(['mount', '-o', 'remount,ro', disk], check=True)
     status, said = finish(start(disk / 'run'))
     subprocess.run(['mount', '-o', 'remount,rw', disk], check=True)
@@ -200,7 +215,8 @@ def main():
     cases = {
       'SIGKILL at a random moment': kills(folder, reference, seconds, options.kills, random.Random(options.seed)),
       'SIGKILL while a checkpoint is written': kills_while_saving(folder, reference, 5),
-      'a file of the newest checkpoint, or its seal, damaged': damages(folder, reference),
+      'a file of the newest checkpoint, or its seal, damaged': damages_of_checkpoint(folder, reference),
+      'another file of the folder of the run damaged': damages_beside(folder, reference),
     }
     if os.geteuid() == 0:
       cases |= {
@@ -225,7 +241,9 @@ def main():
         '',
         f'Written by `benchmarks/faults.py --kills {options.kills} --seed {options.seed}`: a search on digits of '
         f'{seconds:.0f} s with checkpoints every five steps, disturbed once, then started again with the same command. '
-        'Survived: the final state, rows and genotype are bit for bit those of a run that nothing disturbed.',
+        'Survived: the final state, rows and genotype are bit for bit those of a run that nothing disturbed. Where a '
+        'damaged file stopped the second start, with exit status 2 and one line, it was removed and the command '
+        'started once more.',
         '',
         '| fault | cases | survived | lost | not come to pass |',
         '|---|---|---|---|---|',

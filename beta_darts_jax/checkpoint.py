@@ -1,4 +1,4 @@
-"""Exact states on disk: Orbax's CheckpointManager, with a SHA-256 seal beside each step.
+"""Exact states, and the rows up to them, on disk: Orbax's CheckpointManager, with a SHA-256 seal beside each step.
 
 Orbax writes atomically and asynchronously, but restores flipped bits without a
 word; the seals notice them.
@@ -16,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from beta_darts_jax.errors import InputError
 from beta_darts_jax.parallel import is_first, on_first
 from beta_darts_jax.workdir import write_json
 
@@ -71,8 +72,8 @@ class Checkpoints:
       if seal.stem.isdigit() and int(seal.stem) not in steps:
         seal.unlink()
 
-  def save(self, step: int, state) -> None:
-    """Begins to save `state` as `step`; a step that is there already stays as it is.
+  def save(self, step: int, state, rows=()) -> None:
+    """Begins to save `state` and the `rows` of metrics.jsonl as `step`; a step that is there already stays as it is.
 
     Raises:
       OSError: ENOSPC, before anything is written, where the disk has no room for it.
@@ -82,17 +83,29 @@ class Checkpoints:
       room = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + 2**20  # Orbax's own files are small
       if shutil.disk_usage(self._folder).free < room:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
-      self._manager.save(step, args=ocp.args.StandardSave(state))
+      of_rows = ocp.args.JsonSave([*rows])  # a copy: what the caller adds while it is written belongs to later steps
+      self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), rows=of_rows))
 
   def restore(self, state):
-    """The newest intact state, in the shapes, dtypes and shardings of `state`; None where there is none."""
+    """The newest intact state, in the shapes, dtypes and shardings of `state`, and its rows; None where there is none.
+
+    Raises:
+      InputError: what was saved, undamaged, is not of the layout of `state`.
+    """
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
-        return self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        wanted = ocp.args.Composite(state=ocp.args.StandardRestore(target), rows=ocp.args.JsonRestore())
+        found = self._manager.restore(step, args=wanted)
+        return found.state, found.rows
       except Exception as error:  # Orbax's types vary with the kind of damage
-        if (self._seals / f'{step}.json').is_file():
-          raise  # its bytes are what was saved: not damage
+        if (self._seals / f'{step}.json').is_file():  # its bytes are what was saved: not damage
+          if isinstance(error, (KeyError, ValueError)):
+            raise InputError(
+              f'{self._folder / str(step)} is of another version of the program, '
+              'which can finish the run: choose another --workdir'
+            ) from error
+          raise
         logging.warning('checkpoint %d cannot be read (%s) and is not used', step, type(error).__name__)
         self._manager.delete(step)
     return None
@@ -102,7 +115,7 @@ class Checkpoints:
     steps = self._manager.all_steps()
     if not steps:
       return None
-    folder = self._folder / str(max(steps)) / 'default'
+    folder = self._folder / str(max(steps)) / 'state'
     tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree  # a Checkpointer misses a file that no manager writes
     arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
     return ocp.PyTreeCheckpointer().restore(folder, restore_args=arrays)

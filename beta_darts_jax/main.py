@@ -337,7 +337,9 @@ def report(result: dict, path) -> None:
 
     row, baselines, dataset = result['benchmark'], result['baselines'], result['dataset']
     accuracy, rank = row[f'{dataset}_test'], row[f'{dataset}_test_rank']
-    print(f'benchmark {dataset} test {accuracy:.2f} %, rank {rank} of {NUM_CELLS:,}, valid {row[f"{dataset}_valid"]:.2f} %')
+    print(
+      f'benchmark {dataset} test {accuracy:.2f} %, rank {rank} of {NUM_CELLS:,}, valid {row[f"{dataset}_valid"]:.2f} %'
+    )
     print('baselines ' + ', '.join(f'{name.replace("_", " ")} {value:.2f}' for name, value in baselines.items()))
   for name, tau in result.get('kendall_tau', {}).items():
     interval = f'(95 %: {tau["low"]:.3f} … {tau["high"]:.3f}, n {tau["n"]})'

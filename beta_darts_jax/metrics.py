@@ -39,24 +39,10 @@ class MetricsFile:
   Process 0 writes it, the others know its rows.
   """
 
-  def __init__(self, path: pathlib.Path, epochs: int):
-    """Opens the file for the epochs after the first `epochs`: later ones and a torn last line are cut off.
-
-    Raises:
-      InputError: another line is damaged.
-    """
-    self.rows: list[dict] = []
+  def __init__(self, path: pathlib.Path, rows: list[dict]):
+    """Writes the file anew with the `rows` of a checkpoint, [] of a run that begins, whatever it held."""
+    self.rows = [*rows]
     self._file: IO[str] | None = None
-    if path.is_file():
-      lines = path.read_text(errors='replace').splitlines()
-      for number, line in enumerate(lines, start=1):
-        try:
-          row = json.loads(line)
-          if row['epoch'] < epochs:
-            self.rows.append(row)
-        except (ValueError, TypeError, KeyError):
-          if number < len(lines):  # a torn last line is the mark of a kill
-            raise InputError(f'{path}: line {number} is damaged; choose another --workdir') from None
     if is_first():
       temporary = path.with_name(f'.{path.name}.tmp')
       temporary.write_text(''.join(json.dumps(row) + '\n' for row in self.rows))

@@ -214,7 +214,9 @@ def main(argv: list[str] | None = None) -> int:
   command.add_argument('--out', type=pathlib.Path, required=True)
   command = commands.add_parser('query', help='print what the table says of a cell')
   command.add_argument('--table', default='', help='the CSV; default $NAS_BENCH_201_TABLE')
-  command.add_argument('cell', help="folder of a run, its genotype.json, or the text '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'")
+  command.add_argument(
+    'cell', help="folder of a run, its genotype.json, or the text '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'"
+  )
   arguments = parser.parse_args(argv)
   try:
     if arguments.command == 'export':

@@ -285,12 +285,14 @@ def load_run(path: str | pathlib.Path) -> tuple[Genotype, dict]:
     (genotype, {'params', 'batch_stats'} of numpy arrays); the averaged ones where the run kept an average.
 
   Raises:
-    InputError: `path` holds no finished training.
+    InputError: `path` holds no finished training, or no checkpoint of it is intact.
   """
   result = read_result(path)
   if result is None or 'test_accuracy' not in result:
     raise InputError(f'{path} holds no finished training')
   with contextlib.closing(Checkpoints(pathlib.Path(path))) as checkpoints:
     state = checkpoints.restore_arrays()
+  if state is None:
+    raise InputError(f'{path} has no checkpoint that is intact')
   variables = state.get('average') or {name: state[name] for name in ('params', 'batch_stats')}
   return Genotype.parse(result['genotype']), variables

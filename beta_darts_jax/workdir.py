@@ -50,7 +50,7 @@ def refuse_other(path, config: dict) -> None:
   file = path / 'config.json'
   if not file.is_file():
     return
-  theirs = _read_json(file, f'move {path} away, or choose another --workdir')
+  theirs = _read_json(file, 'remove it if the run is of this config, or choose another --workdir')
   beside = ('parallel', 'profile', 'tensorboard')  # where it runs and who watches, not what it computes
   without = lambda tree: {name: value for name, value in tree.items() if name not in beside}
   if names := differences(without(json.loads(json.dumps(config))), without(theirs)):
@@ -105,7 +105,7 @@ class Workdir:
     file = self.path / 'environment.json'
     if not file.is_file():
       write_json(file, environment)
-    before = _read_json(file, 'choose another --workdir')
+    before = _read_json(file, 'remove it to go on')
     return [f'{n}: {_at(before, n)} → {_at(environment, n)}' for n in differences(environment, before)]
 
   def finish(self, result: dict) -> None:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from beta_darts_jax import InputError
 from beta_darts_jax.checkpoint import Checkpoints
 
 
@@ -13,24 +14,36 @@ def state(value):
   return {'w': jnp.full((300, 7), value, jnp.float32), 'seed': jnp.uint32(value), 'step': jnp.int32(value)}
 
 
+def rows_of(step):
+  """Of every kind of value that rows have."""
+  row = {'genotype': '|none~0|', 'loss': 0.1 + 0.2, 'diverged': None, 'beta': [[1e-300, 1 / 3]], 'of': {'x': 1}}
+  return [{'epoch': epoch} | row for epoch in range(step)]
+
+
 def saved(tmp_path, *steps):
   checkpoints = Checkpoints(tmp_path)
   for step in steps:
-    checkpoints.save(step, state(step))
+    checkpoints.save(step, state(step), rows := rows_of(step))
+    rows.append({'epoch': step, 'added': 'while it is saved'})
   checkpoints.close()
 
 
-def restored(tmp_path):
+def restored(tmp_path, like=None):
   checkpoints = Checkpoints(tmp_path)
-  result = checkpoints.restore(state(0))
+  result = checkpoints.restore(like or state(0))
   checkpoints.close()
   return result
+
+
+def is_step(found, step):
+  jax.tree.map(np.testing.assert_array_equal, found[0], state(step))
+  return found[1] == rows_of(step)
 
 
 def test_the_newest_comes_back_bit_for_bit(tmp_path):
   assert restored(tmp_path) is None
   saved(tmp_path, 1, 2, 3)
-  jax.tree.map(np.testing.assert_array_equal, restored(tmp_path), state(3))
+  assert is_step(restored(tmp_path), 3)
   assert sorted(f.name for f in (tmp_path / 'checkpoints').iterdir()) == ['2', '3']
   assert sorted(f.name for f in (tmp_path / 'seals').iterdir()) == ['2.json', '3.json']
 
@@ -41,7 +54,7 @@ def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, monkeypatch
   with pytest.raises(OSError, match='No space left'):
     saved(tmp_path, 2)
   assert [f.name for f in (tmp_path / 'checkpoints').iterdir()] == ['1']
-  jax.tree.map(np.testing.assert_array_equal, restored(tmp_path), state(1))
+  assert is_step(restored(tmp_path), 1)
 
 
 def damage_nothing_else(path, how):
@@ -60,10 +73,10 @@ def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path, how, caplog):
   saved(tmp_path, 1, 2)
   files = sorted(f for f in (tmp_path / 'checkpoints' / '2').rglob('*') if f.is_file() and f.stat().st_size)
   damage_nothing_else(max(files, key=lambda f: f.stat().st_size), how)
-  jax.tree.map(np.testing.assert_array_equal, restored(tmp_path), state(1))
+  assert is_step(restored(tmp_path), 1)
   assert 'checkpoint 2 is damaged and not used' in caplog.text
   saved(tmp_path, 2)  # the number is free again
-  jax.tree.map(np.testing.assert_array_equal, restored(tmp_path), state(2))
+  assert is_step(restored(tmp_path), 2)
 
 
 def test_a_step_is_sealed_as_soon_as_it_is_saved(tmp_path):
@@ -78,13 +91,11 @@ def test_a_step_is_sealed_as_soon_as_it_is_saved(tmp_path):
 def test_an_unsealed_step_is_tried(tmp_path):
   saved(tmp_path, 1, 2)
   (tmp_path / 'seals' / '2.json').unlink()
-  jax.tree.map(np.testing.assert_array_equal, restored(tmp_path), state(2))
+  assert is_step(restored(tmp_path), 2)
 
 
 def test_another_layout_is_an_error_and_loses_nothing(tmp_path):
   saved(tmp_path, 1)
-  checkpoints = Checkpoints(tmp_path)
-  with pytest.raises(ValueError):
-    checkpoints.restore({'other': jnp.zeros(3)})
-  checkpoints.close()
-  jax.tree.map(np.testing.assert_array_equal, restored(tmp_path), state(1))
+  with pytest.raises(InputError, match='is of another version of the program'):
+    restored(tmp_path, {'other': jnp.zeros(3)})
+  assert is_step(restored(tmp_path), 1)

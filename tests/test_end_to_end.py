@@ -134,6 +134,7 @@ def test_killed_doubled_stopped_damaged_and_still_the_same_bits(reference, envir
   content = bytearray(file.read_bytes())
   content[len(content) // 2] ^= 1
   file.write_bytes(content)
+  (workdir / 'metrics.jsonl').write_text('{"epoch": 0}\n{"ep')
   code, out, err = finish(start(workdir, environment, '--config.tensorboard=True'))
   assert code == 0 and f'checkpoint {damaged.name} is damaged and not used' in err, err
 

@@ -77,5 +77,5 @@ def test_another_environment_is_named(tmp_path):
 def test_a_damaged_environment_is_named(tmp_path):
   with Workdir(tmp_path / 'run', CONFIG) as run:
     (tmp_path / 'run' / 'environment.json').write_text('{"a')
-    with pytest.raises(InputError, match=r'environment\.json is damaged: choose another --workdir'):
+    with pytest.raises(InputError, match=r'environment\.json is damaged: remove it to go on'):
       run.changes({'device': 'cpu'})
