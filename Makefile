@@ -42,7 +42,7 @@ reproduce: .venv/installed-dev $(if $(shell command -v nvidia-smi),.venv/install
 	  .venv/bin/python -m beta_darts_jax.study configs/studies/$$study.py --pages $(PAGES) || exit; done
 
 api: .venv/installed-dev  ## pages of every module, from the docstrings, in build/api
-	.venv/bin/pdoc --docformat google --output-directory build/api beta_darts_jax $(filter-out %.interop,$(MODULES))  # the package lists interop itself
+	.venv/bin/python -c "import beta_darts_jax as b, pdoc.__main__ as p; [getattr(b, n) for n in b.__all__]; p.cli()" --docformat google --output-directory build/api beta_darts_jax $(filter-out %.interop,$(MODULES))  # the package lists interop itself
 
 evidence: .venv/installed-dev  ## all tables and figures anew, from the runs kept in docs/evidence
 	for study in $(patsubst docs/evidence/%/runs,%,$(wildcard docs/evidence/*/runs)); do \

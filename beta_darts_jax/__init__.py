@@ -59,11 +59,10 @@ __all__ = [
 
 def __getattr__(name):  # rooms above the notebook's: one is also a program, one takes seconds to import
   if name == 'load_run':
-    from beta_darts_jax.retrain import load_run
-
-    return load_run
-  if name == 'NasBench201':
-    from beta_darts_jax.nas_bench_201 import NasBench201
-
-    return NasBench201
-  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from beta_darts_jax.retrain import load_run as found
+  elif name == 'NasBench201':
+    from beta_darts_jax.nas_bench_201 import NasBench201 as found
+  else:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  globals()[name] = found
+  return found

@@ -251,6 +251,7 @@ def _tfds(source, data_dir, image_size):
         f'{source} is not prepared in {builder.data_dir}: prepare it once where TensorFlow is installed, by '
         f'`tfds build {name} --file_format=array_record`, and set TFDS_DATA_DIR or config.data.data_dir to its folder'
       )
+    print(f'downloading {source} to {builder.data_dir}', flush=True)
     try:
       builder.download_and_prepare(file_format='array_record')
     except Exception as error:  # whatever the network, the disk or the checksum says
