@@ -1,13 +1,12 @@
 import itertools
 import os
 import pathlib
+from importlib.metadata import version
 
 # compiling is most of the tests' time: programs that are the same are compiled once, in subprocesses too, and those of
-# this process, which run a few times each, with little optimization (not those of FULLY_OPTIMIZED); the older emitters
-# of fusions take half of the newer ones' time for it
+# this process, which run a few times each, with little optimization
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).parent.parent / '.pytest_cache' / 'jax'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
-os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false')
 
 import numpy as np
 import pytest
@@ -15,11 +14,15 @@ import pytest
 from beta_darts_jax import NAS_BENCH_201, interop
 from beta_darts_jax.nas_bench_201 import ACCURACIES
 
+# the older emitters of fusions, which jaxlib has up to 0.10, take half of the newer ones' time to compile
+_OLDER = version('jaxlib').startswith('0.10.')
+_WITH = ' --xla_cpu_use_fusion_emitters=false' if _OLDER else ''
+os.environ.setdefault('XLA_FLAGS', f'--xla_backend_optimization_level=0{_WITH}')  # read at the first JAX operation
 COMPILED_FAST = {'XLA_FLAGS': os.environ['XLA_FLAGS']}  # for subprocesses
 # … that take many steps: twice the time to compile, a fifth to run
-COMPILED_WELL = {'XLA_FLAGS': '--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false'}
+COMPILED_WELL = {'XLA_FLAGS': f'--xla_backend_optimization_level=1{_WITH}'}
 # for jax.jit(compiler_options=…)
-FULLY_OPTIMIZED = {'xla_backend_optimization_level': 3, 'xla_cpu_use_fusion_emitters': True}
+FULLY_OPTIMIZED = {'xla_backend_optimization_level': 3} | ({'xla_cpu_use_fusion_emitters': True} if _OLDER else {})
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 
 
