@@ -1,6 +1,6 @@
 """What a run survives: kills at random moments, every file of it damaged, a full or read-only disk.
 
-  python benchmarks/faults.py [--kills 30] [--seed 0]         # some twenty minutes on two cores; writes docs/faults.md
+  python benchmarks/faults.py [--kills 30] [--seed 0]         # up to an hour on two cores; writes docs/faults.md
 
 Each case is a small search on digits with checkpoints every 5 steps, disturbed once, then started again with the same
 command. Survived: exit status 0, and the state, rows and genotype in the end are those of the run that nothing
