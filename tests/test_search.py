@@ -249,7 +249,7 @@ def test_a_run_beside_the_benchmark(tmp_path, capsys):
   main.report(result, tmp_path)
   shown = capsys.readouterr().out
   assert 'α comes no further than' in shown
-  for part in (result['genotype'], f'rank {result["benchmark"]["cifar10_test_rank"]} of 15625', 'random cell', 'τ'):
+  for part in (result['genotype'], f'rank {result["benchmark"]["cifar10_test_rank"]} of 15,625', 'random cell', 'τ'):
     assert part in shown
 
 
