@@ -1,12 +1,12 @@
-"""What a run survives: kills at random moments, every file of it damaged, a full or read-only disk.
+"""What an unfinished run survives: kills at random moments, damage of its files, a full or read-only disk.
 
   python benchmarks/faults.py [--kills 30] [--seed 0]         # up to an hour on two cores; writes docs/faults.md
 
 Each case is a small search on digits with checkpoints every 5 steps, disturbed once, then started again with the same
 command. Survived: exit status 0, and the state, rows and genotype in the end are those of the run that nothing
-disturbed, bit for bit. Where a damaged file stops the second start, with exit status 2 and one line, the file is
-removed and the command started once more. Lost: anything else. A case in which the fault did not come to pass, as where
-the run was done before the kill, is counted apart. A full disk is a tmpfs, which asks for root.
+disturbed, bit for bit. Where a damaged file stops the second start, with exit status 2 and one line that says to remove
+it, that is done and the command started once more. Lost: anything else. A case in which the fault did not come to pass,
+as where the run was done before the kill, is counted apart. A full disk is a tmpfs, which asks for root.
 """
 
 import argparse
@@ -81,9 +81,10 @@ def survives(workdir, reference) -> str:
   status, said = finish(start(workdir))
   if status:
     lines = said.strip().splitlines()
-    return f'exit status {status}: {lines[-1][:200]}' + (f' ({len(lines)} lines)' if len(lines) > 1 else '')
+    return f'exit status {status}: {lines[-1][:400]}' + (f' ({len(lines)} lines)' if len(lines) > 1 else '')
   state, rows, genotype = outcome(workdir)
-  same = all(map(np.array_equal, jax.tree.leaves(state), jax.tree.leaves(reference[0])))
+  same = jax.tree.structure(state) == jax.tree.structure(reference[0])
+  same = same and all(map(np.array_equal, jax.tree.leaves(state), jax.tree.leaves(reference[0])))
   return '' if same and (rows, genotype) == reference[1:] else 'other bits'
 
 
@@ -150,9 +151,9 @@ def damages(folder, reference, half, files):
       happened = damage == 'missing' or content != before  # an empty file cannot be truncated
       lost = survives(workdir, reference)
       what = f'{file} {damage}'
-      if lost.startswith('exit status 2') and not lost.endswith('lines)') and 'checkpoints' not in file.parts:
+      if lost.startswith('exit status 2') and not lost.endswith('lines)') and f'{file}' in lost and 'remove it' in lost:
         what += f' ({lost})'
-        (workdir / file).unlink()
+        (workdir / file).unlink(missing_ok=True)
         lost = survives(workdir, reference)
       yield what, happened, lost
       shutil.rmtree(workdir)
@@ -242,8 +243,8 @@ def main():
         f'Written by `benchmarks/faults.py --kills {options.kills} --seed {options.seed}`: a search on digits of '
         f'{seconds:.0f} s with checkpoints every five steps, disturbed once, then started again with the same command. '
         'Survived: the final state, rows and genotype are bit for bit those of a run that nothing disturbed. Where a '
-        'damaged file stopped the second start, with exit status 2 and one line, it was removed and the command '
-        'started once more.',
+        'damaged file stopped the second start, with exit status 2 and one line that said to remove it, that was done '
+        'and the command started once more.',
         '',
         '| fault | cases | survived | lost | not come to pass |',
         '|---|---|---|---|---|',

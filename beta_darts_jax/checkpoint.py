@@ -1,4 +1,4 @@
-"""Exact states, and the rows up to them, on disk: Orbax's CheckpointManager, with a SHA-256 seal beside each step.
+"""Exact states, and metrics.jsonl up to them, on disk: Orbax's CheckpointManager, with a SHA-256 seal beside each step.
 
 Orbax writes atomically and asynchronously, but restores flipped bits without a
 word; the seals notice them.
@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 
 import jax
@@ -31,6 +32,9 @@ class Checkpoints:
   """The checkpoints of a run in `workdir/checkpoints`, seals in `workdir/seals`; the newest `keep` stay.
 
   With several processes all of them call every method, and share the folder; process 0 seals.
+
+  Raises:
+    InputError: the checkpoints there are of an older version of the program.
   """
 
   def __init__(self, workdir: pathlib.Path, keep: int = 2):
@@ -42,15 +46,19 @@ class Checkpoints:
 
   def _drop_damaged(self):
     """Before Orbax looks: steps whose bytes are not those that were sealed go, with a word about it."""
-    self._seals.mkdir(parents=True, exist_ok=True)
     steps = [int(f.name) for f in self._folder.iterdir() if f.name.isdigit()] if self._folder.is_dir() else []
+    if any((self._folder / str(step) / 'default').is_dir() for step in steps):
+      raise InputError(
+        f'{self._folder} is of an older version of this program, which can go on with it: choose another --workdir'
+      )
+    self._seals.mkdir(parents=True, exist_ok=True)
     for step in sorted(steps):
       seal = self._seals / f'{step}.json'
       if not seal.is_file():
         continue  # finalised by an atomic rename, killed before sealing
       try:
         intact = json.loads(seal.read_text()) == fingerprint(self._folder / str(step))
-      except (ValueError, OSError):
+      except (ValueError, FileNotFoundError):
         intact = False
       if not intact:
         logging.warning('checkpoint %d is damaged and not used', step)
@@ -72,38 +80,37 @@ class Checkpoints:
       if seal.stem.isdigit() and int(seal.stem) not in steps:
         seal.unlink()
 
-  def save(self, step: int, state, rows=()) -> None:
-    """Begins to save `state` and the `rows` of metrics.jsonl as `step`; a step that is there already stays as it is.
+  def save(self, step: int, state, metrics: str = '') -> None:
+    """Begins to save `state` and the text of metrics.jsonl as `step`; a step that is there already stays as it is.
 
     Raises:
       OSError: ENOSPC, before anything is written, where the disk has no room for it.
     """
     self._seal()
     if step not in self._manager.all_steps():
-      room = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + 2**20  # Orbax's own files are small
+      room = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + 2 * len(metrics) + 2**20  # (Orbax's own)
       if shutil.disk_usage(self._folder).free < room:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
-      of_rows = ocp.args.JsonSave([*rows])  # a copy: what the caller adds while it is written belongs to later steps
-      self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), rows=of_rows))
+      parts = {'state': ocp.args.StandardSave(state), 'metrics': ocp.args.JsonSave(metrics)}
+      self._manager.save(step, args=ocp.args.Composite(**parts))
 
   def restore(self, state):
-    """The newest intact state, in the shapes, dtypes and shardings of `state`, and its rows; None where there is none.
+    """(the newest intact state, in the shapes, dtypes and shardings of `state`; its metrics.jsonl), None without any.
 
     Raises:
-      InputError: what was saved, undamaged, is not of the layout of `state`.
+      InputError: what was saved, undamaged, is not of the tree or the shapes of `state`.
     """
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
-        wanted = ocp.args.Composite(state=ocp.args.StandardRestore(target), rows=ocp.args.JsonRestore())
-        found = self._manager.restore(step, args=wanted)
-        return found.state, found.rows
+        parts = {'state': ocp.args.StandardRestore(target), 'metrics': ocp.args.JsonRestore()}
+        found = self._manager.restore(step, args=ocp.args.Composite(**parts))
+        return found.state, found.metrics
       except Exception as error:  # Orbax's types vary with the kind of damage
         if (self._seals / f'{step}.json').is_file():  # its bytes are what was saved: not damage
-          if isinstance(error, (KeyError, ValueError)):
+          if re.search('tree structures do not match|not compatible with the stored shape', str(error)):
             raise InputError(
-              f'{self._folder / str(step)} is of another version of the program, '
-              'which can finish the run: choose another --workdir'
+              f'{self._folder / str(step)} is of another config or version of this program: choose another --workdir'
             ) from error
           raise
         logging.warning('checkpoint %d cannot be read (%s) and is not used', step, type(error).__name__)

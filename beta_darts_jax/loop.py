@@ -76,13 +76,13 @@ def run_epochs(
     finite = functools.reduce(jnp.logical_and, map(of_member, jax.tree.leaves(state)))
     return tuple(jax.tree.map(jnp.atleast_1d, (state.step, state.sums, finite)))
 
-  state, rows = checkpoints.restore(state) or (state, [])
+  state, metrics = checkpoints.restore(state) or (state, '')
   step = int(jax.device_get(look(state)[0])[0])
   members = state.step.size
   say = functools.partial(print, flush=True) if is_first() else lambda *_: None
   if step:
     say(f'going on from step {step} of {epochs * steps_per_epoch}')
-  log = MetricsFile(workdir.path / 'metrics.jsonl', rows)
+  log = MetricsFile(workdir.path / 'metrics.jsonl', metrics)
   writers: list[MetricsFile | TensorBoard] = [log]
   if tensorboard and is_first():
     writers.append(TensorBoard(workdir.path / 'tensorboard', epochs=step // steps_per_epoch))
@@ -125,7 +125,7 @@ def run_epochs(
         progress.steps(epoch, step, overall | {'images_per_second': rate} | shown(state))
         stopped = agree(stop.is_set())
         if step < end and (stopped or (checkpoint_every and step % checkpoint_every == 0)):
-          checkpoints.save(step, state, log.rows)
+          checkpoints.save(step, state, log.text)
           if stopped:
             return None
 
@@ -139,7 +139,7 @@ def run_epochs(
       for writer in writers:  # before the checkpoint: a resumed run cuts them back to it
         writer.append(rows)
       progress.epoch(rows)
-      checkpoints.save(step, state, log.rows)
+      checkpoints.save(step, state, log.text)
       if agree(stop.is_set()):
         return None
   return state, log.rows

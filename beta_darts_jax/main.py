@@ -137,14 +137,15 @@ def _fail(message, status=2):
 
 @contextlib.contextmanager
 def stop_signals():
-  """An event that SIGTERM or Ctrl-C sets; a second one ends the process."""
+  """An event that SIGTERM or Ctrl-C sets, where the process does not ignore it; a second one ends the process."""
   stop = threading.Event()
 
   def handle(number, _):
     stop.set()
     signal.signal(number, signal.SIG_DFL)
 
-  before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+  heeded = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
+  before = {number: signal.signal(number, handle) for number in heeded}
   try:
     yield stop
   finally:

@@ -36,24 +36,27 @@ def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 class MetricsFile:
   """metrics.jsonl: one line an epoch, of a population one for each member; on disk before the epoch's checkpoint is.
 
-  Process 0 writes it, the others know its rows.
+  Process 0 writes it, the others know its text and rows.
   """
 
-  def __init__(self, path: pathlib.Path, rows: list[dict]):
-    """Writes the file anew with the `rows` of a checkpoint, [] of a run that begins, whatever it held."""
-    self.rows = [*rows]
+  def __init__(self, path: pathlib.Path, text: str = ''):
+    """Writes the file anew with the `text` that a checkpoint kept, whatever it held."""
+    self.text = text
+    self.rows: list[dict] = [json.loads(line) for line in text.splitlines()]
     self._file: IO[str] | None = None
     if is_first():
       temporary = path.with_name(f'.{path.name}.tmp')
-      temporary.write_text(''.join(json.dumps(row) + '\n' for row in self.rows))
+      temporary.write_text(text)
       os.replace(temporary, path)
       self._file = open(path, 'a')  # noqa: SIM115 (closed by close())
 
   def append(self, rows: list[dict]) -> None:
     """Adds lines and waits until the disk has them."""
+    lines = ''.join(json.dumps(row) + '\n' for row in rows)
     self.rows += rows
+    self.text += lines
     if self._file:
-      self._file.write(''.join(json.dumps(row) + '\n' for row in rows))
+      self._file.write(lines)
       self._file.flush()
       os.fsync(self._file.fileno())
 

@@ -23,6 +23,7 @@ from beta_darts_jax.population import setting_of
 from beta_darts_jax.workdir import in_use, read_result
 
 SHOWN = 8  # members whose cells and β are drawn
+REMEDY = 'the command of the run writes it anew from a checkpoint, where there is no result.json'
 
 
 class Run:
@@ -51,7 +52,9 @@ class Run:
     self.result = read_result(self.path)
     self.rows = self._read('metrics.jsonl', lines=True) if (self.path / 'metrics.jsonl').is_file() else []
     if not all(isinstance(row.get('epoch'), int) for row in self.rows):
-      raise InputError(f'--report: {self.path / "metrics.jsonl"} is damaged')
+      raise self._damaged('metrics.jsonl')
+    if self.result and not self.rows:
+      raise InputError(f'--report: {self.path} is finished and its metrics.jsonl has no rows; {REMEDY}')
 
   def _read(self, name, lines=False) -> list[dict]:
     try:
@@ -62,8 +65,11 @@ class Run:
     except ValueError:
       found = [None]
     if not all(isinstance(tree, dict) for tree in found):
-      raise InputError(f'--report: {self.path / name} is damaged')
+      raise self._damaged(name)
     return found
+
+  def _damaged(self, name):
+    return InputError(f'--report: {self.path / name} is damaged' + (f'; {REMEDY}' if name == 'metrics.jsonl' else ''))
 
   @property
   def searches(self) -> bool:

@@ -55,8 +55,10 @@ def refuse_other(path, config: dict) -> None:
   without = lambda tree: {name: value for name, value in tree.items() if name not in beside}
   if names := differences(without(json.loads(json.dumps(config))), without(theirs)):
     more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+    unknown = any(_at(config, name) is None for name in names)
     raise InputError(
       f'{path} holds a run of another config ({", ".join(names[:3])}{more} differ): choose another --workdir'
+      + (f'; if {file.name} is damaged, remove it' if unknown else '')
     )
 
 
@@ -135,7 +137,7 @@ def find_genotype(text: str) -> tuple[Genotype, bool]:
   """
   if not text:
     raise InputError(
-      'config.genotype is missing: allowed are the folder of a search, a file, '
+      'the genotype (config.genotype of a retraining) is missing: allowed are the folder of a search, a file, '
       f'a name of {", ".join(published())}, or the text itself'
     )
   if text in published():
@@ -144,7 +146,8 @@ def find_genotype(text: str) -> tuple[Genotype, bool]:
   if os.path.isdir(text):
     path /= 'genotype.json'
     if not path.is_file():
-      raise InputError(f'{text} has no genotype.json: allowed is the folder of a finished search')
+      within = ', of a population members/K in it' if (path.parent / 'members').is_dir() else ''
+      raise InputError(f'{text} has no genotype.json: allowed is the folder of a finished search{within}')
   elif not os.path.isfile(text):  # (False for what is too long to be a file's name)
     if not any(mark in text for mark in '|({"'):
       raise InputError(f'{text!r}: no such folder or file, and no published cell: {", ".join(published())}')

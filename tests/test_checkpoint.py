@@ -14,17 +14,14 @@ def state(value):
   return {'w': jnp.full((300, 7), value, jnp.float32), 'seed': jnp.uint32(value), 'step': jnp.int32(value)}
 
 
-def rows_of(step):
-  """Of every kind of value that rows have."""
-  row = {'genotype': '|none~0|', 'loss': 0.1 + 0.2, 'diverged': None, 'beta': [[1e-300, 1 / 3]], 'of': {'x': 1}}
-  return [{'epoch': epoch} | row for epoch in range(step)]
+def metrics(step):
+  return ''.join(f'{{"epoch": {epoch}, "genotype": "|none~0|"}}\n' for epoch in range(step))
 
 
 def saved(tmp_path, *steps):
   checkpoints = Checkpoints(tmp_path)
   for step in steps:
-    checkpoints.save(step, state(step), rows := rows_of(step))
-    rows.append({'epoch': step, 'added': 'while it is saved'})
+    checkpoints.save(step, state(step), metrics(step))
   checkpoints.close()
 
 
@@ -37,7 +34,7 @@ def restored(tmp_path, like=None):
 
 def is_step(found, step):
   jax.tree.map(np.testing.assert_array_equal, found[0], state(step))
-  return found[1] == rows_of(step)
+  return found[1] == metrics(step)
 
 
 def test_the_newest_comes_back_bit_for_bit(tmp_path):
@@ -96,6 +93,21 @@ def test_an_unsealed_step_is_tried(tmp_path):
 
 def test_another_layout_is_an_error_and_loses_nothing(tmp_path):
   saved(tmp_path, 1)
-  with pytest.raises(InputError, match='is of another version of the program'):
+  with pytest.raises(InputError, match='is of another config or version'):
     restored(tmp_path, {'other': jnp.zeros(3)})
   assert is_step(restored(tmp_path), 1)
+
+
+def test_checkpoints_of_an_older_version_are_left_alone(tmp_path):
+  (older := tmp_path / 'checkpoints' / '1' / 'default').mkdir(parents=True)
+  with pytest.raises(InputError, match='is of an older version of this program'):
+    Checkpoints(tmp_path)
+  assert older.is_dir() and [f.name for f in tmp_path.iterdir()] == ['checkpoints']
+
+
+def test_a_disk_that_cannot_be_read_loses_nothing(tmp_path, monkeypatch):
+  saved(tmp_path, 1, 2)
+  with monkeypatch.context() as patch, pytest.raises(OSError, match='Input/output error'):
+    patch.setattr('pathlib.Path.read_bytes', lambda path: (_ for _ in ()).throw(OSError(5, 'Input/output error')))
+    Checkpoints(tmp_path)
+  assert is_step(restored(tmp_path), 2)

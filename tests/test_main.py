@@ -100,7 +100,7 @@ def _as_a_command(folder, arguments, environment):
     ([DIGITS, '--config.space.operations=("none", "conv_9x9")'], "unknown operation 'conv_9x9'"),
     ([DIGITS, '--config.space.operations=(3,)'], 'allowed is a tuple of texts'),
     (['--config=configs/robust_darts.py:s9,cifar10'], 'SPACE,DATASET[,proxy] of s1, s2, s3, s4 and cifar10'),
-    ([RETRAIN], 'config.genotype is missing'),
+    ([RETRAIN], 'config.genotype of a retraining) is missing'),
     ([RETRAIN, '--config.genotype=Genotype(normal=[])'], "cannot read the genotype 'Genotype(normal=[])'"),
     (
       ['--config', 'configs/digits.py', '--config.search.epoch', '3'],
@@ -136,7 +136,7 @@ def test_help_is_no_mistake_on_any_terminal(monkeypatch):
   monkeypatch.setenv('PYTHONIOENCODING', 'ascii')
   done = start('--help')
   assert done.returncode == 0 and '--config configs/digits.py' in done.stdout and not done.stderr
-  assert '\\u03b1' in done.stdout
+  assert '\\u03b1' in done.stdout and 'parallel.strategy' in done.stdout and 'train.drop_path_rate' in done.stdout
 
 
 def test_interrupted_while_jax_is_imported_it_ends_at_once():
@@ -160,6 +160,21 @@ def test_in_the_background_it_is_not_interrupted():
   process.send_signal(signal.SIGINT)
   rest = process.communicate(timeout=60)[1]
   assert process.returncode == 2 and 'no such file' in rest
+
+
+def test_a_run_heeds_only_the_signals_that_are_not_ignored():
+  from beta_darts_jax.main import stop_signals
+
+  before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+  try:
+    with stop_signals() as stop:
+      os.kill(os.getpid(), signal.SIGINT)
+      assert not stop.is_set()
+      os.kill(os.getpid(), signal.SIGTERM)
+      assert stop.wait(10)
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGINT, before)
 
 
 def test_unwritable_workdir(tmp_path):

@@ -44,11 +44,11 @@ def test_metrics_file_goes_on_from_the_rows_of_the_checkpoint(tmp_path, before):
   path = tmp_path / 'metrics.jsonl'
   if before is not None:
     path.write_bytes(before)
-  file = MetricsFile(path, saved := [{'epoch': 0}, {'epoch': 1}])
+  file = MetricsFile(path, '{"epoch": 0}\n{"epoch": 1}\n')
   file.append([{'epoch': 2, 'x': 1}])
   file.close()
-  assert path.read_text() == '{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2, "x": 1}\n'
-  assert [row['epoch'] for row in file.rows] == [0, 1, 2] and len(saved) == 2
+  assert path.read_text() == file.text == '{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2, "x": 1}\n'
+  assert [row['epoch'] for row in file.rows] == [0, 1, 2]
 
 
 def test_tensorboard_writes_event_files(tmp_path):
