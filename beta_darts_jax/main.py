@@ -40,6 +40,7 @@ def parse(argv):
   if {'--help', '-h', '-help', '--helpfull', '--helpshort'} & set(argv[1:]):
     from beta_darts_jax.config import described
 
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends in silence
     print(f'{__doc__}\nconfigs/ has the protocols.')
     for task, keys in {'search': 'Every KEY of a search', 'retrain': 'Of a retraining'}.items():
       print(f'\n{keys}:\n')

@@ -244,7 +244,7 @@ def on_first(function: Callable, *arguments):
   """function(*arguments) in process 0 only, the others wait; → its result, None in the others.
 
   Raises:
-    InputError: of `function`, in every process.
+    InputError, OSError: of `function`; the others, ToldElsewhere.
   """
   if jax.process_count() == 1:
     return function(*arguments)
@@ -252,7 +252,7 @@ def on_first(function: Callable, *arguments):
   if is_first():
     try:
       result = function(*arguments)
-    except InputError as error:
+    except (InputError, OSError) as error:
       failed = error
   if agree(failed is not None):
     raise failed or ToldElsewhere('process 0 has said why')

@@ -1,3 +1,4 @@
+import contextlib
 import time
 import types
 
@@ -47,9 +48,10 @@ def test_the_newest_comes_back_bit_for_bit(tmp_path):
 
 def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, monkeypatch):
   saved(tmp_path, 1)
-  monkeypatch.setattr('shutil.disk_usage', lambda folder: types.SimpleNamespace(free=2**20))
-  with pytest.raises(OSError, match='No space left'):
-    saved(tmp_path, 2)
+  for free, text in ((2**20, ''), (2**21, 'x' * 2**20)):  # no room for the state; for metrics.jsonl
+    monkeypatch.setattr('shutil.disk_usage', lambda folder, free=free: types.SimpleNamespace(free=free))
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints, pytest.raises(OSError, match='No space left'):
+      checkpoints.save(2, state(2), text)
   assert [f.name for f in (tmp_path / 'checkpoints').iterdir()] == ['1']
   assert is_step(restored(tmp_path), 1)
 

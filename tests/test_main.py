@@ -139,6 +139,12 @@ def test_help_is_no_mistake_on_any_terminal(monkeypatch):
   assert '\\u03b1' in done.stdout and 'parallel.strategy' in done.stdout and 'train.drop_path_rate' in done.stdout
 
 
+def test_help_whose_reader_has_gone_is_silent():
+  command = f'{sys.executable} -m beta_darts_jax.main --help | head -1'
+  done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+  assert done.stdout.count('\n') == 1 and not done.stderr
+
+
 @pytest.mark.parametrize('ignored', [False, True])
 def test_interrupted_while_jax_is_imported(ignored):
   """It ends at once, without a traceback; where SIGINT is ignored, as in a script's background, it goes on."""

@@ -245,6 +245,12 @@ def test_files_that_say_something_else_are_one_line(tmp_path, file, content):
   assert '\n' not in str(refused.value) and not list(tmp_path.glob('run/*report*'))
 
 
+def test_a_finished_run_without_rows_is_no_page(tmp_path):
+  (lone(tmp_path / 'run') / 'metrics.jsonl').unlink()
+  with pytest.raises(InputError, match=r'its metrics\.jsonl has no rows'):
+    report.write([tmp_path / 'run'])
+
+
 def test_figures_of_names_alike_are_files_of_their_own(tmp_path):
   report.write([lone(tmp_path / 'a-b'), lone(tmp_path / 'a_b')], out=tmp_path / 'page.html', png=True)
   names = [file.name for file in (tmp_path / 'page_figures').iterdir()]

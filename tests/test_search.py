@@ -12,6 +12,7 @@ from conftest import made_up_lines
 
 from beta_darts_jax import (
   NAS_BENCH_201,
+  InputError,
   NasBench201,
   SearchSpace,
   SearchState,
@@ -175,6 +176,8 @@ def test_a_population_is_its_members(tmp_path):
     == result['members'][1]['genotype']
     == str(find_genotype(str(tmp_path / 'population' / 'members' / '1'))[0])
   )
+  with pytest.raises(InputError, match='of a population members/K in it'):
+    find_genotype(str(tmp_path / 'population'))
   for row, other in zip(alone.rows, outcome.rows[1::4], strict=True):
     np.testing.assert_allclose(row['train_loss'], other['train_loss'], rtol=1e-4)
     chex.assert_trees_all_close(row['betas'], other['betas'], rtol=1e-4)

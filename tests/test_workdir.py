@@ -50,6 +50,7 @@ def test_unwritable_and_damaged_folders_are_named(tmp_path):
   'make, message',
   [
     (lambda run: (run / 'config.json').write_text('[1]'), r'config\.json is damaged'),
+    (lambda run: (run / 'config.json').write_text('{"sfed": 0}'), r'if config\.json is damaged, remove it'),
     (lambda run: (run / 'config.json').mkdir(), r'config\.json is no file'),
     (lambda run: (run / 'metrics.jsonl').mkdir(), r'metrics\.jsonl is no file'),
     (lambda run: (run / 'checkpoints').write_text(''), 'checkpoints is no folder'),
