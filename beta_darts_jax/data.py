@@ -134,10 +134,11 @@ def load(source: str, data_dir: str = '', image_size: int = 0) -> Dataset:
 
 def _checked(source, images, labels):
   images, labels = np.asarray(images), np.asarray(labels)
+  if images.ndim not in (3, 4) or images.dtype != np.uint8 or not images.size:
+    given = f'{images.dtype} {list(images.shape)}'
+    raise InputError(f'{source}: images are {given}, allowed is uint8 [N > 0, H, W, C] or [N > 0, H, W]')
   if images.ndim == 3:
     images = images[..., None]
-  if images.ndim != 4 or images.dtype != np.uint8 or not images.size:
-    raise InputError(f'{source}: images are {images.dtype} {list(images.shape)}, allowed is uint8 [N > 0, H, W, C]')
   if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
     raise InputError(f'{source}: labels are {labels.dtype} {list(labels.shape)}, allowed are {len(images)} integers')
   if labels.min() < 0 or labels.max() >= 2**31:
@@ -184,7 +185,7 @@ def _npz(path):
     with open(path, 'rb') as opened, np.load(opened, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
   except Exception as error:  # of many types, where the file is damaged
-    raise InputError(f'npz:{path}: cannot be read ({error})') from None
+    raise InputError(f'npz:{path}: cannot be read ({error}){_absolute(path)}') from None
   if not {'images', 'labels'} <= arrays.keys():
     raise InputError(f'npz:{path}: has {", ".join(arrays) or "nothing"}; needed are images and labels')
   if ('test_images' in arrays) != ('test_labels' in arrays):
@@ -193,11 +194,15 @@ def _npz(path):
   return (arrays['images'], arrays['labels']), test
 
 
+def _absolute(path):
+  return '' if path.is_absolute() else f', looked for at {path.absolute()}'
+
+
 def _folder(path, image_size):
   from PIL import Image
 
   if not path.is_dir():
-    raise InputError(f'folder:{path}: no such folder')
+    raise InputError(f'folder:{path}: no such folder{_absolute(path)}')
   split = next((name for name in ('test', 'val', 'validation') if (path / name).is_dir()), None)
   roots = [path / 'train', path / split] if split and (path / 'train').is_dir() else [path]
   classes = sorted(folder.name for folder in roots[0].iterdir() if folder.is_dir() and folder.name[0] != '.')

@@ -116,6 +116,12 @@ class Genotype:
       raise InputError(f'cannot read the genotype {_short(text)} ({detail}): expected {_FORMS}') from None
 
 
+def in_short(genotype: Genotype) -> str:
+  """What messages call a genotype: its published name, or how its text begins."""
+  names = [name for name, known in published().items() if known == genotype]
+  return names[0] if names else _short(str(genotype))
+
+
 def _short(text):
   return repr(text if len(text) < 100 else f'{text[:97]}…')
 
@@ -154,7 +160,11 @@ def _call(text):
       if any(not isinstance(bound, int) or abs(bound) > 1000 for bound in bounds):
         raise ValueError('a range takes small integers')
       return list(range(*bounds))
-    return ast.literal_eval(node)
+    try:
+      return ast.literal_eval(node)
+    except ValueError:
+      names = [part.id for part in ast.walk(node) if isinstance(part, ast.Name)]
+      raise ValueError(f'{names[0]} has no quotes' if names else 'a part is no list, text or number') from None
 
   return {keyword.arg: value(keyword.value) for keyword in call.keywords}
 

@@ -113,7 +113,7 @@ def _explanation(message, argv):
         if not isinstance(node, ConfigDict):
           return f'config.{path}{given}: allowed are values, this is no group'
         if name not in node:
-          return unknown(f'config.{path}', name, node)
+          return unknown(path, tree.task)
         node = node[name]
       if path in message and not message.startswith('config.'):
         return f'config.{path}{given}: allowed is {describe(node)}'
@@ -232,11 +232,11 @@ def run_search(config, path) -> None:
   from beta_darts_jax import comparison, data, nas_bench_201, parallel, programs, search, workdir
   from beta_darts_jax.spaces import NAS_BENCH_201
 
+  space = programs.space_of(config)
   parallel.on_first(workdir.refuse_other, path, config.to_dict())
   if (result := workdir.read_result(path)) is not None:
     print(f'{path} is finished')
     return report(result, path)
-  space = programs.space_of(config)
   table = nas_bench_201.find_table(config.benchmark.table) if space == NAS_BENCH_201 else None
   print(f'reading {config.data.source}', flush=True)
   dataset = quietly(data.load, config.data.source, config.data.data_dir, config.data.image_size)
@@ -337,12 +337,12 @@ def report(result: dict, path) -> None:
   if 'benchmark' in result:
     from beta_darts_jax.nas_bench_201 import NUM_CELLS
 
-    row, baselines, dataset = result['benchmark'], result['baselines'], result['dataset']
+    row, dataset = result['benchmark'], result['dataset']
     accuracy, rank = row[f'{dataset}_test'], row[f'{dataset}_test_rank']
     print(
       f'benchmark {dataset} test {accuracy:.2f} %, rank {rank} of {NUM_CELLS:,}, valid {row[f"{dataset}_valid"]:.2f} %'
     )
-    print('baselines ' + ', '.join(f'{name.replace("_", " ")} {value:.2f}' for name, value in baselines.items()))
+    print_baselines(result['baselines'])
   for name, tau in result.get('kendall_tau', {}).items():
     interval = f'(95 %: {tau["low"]:.3f} … {tau["high"]:.3f}, n {tau["n"]})'
     print(f'kendall   {name.replace("_", " ")} τ {tau["tau"]:.3f} {interval}')
@@ -353,6 +353,11 @@ def report(result: dict, path) -> None:
       figures = f'{reached} ({cell["parameters"]:,} parameters)'
       print(f'retrained {who} {figures}  {cell["genotype"]}')
   print(f'run       {path}')
+
+
+def print_baselines(baselines: dict) -> None:
+  """Prints the accuracies (percent) to hold a search against."""
+  print('baselines ' + ', '.join(f'{name.replace("_", " ")} {value:.2f}' for name, value in baselines.items()))
 
 
 def report_population(result: dict, path) -> None:
@@ -377,8 +382,8 @@ def report_population(result: dict, path) -> None:
     if setting['diverged']:
       line += f', {setting["diverged"]} diverged'
     print(f'{names(setting) or "all"}  n={setting["valid_accuracy"]["n"]}: {line}')
-  for name, value in result.get('baselines', {}).items():
-    print(f'baseline  {name.replace("_", " ")} {value:.2f}')
+  if 'baselines' in result:
+    print_baselines(result['baselines'])
   print(f'run       {path}')
 
 

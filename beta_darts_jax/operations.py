@@ -595,10 +595,13 @@ OPERATIONS = {
   'conv_7x1_1x7': FactorizedConv,
   'noise': lambda channels, stride, affine, dtype: Noise(stride),
 }
+BUILT_IN = frozenset(OPERATIONS)  # users may add others
 
 
 def known_operations(names) -> None:
   """Raises InputError if one of `names` is not in OPERATIONS."""
   for name in names:
     if name not in OPERATIONS:
-      raise InputError(f'unknown operation {name!r}: allowed are {", ".join(OPERATIONS)}')
+      raise InputError(
+        f'unknown operation {name!r}: allowed are {", ".join(OPERATIONS)}, and those that a config file adds'
+      )

@@ -19,6 +19,7 @@ from beta_darts_jax.errors import InputError
 from beta_darts_jax.figures import Curve
 from beta_darts_jax.genotype import Genotype
 from beta_darts_jax.nas_bench_201 import DATASETS
+from beta_darts_jax.operations import BUILT_IN
 from beta_darts_jax.population import setting_of
 from beta_darts_jax.workdir import in_use, read_result
 
@@ -154,6 +155,11 @@ def described(run: Run) -> dict:
   path = run.path if run.path.name else run.path.resolve()
   quoted = shlex.quote(f'configs/again.py:{path}'), shlex.quote(f'{path}-again')
   again = f'python -m beta_darts_jax.main --config {quoted[0]} --workdir {quoted[1]}'
+  if own := sorted(_operations(run.config) - BUILT_IN):  # which config.json cannot hold
+    again = (
+      f'python -m beta_darts_jax.main --config FILE --workdir {quoted[1]}\n'
+      f'# FILE, and any --config.KEY=VALUE, as the run was started: the file adds {", ".join(own)}'
+    )
   return {
     'name': run.name,
     'state': run.state(),
@@ -164,6 +170,13 @@ def described(run: Run) -> dict:
     'where': ', '.join(f'{name} {value}' for name, value in _flat(run.environment).items()),
     'config': _values(run.config),
   }
+
+
+def _operations(config):
+  """Names of the operations that a config gives."""
+  if config['task'] == 'search':
+    return set(config['space']['operations'])
+  return {name for cell in Genotype.parse(config['genotype']).cells for name in cell.operations}
 
 
 def headline(run: Run) -> dict[str, str]:

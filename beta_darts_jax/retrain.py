@@ -18,7 +18,7 @@ from beta_darts_jax.checkpoint import Checkpoints
 from beta_darts_jax.data import Augmentation, Dataset, check_augmentation, epoch_order, normalize
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.evaluation import correct, make_evaluate
-from beta_darts_jax.genotype import Genotype
+from beta_darts_jax.genotype import Genotype, in_short
 from beta_darts_jax.loop import run_epochs
 from beta_darts_jax.metrics import check_profile, step_range
 from beta_darts_jax.network import NasBench201Network, Network, multiply_adds
@@ -44,11 +44,14 @@ def check_network(genotype: Genotype, stem: str, auxiliary_weight: float) -> Non
   if len(genotype.cells) == 1:
     if stem != 'nas_bench_201' or auxiliary_weight:
       raise InputError(
-        f"{genotype} is one cell: allowed is config.network.stem='nas_bench_201' with auxiliary_weight 0, "
-        f'see configs/retrain_nas_bench_201.py'
+        f"{in_short(genotype)} is one cell: allowed is config.network.stem='nas_bench_201' with auxiliary_weight 0, "
+        'see configs/retrain_nas_bench_201.py'
       )
   elif stem not in ('cifar', 'imagenet'):
-    raise InputError(f'{genotype} is of the DARTS family: allowed for config.network.stem are cifar, imagenet')
+    raise InputError(
+      f'{in_short(genotype)} is of the DARTS family: allowed for config.network.stem are cifar, imagenet, '
+      'see configs/retrain_cifar10.py'
+    )
 
 
 def make_network(genotype: Genotype, num_classes: int, settings, image_size: tuple[int, int]):

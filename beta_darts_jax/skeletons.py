@@ -257,7 +257,8 @@ def check_image_size(size: tuple[int, int], stem: str = 'cifar', auxiliary: bool
   features = {'imagenet': 7, 'cifar': 8}[stem] if auxiliary else 1
   if any(n % factor or n < factor * features for n in size):
     what = f'multiples of {factor}' + (
-      f' from {factor * features} on, for the auxiliary head (or config.network.auxiliary_weight=0)'
+      f' from {factor * features} on, for the auxiliary head (else config.network.auxiliary_weight=0; a small image '
+      'asks for a smaller config.data.cutout, too)'
       if auxiliary
       else ''
     )

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from beta_darts_jax import genotype as genotypes
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.genotype import LETTERS, Cell, Genotype
+from beta_darts_jax.genotype import LETTERS, Cell, Genotype, in_short
 
 # skeleton -> the kinds of cell that it stacks
 CELL_TYPES = {'nas_bench_201': ('cell',), 'darts': ('normal', 'reduce')}
@@ -146,7 +146,7 @@ class SearchSpace:
       self.cell_types
     ):
       given = f'{len(genotype.cells)} of {", ".join(str(len(cell.nodes)) for cell in genotype.cells)}'
-      raise InputError(f'{genotype} is not of the space {self.name}: allowed are {form}, it has {given}')
+      raise self._not_of_it(genotype, f'allowed are {form}, it has {given}')
     for cell_type, cell in zip(self.cell_types, genotype.cells, strict=True):
       self._check_cell(cell, cell_type, genotype)
     return genotype
@@ -154,18 +154,19 @@ class SearchSpace:
   def _check_cell(self, cell: Cell, cell_type, genotype):
     pairs = [(target, source) for target, source, _ in cell.edges]
     if self.skeleton == 'nas_bench_201' and tuple(pairs) != self.edges:
-      raise InputError(f'{genotype} is not of the space {self.name}: its edges are {pairs}, allowed {self.edges}')
+      raise self._not_of_it(genotype, f'its edges are {pairs}, allowed {self.edges}')
     if len(set(pairs)) < len(pairs):
-      raise InputError(f'{genotype} is not of the space {self.name}: two edges of a node come from the same node')
+      raise self._not_of_it(genotype, 'two edges of a node come from the same node')
     if cell.concat != self.concat:
-      raise InputError(
-        f'{genotype} is not of the space {self.name}: the output concatenates nodes {list(cell.concat)}, '
-        f'allowed {list(self.concat)}'
-      )
+      wrong = f'the output concatenates nodes {list(cell.concat)}, allowed {list(self.concat)}'
+      raise self._not_of_it(genotype, wrong)
     for target, source, operation in cell.edges:
       names = self.candidates(cell_type)[self.edges.index((target, source))]
       if operation not in names:
-        raise InputError(f'{genotype} is not of the space {self.name}: {operation!r} is not one of {", ".join(names)}')
+        raise self._not_of_it(genotype, f'{operation!r} is not one of {", ".join(names)}')
+
+  def _not_of_it(self, genotype, why):
+    return InputError(f'{in_short(genotype)} is not of the space {self.name}: {why}')
 
   def parse(self, text: str) -> Genotype:
     """Reads the text form of a genotype of this space. Raises InputError."""

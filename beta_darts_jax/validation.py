@@ -5,7 +5,7 @@ import math
 
 from ml_collections import ConfigDict
 
-from beta_darts_jax.config import leaves, reference
+from beta_darts_jax.config import DEFAULTS, leaves, reference
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.hypergradients import HYPERGRADIENTS, SOLVERS
 from beta_darts_jax.metrics import step_range
@@ -92,7 +92,7 @@ def check(config: ConfigDict) -> ConfigDict:
   Raises:
     InputError: names the key, what was given and what is allowed.
   """
-  _check_tree(config, reference(config), '')
+  _check_tree(config, reference(config), '', config.get('task', 'search'))
   for name, value in leaves(config):
     if isinstance(value, (int, float)) and not isinstance(value, bool):
       positive = name in _POSITIVE
@@ -203,23 +203,31 @@ def _check_population(config):
     )
 
 
-def _check_tree(config, reference, prefix):
+def _check_tree(config, reference, prefix, task):
   for name in sorted(set(config.keys()) - set(reference.keys())):
-    raise InputError(unknown(f'config.{prefix}{name}', name, reference))
+    raise InputError(unknown(f'{prefix}{name}', task))
   for name in sorted(set(reference.keys()) - set(config.keys())):
     raise InputError(f'config.{prefix}{name} is missing: start from beta_darts_jax.config.default()')
   for name, expected in reference.items():
     value = config[name]
     if isinstance(expected, ConfigDict) and isinstance(value, ConfigDict):
-      _check_tree(value, expected, f'{prefix}{name}.')
+      _check_tree(value, expected, f'{prefix}{name}.', task)
     elif not _same_type(value, expected):
       raise InputError(f'config.{prefix}{name}={value!r}: allowed is {describe(expected)}')
 
 
-def unknown(path: str, name: str, group: ConfigDict) -> str:
-  """What is said of a key `path` whose part `name` is not in `group`."""
-  near = difflib.get_close_matches(name, group.keys(), n=1)
-  return f'unknown {path}: {f"did you mean {near[0]}? " if near else ""}allowed are {", ".join(sorted(group.keys()))}'
+def unknown(key: str, task: str) -> str:
+  """What is said of a dotted `key` that the configs of `task` do not have."""
+  group = DEFAULTS[task]()
+  meant = [f'config.{name}' for name, _ in leaves(group) if name.split('.')[-1] == key.split('.')[-1]]
+  for part in key.split('.'):
+    if part not in group:
+      meant = difflib.get_close_matches(part, group.keys(), n=1) or meant
+      break
+    group = group[part]
+  elsewhere = [f'it is of the task {other}; ' for other in DEFAULTS if key in dict(leaves(DEFAULTS[other]()))]
+  hint = ''.join(elsewhere) + (f'did you mean {" or ".join(meant)}? ' if meant else '')
+  return f'unknown config.{key}: {hint}allowed are {", ".join(sorted(group.keys()))}'
 
 
 def _same_type(value, expected):

@@ -57,8 +57,8 @@ def refuse_other(path, config: dict) -> None:
     more = f' and {len(names) - 3} more' if len(names) > 3 else ''
     unknown = any(_at(config, name) is None for name in names)
     raise InputError(
-      f'{path} holds a run of another config ({", ".join(names[:3])}{more} differ): choose another --workdir'
-      + (f'; if {file.name} is damaged, remove it' if unknown else '')
+      f'{path} holds a run of another config ({", ".join(names[:3])}{more} differ): choose another --workdir, or '
+      '--config.name, which names it' + (f'; if {file.name} is damaged, remove it' if unknown else '')
     )
 
 

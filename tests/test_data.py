@@ -148,6 +148,7 @@ def test_folder(tmp_path):
     (lambda p: save(p, images=np.full((3, 2, 2, 3), np.nan), labels=np.arange(3)), 'float64 .*allowed is uint8'),
     (lambda p: save(p, images=np.full((3, 2, 2, 3), np.inf, np.float32), labels=np.arange(3)), 'allowed is uint8'),
     (lambda p: save(p, images=np.zeros((3, 0, 2, 3), np.uint8), labels=np.arange(3)), r'uint8 \[3, 0, 2, 3\], allowed'),
+    (lambda p: save(p, images=np.zeros((3, 4), np.uint8), labels=np.arange(3)), r'\[3, 4\], .* or \[N > 0, H, W\]'),
     (lambda p: save(p, images=BLACK, labels=np.zeros(2, int)), '3 integers'),
     (lambda p: save(p, images=BLACK, labels=np.array([0.0, 1.0, np.nan])), 'float64 .*3 integers'),
     (lambda p: save(p, images=BLACK, labels=np.array([-1, 0, 1])), r'labels are -1 … 1, allowed are 0, 1, …'),

@@ -208,6 +208,17 @@ def test_names_of_runs_are_names(tmp_path, name):
   assert str(tmp_path / 'other') in html.unescape(re.search('<title>(.*)</title>', text)[1])
 
 
+def test_a_run_with_operations_of_its_own_is_repeated_from_its_config_file(tmp_path):
+  search, training = default(), default_retrain()
+  search.space.operations = ('none', 'turn', 'nor_conv_1x1', 'shift', 'avg_pool_3x3')
+  training.genotype = CELL.replace('nor_conv_3x3', 'shift').replace('skip_connect', 'turn')
+  for config, rows in ((search, [row(0, genotype=training.genotype)]), (training, [])):
+    folder = made(tmp_path / config.task, rows, config=config)
+    text, _ = page(report.write([folder]))
+    assert f'--config FILE --workdir {folder}-again' in text and 'the file adds shift, turn' in text
+    assert 'again.py' not in text
+
+
 @pytest.mark.parametrize(
   'file, content',
   [
