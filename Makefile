@@ -14,7 +14,7 @@ MODULES = $(patsubst beta_darts_jax/%.py,beta_darts_jax.%,$(wildcard beta_darts_
 
 .PHONY: search test test-newest test-lowest lint api benchmark study reproduce evidence clean
 
-search: .venv/installed  ## installs, then a whole search on digits: two minutes on two cores
+search: .venv/installed  ## installs, then a whole search on digits: one to two minutes each on two cores
 	.venv/bin/python -m beta_darts_jax.main --config configs/digits.py
 
 test: .venv/installed-dev

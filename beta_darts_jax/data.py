@@ -184,8 +184,10 @@ def _npz(path):
   try:
     with open(path, 'rb') as opened, np.load(opened, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
+  except FileNotFoundError:
+    raise InputError(f'npz:{path}: no such file{_absolute(path)}') from None
   except Exception as error:  # of many types, where the file is damaged
-    raise InputError(f'npz:{path}: cannot be read ({error}){_absolute(path)}') from None
+    raise InputError(f'npz:{path}: cannot be read ({error})') from None
   if not {'images', 'labels'} <= arrays.keys():
     raise InputError(f'npz:{path}: has {", ".join(arrays) or "nothing"}; needed are images and labels')
   if ('test_images' in arrays) != ('test_labels' in arrays):

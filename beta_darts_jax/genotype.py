@@ -154,17 +154,20 @@ def _call(text):
   if call.args:
     raise ValueError('its parts have no names')
 
-  def value(node):
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'range':
-      bounds = [ast.literal_eval(bound) for bound in node.args]
-      if any(not isinstance(bound, int) or abs(bound) > 1000 for bound in bounds):
-        raise ValueError('a range takes small integers')
-      return list(range(*bounds))
+  def literal(node):
     try:
       return ast.literal_eval(node)
     except ValueError:
       names = [part.id for part in ast.walk(node) if isinstance(part, ast.Name)]
-      raise ValueError(f'{names[0]} has no quotes' if names else 'a part is no list, text or number') from None
+      raise ValueError(f'{names[0] if names else "a part"} is no list, text in quotes or number') from None
+
+  def value(node):
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'range':
+      bounds = [literal(bound) for bound in node.args]
+      if any(not isinstance(bound, int) or abs(bound) > 1000 for bound in bounds):
+        raise ValueError('a range takes small integers')
+      return list(range(*bounds))
+    return literal(node)
 
   return {keyword.arg: value(keyword.value) for keyword in call.keywords}
 

@@ -179,6 +179,8 @@ def main(arguments) -> None:
   except KeyboardInterrupt:
     _fail(f'interrupted; the same command goes on with {path}', status=130)
   except NonFiniteLoss as error:
+    if parallel.is_first():
+      add_report(path)
     _fail(str(error), status=1)
   except Exception as error:
     if (reason := _cannot_write(error)) is None:
@@ -211,19 +213,16 @@ def write_report(paths, out, png) -> None:
 
 
 def add_report(path) -> None:
-  """report.html of a finished run that has none since its end; a failure costs the page and not the run."""
-  from beta_darts_jax.workdir import read_result
-
+  """report.html of a run that ended, if it has none since; a failure costs the page and not the run."""
   page, result = (os.path.join(path, name) for name in ('report.html', 'result.json'))
-  if read_result(path) is not None and not (
-    os.path.exists(page) and os.path.getmtime(page) >= os.path.getmtime(result)
-  ):
-    from beta_darts_jax import report
+  if all(map(os.path.exists, (page, result))) and os.path.getmtime(page) >= os.path.getmtime(result):
+    return
+  from beta_darts_jax import report
 
-    try:
-      print(f'report    {report.write([path])}')
-    except Exception as error:
-      print(f'no report: {error}', file=sys.stderr)
+  try:
+    print(f'report    {report.write([path])}')
+  except Exception as error:
+    print(f'no report: {error}', file=sys.stderr)
 
 
 def run_search(config, path) -> None:

@@ -603,5 +603,5 @@ def known_operations(names) -> None:
   for name in names:
     if name not in OPERATIONS:
       raise InputError(
-        f'unknown operation {name!r}: allowed are {", ".join(OPERATIONS)}, and those that a config file adds'
+        f'unknown operation {name!r}: allowed are {", ".join(OPERATIONS)}, and those that a config file adds to them'
       )

@@ -91,11 +91,15 @@ class Run:
     return found
 
   def state(self) -> str:
-    """One line: finished, running or stopped, and how far it is."""
+    """One line: finished, running, diverged or stopped, and how far it is."""
     if self.result:
       return f'Finished. {self.path}'
     done = self.rows[-1]['epoch'] + 1 if self.rows else 0
-    what = 'Running' if in_use(self.path) else 'Not finished, and nobody works on it'
+    what, diverged = 'Not finished, and nobody works on it', self.path / 'diverged.txt'
+    if in_use(self.path):
+      what = 'Running'
+    elif diverged.is_file():
+      what = f'Diverged ({diverged.read_text(errors="replace").strip()})'
     return f'{what}: {done} of {self.epochs} epochs. {self.path}'
 
 

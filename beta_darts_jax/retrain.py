@@ -44,12 +44,12 @@ def check_network(genotype: Genotype, stem: str, auxiliary_weight: float) -> Non
   if len(genotype.cells) == 1:
     if stem != 'nas_bench_201' or auxiliary_weight:
       raise InputError(
-        f"{in_short(genotype)} is one cell: allowed is config.network.stem='nas_bench_201' with auxiliary_weight 0, "
+        f"{in_short(genotype)} is one cell: allowed is config.network.stem='nas_bench_201' with auxiliary_weight 0; "
         'see configs/retrain_nas_bench_201.py'
       )
   elif stem not in ('cifar', 'imagenet'):
     raise InputError(
-      f'{in_short(genotype)} is of the DARTS family: allowed for config.network.stem are cifar, imagenet, '
+      f'{in_short(genotype)} is of the DARTS family: allowed for config.network.stem are cifar, imagenet; '
       'see configs/retrain_cifar10.py'
     )
 

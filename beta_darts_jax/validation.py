@@ -218,13 +218,15 @@ def _check_tree(config, reference, prefix, task):
 
 def unknown(key: str, task: str) -> str:
   """What is said of a dotted `key` that the configs of `task` do not have."""
-  group = DEFAULTS[task]()
-  meant = [f'config.{name}' for name, _ in leaves(group) if name.split('.')[-1] == key.split('.')[-1]]
+  group, prefix, last = DEFAULTS[task](), 'config.', key.split('.')[-1]
+  varied = {f'population.{name}' for name in VARIED}  # which take tuples
+  meant = [f'config.{name}' for name, _ in leaves(group) if name.split('.')[-1] == last and name not in varied]
   for part in key.split('.'):
     if part not in group:
-      meant = difflib.get_close_matches(part, group.keys(), n=1) or meant
+      near = difflib.get_close_matches(part, group.keys(), n=1)
+      meant = [prefix + name for name in near if not (meant and isinstance(group[name], ConfigDict))] + meant
       break
-    group = group[part]
+    group, prefix = group[part], f'{prefix}{part}.'
   elsewhere = [f'it is of the task {other}; ' for other in DEFAULTS if key in dict(leaves(DEFAULTS[other]()))]
   hint = ''.join(elsewhere) + (f'did you mean {" or ".join(meant)}? ' if meant else '')
   return f'unknown config.{key}: {hint}allowed are {", ".join(sorted(group.keys()))}'

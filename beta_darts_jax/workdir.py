@@ -1,12 +1,13 @@
 """The folder of a run: one process at a time, one config, written whole or not at all."""
 
+import contextlib
 import fcntl
 import json
 import os
 import pathlib
 import time
 
-from beta_darts_jax.errors import InputError
+from beta_darts_jax.errors import InputError, NonFiniteLoss
 from beta_darts_jax.genotype import Genotype, published
 from beta_darts_jax.parallel import is_first, on_first
 
@@ -22,7 +23,10 @@ def write_json(path: pathlib.Path, value, indent: int | None = 2) -> None:
 
 
 # of a run, besides what TensorBoard and the profiler write
-FILES = ('config.json', 'environment.json', 'metrics.jsonl', 'result.json', 'genotype.json', 'report.html', 'lock')
+FILES = (
+  'config.json', 'environment.json', 'metrics.jsonl', 'result.json', 'genotype.json', 'report.html', 'diverged.txt',
+  'lock',
+)  # fmt: skip
 FOLDERS = ('checkpoints', 'seals', 'members')
 
 
@@ -57,8 +61,8 @@ def refuse_other(path, config: dict) -> None:
     more = f' and {len(names) - 3} more' if len(names) > 3 else ''
     unknown = any(_at(config, name) is None for name in names)
     raise InputError(
-      f'{path} holds a run of another config ({", ".join(names[:3])}{more} differ): choose another --workdir, or '
-      '--config.name, which names it' + (f'; if {file.name} is damaged, remove it' if unknown else '')
+      f'{path} holds a run of another config ({", ".join(names[:3])}{more} differ): choose another --workdir '
+      '(by default, config.name is part of it)' + (f'; if {file.name} is damaged, remove it' if unknown else '')
     )
 
 
@@ -89,6 +93,7 @@ class Workdir:
     except InputError:
       self._lock.close()
       raise
+    (self.path / 'diverged.txt').unlink(missing_ok=True)
     if not (self.path / 'config.json').exists():
       write_json(self.path / 'config.json', config)
 
@@ -118,8 +123,11 @@ class Workdir:
   def __enter__(self):
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, kind, error, traceback):
     if self._lock:
+      if isinstance(error, NonFiniteLoss):
+        with contextlib.suppress(OSError):  # a full disk
+          (self.path / 'diverged.txt').write_text(f'{error}\n')
       self._lock.close()
 
 

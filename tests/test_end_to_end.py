@@ -110,6 +110,9 @@ def test_killed_doubled_stopped_damaged_and_still_the_same_bits(reference, envir
   process.send_signal(signal.SIGSTOP)
   code, _, err = finish(start(workdir, environment, '--config.tensorboard=True'))
   assert code == 2 and 'in use by another process' in err and err.count('\n') == 1
+  look = [sys.executable, '-m', 'beta_darts_jax.main', f'--report={workdir}', f'--out={tmp_path}/page.html']
+  assert subprocess.run(look, cwd=ROOT, env=environment, capture_output=True).returncode == 0
+  assert 'Running: 1 of 4 epochs' in (tmp_path / 'page.html').read_text()
   process.kill()
   finish(process)
   assert not (workdir / 'result.json').exists()
@@ -128,6 +131,7 @@ def test_killed_doubled_stopped_damaged_and_still_the_same_bits(reference, envir
   resumed = int(re.search(r'going on from step (\d+)', out)[1])
   assert resumed >= 30 and resumed % STEPS, 'the kill was meant to come in the middle of an epoch'
   assert not (workdir / 'result.json').exists()
+  assert 'Not finished, and nobody works on it' in (workdir / 'report.html').read_text()
 
   damaged = workdir / 'checkpoints' / str(newest(workdir))
   file = max((f for f in damaged.rglob('*') if f.is_file()), key=lambda f: f.stat().st_size)
@@ -158,6 +162,7 @@ def test_a_non_finite_loss_stops_the_run(environment, tmp_path):
   code, _, err = finish(start(tmp_path, environment, '--config.search.learning_rate=1e38'))
   assert code == 1 and 'not finite' in err.replace('no longer', 'not') and 'epoch 1, step' in err, err
   assert err.count('\n') == 1 and not (tmp_path / 'result.json').exists()
+  assert 'Diverged (the loss is no longer finite at epoch 1, step' in (tmp_path / 'report.html').read_text()
 
 
 SMALL = "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=[2], reduce=[('sep_conv_3x3', 0), ('max_pool_3x3', 1)], reduce_concat=[2])"  # noqa: E501

@@ -88,7 +88,11 @@ CELL = "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_conca
     (CELL.replace(", ('skip_connect', 1)", ''), 'normal has 1 edges, not two a node'),
     (CELL.replace("('skip_connect', 1)", "('skip_connect', 'x')"), r"an edge is \('operation', source\)"),
     (CELL.replace('normal_concat=[2]', 'normal_concat=[7]'), r'normal_concat is \[7\], allowed are nodes 2 … 2'),
-    (CELL.replace('normal_concat=[2]', 'normal_concat=range(10**9)'), 'cannot read'),
+    (
+      CELL.replace('normal_concat=[2]', 'normal_concat=range(10**9)'),
+      r'\(a part is no list, text in quotes or number\)',
+    ),
+    (CELL.replace('normal_concat=[2]', 'normal_concat=range(2, steps+2)'), r'\(steps is no list, text in quotes'),
   ],
 )
 def test_malformed_darts_text_is_refused(text, message):

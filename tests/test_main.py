@@ -70,7 +70,7 @@ def _as_a_command(folder, arguments, environment):
     ([f'{DIGITS}:fast'], 'allowed is --config=configs/digits.py, which takes no arguments'),
     (
       [DIGITS, '--config.search.epoch=3'],
-      'error: unknown config.search.epoch: did you mean epochs? allowed are alignment_schedule',
+      'error: unknown config.search.epoch: did you mean config.search.epochs or config.derivation.epoch? allowed are align',
     ),
     ([DIGITS, '--config.search.epochs=three'], 'config.search.epochs=three: allowed is an integer'),
     ([DIGITS, '--config.search.epochs=0'], 'config.search.epochs=0: allowed is a number > 0'),
@@ -104,14 +104,17 @@ def _as_a_command(folder, arguments, environment):
     ([RETRAIN, '--config.genotype=Genotype(normal=[])'], "cannot read the genotype 'Genotype(normal=[])'"),
     (
       ['--config', 'configs/digits.py', '--config.search.epoch', '3'],
-      'error: unknown config.search.epoch: did you mean epochs?',
+      'error: unknown config.search.epoch: did you mean config.search.epochs or',
     ),
     (['--config', 'configs/none.py'], '--config=configs/none.py: no such file'),
     ([RETRAIN, '--config.genotype=DARTSV2'], "'DARTSV2': no such folder or file, and no published cell: NASNET"),
     ([RETRAIN, '--config.genotype=tests'], 'tests has no genotype.json'),
     ([RETRAIN, f'--config.genotype={ARCH}'], 'is one cell: allowed is config.network.stem'),
-    ([RETRAIN, '--config.genotype=Genotype(normal=[(a, 0)])'], '(a has no quotes): expected |op~0|'),
-    ([RETRAIN, '--config.genotype=DARTS_V2', '--config.network.stem=nas_bench_201'], 'DARTS_V2 is of the DARTS family'),
+    ([RETRAIN, '--config.genotype=Genotype(normal=[(a, 0)])'], '(a is no list, text in quotes or number): expected'),
+    (
+      [RETRAIN, '--config.genotype=DARTS_V2', '--config.network.stem=nas_bench_201'],
+      'stem are cifar, imagenet; see configs/retrain_cifar10.py',
+    ),
     ([RETRAIN, '--config.genotype=DARTS_V2'], '8×8 pixels, allowed are multiples of 4 from 32 on, for the auxiliary'),
     ([RETRAIN, '--config.train.schedule=step'], 'allowed are cosine_epochs, cosine_steps, linear_tail'),
     ([RETRAIN, '--config.train.drop_path_rate=1.0'], 'allowed is a number below 1'),
@@ -123,6 +126,10 @@ def _as_a_command(folder, arguments, environment):
       [DIGITS, '--config.epochs=3'],
       'unknown config.epochs: did you mean config.retrain.epochs or config.search.epochs?',
     ),
+    ([DIGITS, '--config.train.epochs=3'], 'did you mean config.retrain.epochs or config.search.epochs? allowed'),
+    ([DIGITS, '--config.search.seeds=3'], 'did you mean config.search.seed or config.population.seeds? allowed'),
+    ([DIGITS, '--config.momentun=0.5'], 'unknown config.momentun: allowed are benchmark'),
+    ([DIGITS, '--config.momentum=0.5'], 'did you mean config.retrain.momentum or config.search.momentum? allowed'),
     ([DIGITS, '--config.genotype=x'], 'unknown config.genotype: it is of the task retrain; allowed are benchmark'),
     (['--config=configs/retrain_imagenet.py', '--config.genotype=DARTS_V2'], 'imagenet2012 is not prepared in'),
     ([DIGITS, '--config.benchmark.table=README.md'], 'README.md: line 2 is damaged'),
@@ -139,6 +146,33 @@ def test_mistakes_are_one_line_and_leave_nothing(fork, arguments, message, tmp_p
   assert message in done.stderr
   assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
   assert not list(empty.iterdir())
+
+
+def test_a_config_file_may_add_operations(fork, tmp_path):
+  """What is wrong with the config is said before the folder, here of another run, is looked at."""
+  own = """
+from beta_darts_jax.config import default
+from beta_darts_jax.operations import OPERATIONS
+
+{}
+def get_config():
+  config = default()
+  config.space.operations = ('shift', 'skip_connect')
+  config.data.source = 'folder:/none'
+  return config
+"""
+  (tmp_path / 'run').mkdir()
+  (tmp_path / 'run' / 'config.json').write_text('{}')
+  for number, (added, other, said) in enumerate([
+    ("OPERATIONS['shift'] = OPERATIONS['skip_connect']", '', 'error: folder:/none: no such folder'),
+    ("OPERATIONS['shift'] = OPERATIONS['skip_connect']", 'run', 'run holds a run of another config'),
+    ('', 'run', "error: unknown operation 'shift': allowed are none, skip_connect"),
+  ]):  # fmt: skip
+    (folder := tmp_path / str(number)).mkdir()
+    (folder / 'own.py').write_text(own.format(added))
+    done = fork(folder, f'--config={folder}/own.py', f'--workdir={tmp_path / (other or "new")}')
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count('\n') == 1, done.stderr
+    assert 'unknown' not in said or 'and those that a config file adds to them' in done.stderr
 
 
 def test_help_is_no_mistake_on_any_terminal(monkeypatch):

@@ -47,17 +47,20 @@ def test_requirements_name_every_import():
         assert ours & required or top == 'nats_bench', (path.name, top)  # of the extra [natsbench]
 
 
-def test_the_wheel_in_a_clean_environment(tmp_path):
+def test_the_wheel_in_a_clean_environment(tmp_path, pytestconfig):
+  """With --full pip brings what the wheel needs; else it is lent by this environment, without what is ours."""
+  full = pytestconfig.getoption('full')
   pip = [sys.executable, '-m', 'pip', '--disable-pip-version-check', '--quiet']
   run = lambda *command, **more: subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, **more)
   build = ['wheel', '--no-build-isolation', '--no-deps', '--wheel-dir', tmp_path, ROOT]
   assert (built := run(*pip, *build)).returncode == 0, built.stderr
   run(sys.executable, '-m', 'venv', '--without-pip', tmp_path / 'env')
   python, (wheel,) = tmp_path / 'env' / 'bin' / 'python', tmp_path.glob('*.whl')
-  run(*pip, '--python', python, 'install', '--no-deps', wheel)
+  installed = run(*pip, '--python', python, 'install', *([] if full else ['--no-deps']), wheel)
+  assert installed.returncode == 0, installed.stderr
   (packages,) = (tmp_path / 'env').glob('lib/python*/site-packages')
-  # what the package needs, but not the package itself: a .pth file named in a .pth file is not read
-  (packages / 'dependencies.pth').write_text(sysconfig.get_paths()['purelib'])
+  if not full:  # (a .pth file named in a .pth file, as this package is where it is editable, is not read)
+    (packages / 'dependencies.pth').write_text(sysconfig.get_paths()['purelib'])
   where = run(python, '-c', 'import beta_darts_jax; print(beta_darts_jax.__file__)')
   assert where.stdout.startswith(str(packages)), where
 

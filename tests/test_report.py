@@ -1,11 +1,11 @@
 """report.html and its figures, from made-up run folders; nothing is compiled."""
 
+import fcntl
 import html
 import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -96,6 +96,11 @@ def test_a_running_search(tmp_path):
   folder = made(tmp_path / 'run', [row(0)], tail='{"epoch": 1, "trai')
   text, _ = page(report.write([folder]))
   assert 'Not finished, and nobody works on it: 1 of 100 epochs' in text and CELL in text
+  with open(folder / 'lock', 'w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert 'Running: 1 of 100 epochs' in page(report.write([folder]))[0]
+  (folder / 'diverged.txt').write_text('the loss is <nan>\n')
+  assert 'Diverged (the loss is &lt;nan&gt;): 1 of 100 epochs' in page(report.write([folder]))[0]
   text, found = page(report.write([made(tmp_path / 'fresh', [])]))
   assert '0 of 100 epochs' in text and not found.drawings
 
@@ -182,13 +187,11 @@ def test_every_label_is_on_its_arrow_and_every_arrow_in_the_picture(genotype):
       assert axes.bbox.y0 <= extents.y0 < extents.y1 <= axes.bbox.y1
 
 
-def test_a_page_made_during_the_run_is_made_anew_at_its_end(tmp_path, capsys):
+def test_a_run_has_a_page_when_it_ends_stopped_or_finished(tmp_path, capsys):
   folder = made(tmp_path / 'run', [row(0)])
-  assert 'Finished' not in report.write([folder]).read_text()
+  page = folder / 'report.html'
   main.add_report(folder)
-  assert not capsys.readouterr().out
-  shutil.rmtree(folder)
-  page = report.write([made(folder, [row(0)])])
+  assert 'Not finished' in page.read_text() and str(page) in capsys.readouterr().out
   os.utime(page, (1, 1))
   (folder / 'result.json').write_text(json.dumps({'genotype': CELL, 'seconds': {}}))
   main.add_report(folder)

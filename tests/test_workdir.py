@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from beta_darts_jax import InputError
+from beta_darts_jax.errors import NonFiniteLoss
 from beta_darts_jax.workdir import Workdir, differences, read_result
 
 CONFIG = {'a': 1, 'b': {'c': (1, 2)}}
@@ -35,6 +36,15 @@ def test_who_only_looks_whether_it_is_in_use_is_waited_for(tmp_path):
     release.start()
     with Workdir(tmp_path, CONFIG):
       release.join()
+
+
+def test_a_divergence_is_noted_until_the_run_goes_on(tmp_path):
+  with pytest.raises(NonFiniteLoss), Workdir(tmp_path, CONFIG):
+    raise NonFiniteLoss('the loss is nan')
+  assert (tmp_path / 'diverged.txt').read_text() == 'the loss is nan\n'
+  with Workdir(tmp_path, CONFIG):
+    pass
+  assert not (tmp_path / 'diverged.txt').exists()
 
 
 def test_unwritable_and_damaged_folders_are_named(tmp_path):
