@@ -70,7 +70,7 @@ def _as_a_command(folder, arguments, environment):
     ([f'{DIGITS}:fast'], 'allowed is --config=configs/digits.py, which takes no arguments'),
     (
       [DIGITS, '--config.search.epoch=3'],
-      'error: unknown config.search.epoch: did you mean config.search.epochs or config.derivation.epoch? allowed are align',
+      'error: unknown config.search.epoch: did you mean config.search.epochs or config.derivation.epoch? allowed',
     ),
     ([DIGITS, '--config.search.epochs=three'], 'config.search.epochs=three: allowed is an integer'),
     ([DIGITS, '--config.search.epochs=0'], 'config.search.epochs=0: allowed is a number > 0'),
