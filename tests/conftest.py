@@ -76,10 +76,16 @@ def nhwc(images):
 
 
 def pytest_addoption(parser):
-  parser.addoption('--full', action='store_true', help='long forms: all steps of the official trajectories, more cells')
+  parser.addoption('--full', action='store_true', help='long forms: all steps of the official trajectories, …')
 
 
-def pytest_collection_modifyitems(items):
+def pytest_configure(config):
+  config.addinivalue_line('markers', 'full: takes long and says little more than the others: with --full only')
+
+
+def pytest_collection_modifyitems(config, items):
   """The longest files first, so that parallel workers end together."""
+  if not config.getoption('--full'):
+    items[:] = [item for item in items if not item.get_closest_marker('full')]
   longest = ['test_parallel', 'test_search', 'test_end_to_end', 'test_benchmarks', 'test_method', 'test_supernet']
   items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 from conftest import COMPILED_FAST
 
 BENCHMARKS = pathlib.Path(__file__).parent.parent / 'benchmarks'
@@ -18,6 +19,7 @@ def run(script, *arguments):
   return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
 
 
+@pytest.mark.full
 def test_accelerator_script_at_a_small_size():
   done = run('accelerator.py', '--small', '--only=steps,chunks,population,search')
   assert done.returncode == 0, done.stderr
@@ -40,6 +42,7 @@ def test_step_prints_a_row():
   assert re.fullmatch(r'\| nas_bench_201 .*\| \d+ \| \d+ \| [\d.]+ \| [\d.]+ \([\d.]+ … [\d.]+\) \|\n', done.stdout)
 
 
+@pytest.mark.full
 def test_methods_prints_a_row_for_each_part():
   sizes = '--channels=2', '--batch-size=8', '--steps=1', '--rounds=1', '--scan'
   done = run('methods.py', *sizes, '--only=first order, softmax; GDAS')

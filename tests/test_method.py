@@ -167,7 +167,12 @@ def combinations():
     yield method, relaxation, (i + j) % len(BUNDLES)
 
 
-@pytest.mark.parametrize('method, name, bundle', list(combinations()))
+LONG = 'conjugate gradients'  # as Neumann's series to all else
+
+
+@pytest.mark.parametrize(
+  'method, name, bundle', [pytest.param(*c, marks=[pytest.mark.full] * (c[0] == LONG)) for c in combinations()]
+)
 def test_any_combination_takes_two_finite_steps(method, name, bundle):
   relaxation, attributes = RELAXATIONS[name]
   supernet = TwoCells(**attributes)

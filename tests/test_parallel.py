@@ -123,7 +123,7 @@ def test_a_member_takes_the_trajectory_of_the_lone_run(one_process, strategy):
   assert np.abs(apart[0] - apart[1]).max() > 1e-3  # (the members do differ)
 
 
-@pytest.mark.parametrize('processes, population, data', [(2, 1, 2), (4, 2, 2)])
+@pytest.mark.parametrize('processes, population, data', [(4, 2, 2), pytest.param(2, 1, 2, marks=pytest.mark.full)])
 def test_processes_take_the_same_trajectory(one_process, tmp_path, processes, population, data):
   members = [0, 1][:population]
   together = spread(tmp_path / 'out.npz', [case('run', population, data, members)], processes)['run']
