@@ -65,12 +65,15 @@ def compare(space, genotype: str, dataset: Dataset, config, stop: threading.Even
       loss, top1, _ = map(float, programs.evaluate(state))
       if not math.isfinite(loss) or int(state.step) < recipe['epochs'] * programs.steps_per_epoch:
         loss = top1 = None
+    seconds = round(time.perf_counter() - started, 2)
+    reached = 'diverged' if top1 is None else f'test accuracy {top1:.3f}'
+    print(f'trained {cell}  {reached}  {seconds:.0f} s', flush=True)
     return {
       'genotype': str(cell),
       'test_loss': loss,
       'test_accuracy': top1,
       **describe_network(network, variables_of(state), image_shape),
-      'seconds': round(time.perf_counter() - started, 2),
+      'seconds': seconds,
     }
 
   devices = jax.local_devices()

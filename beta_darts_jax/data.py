@@ -242,12 +242,21 @@ def _stacked(source, images):
   return np.stack(images)
 
 
+def tfds_folder(given: str = '') -> str:
+  """The folder of TFDS' data sets: as given, $TFDS_DATA_DIR, or TFDS' own default. Raises InputError."""
+  folder = given or os.environ.get('TFDS_DATA_DIR')
+  if folder and not os.path.isdir(folder):
+    name = 'config.data.data_dir' if given else 'TFDS_DATA_DIR'
+    raise InputError(f'{name}={folder}: no such folder; make it, if data sets shall be prepared there')
+  return folder or os.path.expanduser('~/tensorflow_datasets')
+
+
 def _tfds(source, data_dir, image_size):
   import tensorflow_datasets as tfds
 
   cifar = source in ('cifar10', 'cifar100')
   name = 'imagenet_resized/16x16' if source == 'imagenet16_120' else source
-  data_dir = data_dir or os.environ.get('TFDS_DATA_DIR') or None
+  data_dir = tfds_folder(data_dir)
   try:
     builder = cifar_builder(source, data_dir) if cifar else tfds.builder(name, data_dir=data_dir)
   except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:

@@ -215,8 +215,10 @@ def panels(curves: list[Curve], wanted: list[tuple[str, list[tuple[str, Dashes]]
     unused.axis('off')
   figure.supxlabel('epoch', fontsize=9)
   if len(colors) > 1:
-    handles = [matplotlib.lines.Line2D([], [], color=color) for color in colors.values()]
-    figure.legend(handles, colors, loc='outside upper center', ncols=min(4, len(colors)), fontsize=8)
+    every = [pair for _, names in wanted for pair in names]
+    labels = list(dict.fromkeys(curve.label for curve in curves if any(curve.values(name)[0] for name, _ in every)))
+    handles = [matplotlib.lines.Line2D([], [], color=colors[label]) for label in labels]
+    figure.legend(handles, labels, loc='outside upper center', ncols=min(4, len(labels)), fontsize=8)
   return figure
 
 
@@ -225,14 +227,14 @@ def training(curves: list[Curve]) -> Figure | None:
   return panels(
     curves,
     [
-      ('loss, nats', [('train_loss', '-'), ('alpha_loss', ':'), ('valid_loss', '--'), ('test_loss', '--')]),
+      ('loss, nats', [('train_loss', '-'), ('alpha_loss', ':'), ('valid_loss', '--'), ('test_loss', '-.')]),
       ('accuracy', [(f'{name}_accuracy', s) for name, s in _STYLES.items()]),
       ('learning rate', [('learning_rate', '-')]),
     ],
   )
 
 
-_STYLES: dict[str, Dashes] = {'train': '-', 'alpha': ':', 'valid': '--', 'test': '--'}
+_STYLES: dict[str, Dashes] = {'train': '-', 'alpha': ':', 'valid': '--', 'test': '-.'}
 
 
 def architecture(curves: list[Curve]) -> Figure | None:

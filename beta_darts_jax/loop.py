@@ -94,11 +94,11 @@ def run_epochs(
       of_members = f' in any of {members} members' if members > 1 else ''
       raise NonFiniteLoss(
         f'the loss is no longer finite{of_members} at epoch {epoch + 1}, step {step} ({listed}); '
-        f'{workdir.path} keeps the checkpoints before it'
+        'the same values end there again, smaller learning rates or clip norms may not'
       )
 
   with contextlib.ExitStack() as stack:
-    progress = stack.enter_context(Progress(epochs, steps_per_epoch, shows=is_first()))
+    progress = stack.enter_context(Progress(epochs, steps_per_epoch, step, shows=is_first()))
     profiler = Profile(workdir.path / 'profile', profile if is_first() else ())
     for close in (checkpoints.close, *(writer.close for writer in writers), profiler.close):
       stack.callback(close)

@@ -17,6 +17,7 @@ import os
 import pathlib
 import re
 import runpy
+import shlex
 import signal
 import sys
 import threading
@@ -56,9 +57,9 @@ def parse(argv):
     if _REPORT.value is not None and _CONFIG.value is None and _WORKDIR.value is None:
       return rest
     if _REPORT.value is not None or _OUT.value is not None or _PNG.value:
-      raise InputError('--out and --png are allowed with --report, --config and --workdir without it')
-    if _WORKDIR.value == '':
-      raise InputError("--workdir='': allowed is a folder")
+      raise InputError('--out and --png are allowed with --report only, --config and --workdir only without it')
+    if _WORKDIR.value is not None and (not _WORKDIR.value or os.path.isfile(_WORKDIR.value)):
+      raise InputError(f'--workdir={_WORKDIR.value!r}: allowed is a folder')
     if rest[1:]:
       raise InputError(f'unexpected arguments: {" ".join(rest[1:])}; allowed are {_FLAGS}')
     if _CONFIG.value is None:
@@ -84,21 +85,33 @@ def _located(argument):
   return argument
 
 
+def _shipped():
+  """Names of the configs that belong to the program."""
+  here = pathlib.Path(__file__).parent
+  return sorted({file.name for folder in (here, here.parent) for file in folder.glob('configs/[!_]*.py')})
+
+
 def _explanation(message, argv):
   """What is allowed for the --config.a.b that `message` is about, else `message` itself."""
-  from beta_darts_jax.config import reference
+  from beta_darts_jax.config import DEFAULTS, reference
   from beta_darts_jax.validation import describe, unknown
 
+  if match := re.match(r'Missing value for flag --(workdir|report|out|config)\b', message):
+    return f'--{match[1]} without a value: allowed is a {"folder" if match[1] in ("workdir", "report") else "file"}'
+
   if match := re.match(r"Unknown command line flag '([\w.]+)'", message):
-    if match[1].split('.')[0] != 'config':
-      return f'unknown --{match[1]}: allowed are {_FLAGS}'
+    first = match[1].split('.')[0]
+    if first != 'config':
+      meant = f'did you mean --config.{match[1]}? ' if any(first in make() for make in DEFAULTS.values()) else ''
+      return f'unknown --{match[1]}: {meant}allowed are {_FLAGS}'
     if not any(re.match(r'--?config=', argument) for argument in _joined(argv)):
       return f'--{match[1]}: allowed with --config=FILE'
   tree = None
   for argument in _joined(argv):
     if match := re.match(r'--?config=([^:]+):?(.*)', argument):
       if not os.path.isfile(match[1]):
-        return f'--config={match[1]}: {"a folder, allowed is a file" if os.path.isdir(match[1]) else "no such file"}'
+        what = 'a folder, allowed is a file' if os.path.isdir(match[1]) else 'no such file'
+        return f'--config={match[1]}: {what}; in configs/ are {", ".join(_shipped())}'
       if re.search('get_config.* missing .* required positional', message):
         return f'--config={match[1]}: allowed is --config={match[1]}:ARGUMENT, see the head of the file'
       if 'get_config() takes 0' in message:
@@ -138,20 +151,38 @@ def _fail(message, status=2):
 
 @contextlib.contextmanager
 def stop_signals():
-  """An event that SIGTERM or Ctrl-C sets, where the process does not ignore it; a second one ends the process."""
-  stop = threading.Event()
+  """An event that SIGTERM or Ctrl-C sets, where the process does not ignore it; a second one ends the process.
 
-  def handle(number, _):
-    stop.set()
-    signal.signal(number, signal.SIG_DFL)
+  Python's own handlers wait for the end of a compilation; the thread reads what the system's writes at once.
+  """
+  stop = threading.Event()
+  reading, writing = os.pipe()
+  os.set_blocking(writing, False)
+
+  def listen():
+    while number := os.read(reading, 1)[0]:
+      if number not in heeded:
+        continue
+      if stop.is_set():
+        os._exit(128 + number)
+      stop.set()
+      os.write(2, b'stopping as soon as what is being compiled or evaluated is done; once more ends it at once\n')
 
   heeded = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
-  before = {number: signal.signal(number, handle) for number in heeded}
+  before = {number: signal.signal(number, lambda *_: None) for number in heeded}
+  other = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+  thread = threading.Thread(target=listen, daemon=True)
+  thread.start()
   try:
     yield stop
   finally:
+    signal.set_wakeup_fd(other)
     for number, handler in before.items():
       signal.signal(number, handler)
+    os.write(writing, b'\0')
+    thread.join()
+    for end in (reading, writing):
+      os.close(end)
 
 
 def main(arguments) -> None:
@@ -162,6 +193,7 @@ def main(arguments) -> None:
   seed = config.search.seed if config.task == 'search' else config.train.seed
   path = _WORKDIR.value or f'runs/{config.name}-{dataset}-{seed}'
   from beta_darts_jax import parallel
+  from beta_darts_jax.validation import without_effect
 
   names = ('cpu_devices', 'cluster', 'coordinator', 'processes', 'process')
   logging.set_verbosity(logging.WARNING)
@@ -169,6 +201,8 @@ def main(arguments) -> None:
     parallel.set_up(**{name: config.parallel[name] for name in names})
     if not parallel.is_first():
       sys.stdout = open(os.devnull, 'w')  # noqa: SIM115 (process 0 speaks)
+    for said in without_effect(config):
+      print(said, flush=True)
     {'search': run_search, 'retrain': run_retrain}[config.task](config, path)
     if parallel.is_first():
       add_report(path)
@@ -241,7 +275,7 @@ def run_search(config, path) -> None:
   dataset = quietly(data.load, config.data.source, config.data.data_dir, config.data.image_size)
   dataset = dataset.part(config.data.part)
   programs.check_sizes(config, dataset)
-  with workdir.Workdir(path, config.to_dict()) as run:
+  with workdir.Workdir(path, config.to_dict(), command()) as run:
     benchmarked = nas_bench_201.covers(space, dataset.name)
     if benchmarked and table is None:
       print(nas_bench_201.HOW_TO_GET)
@@ -291,7 +325,7 @@ def run_retrain(config, path) -> None:
   network = retrain.make_network(genotype, dataset.num_classes, config.network, dataset.image_shape[:2])
   retrain.check_sizes(config, dataset)
   mesh = parallel.make_mesh(config.train.batch_size, data=config.parallel.data)
-  with workdir.Workdir(path, config.to_dict()) as run:
+  with workdir.Workdir(path, config.to_dict(), command()) as run:
     if changes := run.changes(environment(mesh)):
       print(f'this run began elsewhere, so its last bits may come out differently: {"; ".join(changes)}', flush=True)
     print('compiling', flush=True)
@@ -315,6 +349,11 @@ def run_retrain(config, path) -> None:
     result['environment'] = environment(mesh)
     run.finish(result)
     return report_retrain(result, path)
+
+
+def command() -> str:
+  """What began this process."""
+  return shlex.join(['python', '-m', 'beta_darts_jax.main', *sys.argv[1:]])
 
 
 def quietly(load, *arguments):

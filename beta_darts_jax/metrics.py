@@ -128,27 +128,36 @@ class Profile:
 
 
 class Progress:
-  """A bar on a terminal; elsewhere one line an epoch; nothing unless it `shows`. Use as a context."""
+  """One line an epoch, on a terminal above a bar; nothing unless it `shows`. Use as a context.
 
-  def __init__(self, epochs: int, steps: int, shows: bool = True):
-    self._epochs, self._steps, self._shows = epochs, steps, shows
+  Args:
+    epochs, steps: of the run, and of an epoch.
+    done: steps before this process.
+    shows: whether anything is printed.
+  """
+
+  def __init__(self, epochs: int, steps: int, done: int = 0, shows: bool = True):
+    self._epochs, self._steps, self._done, self._shows = epochs, steps, done, shows
     self._bar = None
 
   def __enter__(self):
     if self._shows and sys.stderr.isatty():
       from rich import progress
       from rich.console import Console
+      from rich.table import Column
 
       self._bar = progress.Progress(
         progress.TextColumn('{task.description}'),
-        progress.BarColumn(bar_width=20),
+        progress.BarColumn(bar_width=12),
         progress.TextColumn('{task.completed}/{task.total}'),
         progress.TimeRemainingColumn(),
-        progress.TextColumn('{task.fields[state]}'),
+        progress.TextColumn('{task.fields[state]}', table_column=Column(no_wrap=True, overflow='ellipsis', ratio=1)),
         console=Console(stderr=True),
+        expand=True,  # gives the last column what is left
+        redirect_stdout=sys.stdout.isatty(),
       )
       self._bar.start()
-      self._task = self._bar.add_task('starting', total=self._epochs * self._steps, state='compiling')
+      self._task = self._bar.add_task('starting', completed=self._done, total=self._epochs * self._steps, state='')
       self._handler = logging.get_absl_handler().python_handler
       self._stream = self._handler.stream
       self._handler.setStream(sys.stderr)  # rich has replaced it: log lines go above the bar
@@ -160,14 +169,14 @@ class Progress:
       self._bar.stop()
 
   def steps(self, epoch: int, step: int, values: dict) -> None:
-    """After a chunk of steps: `values` has train_loss, train_accuracy, images_per_second, of a search genotype."""
+    """After a chunk of steps: `values` has train_loss, train_accuracy, images_per_second."""
     if self._bar:
-      state = f'{_figures(values)}  {values.get("genotype", "")}'
-      self._bar.update(self._task, description=f'epoch {epoch + 1}/{self._epochs}', completed=step, state=state)
+      description = f'epoch {epoch + 1}/{self._epochs}'
+      self._bar.update(self._task, description=description, completed=step, state=_figures(values))
 
   def epoch(self, rows: list[dict]) -> None:
     """After an epoch, with its rows of metrics.jsonl: of a population the means of the members that did not diverge."""
-    if self._shows and not self._bar:
+    if self._shows:
       half = 'valid' if 'valid_loss' in rows[0] else 'test'
       names = ('train_loss', 'train_accuracy', 'images_per_second', f'{half}_loss', f'{half}_accuracy')
       good = [row for row in rows if None not in map(row.get, names)]

@@ -162,6 +162,9 @@ class NasBench201:
 def find_table(path: str = '') -> NasBench201 | None:
   """The table at `path`, else at $NAS_BENCH_201_TABLE, else None. Raises InputError."""
   path = path or os.environ.get('NAS_BENCH_201_TABLE', '')
+  if path and not os.path.isfile(path):
+    how = 'config.benchmark.table, --table or NAS_BENCH_201_TABLE'
+    raise InputError(f'{os.path.abspath(path)}: no such file, which {how} calls the table of NAS-Bench-201')
   return NasBench201.load(path) if path else None
 
 

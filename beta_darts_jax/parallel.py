@@ -121,7 +121,8 @@ def mesh_shape(
       f'config.parallel.data={data}' + (f', config.parallel.population={population}' if population else '') + ': '
       f'allowed are divisors of the batch size {batch_size}'
       + (f' and of the {members} members' if population else '')
-      + f', with a product up to the {available} device{"s" * (available > 1)} present'
+      + f', with a product up to the {available} device{"s" * (available > 1)} present '
+      '(config.parallel.cpu_devices makes several of a CPU)'
     )
   return max(shapes, key=lambda shape: (shape[0] * shape[1], shape[0]))
 

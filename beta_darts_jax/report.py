@@ -35,6 +35,7 @@ class Run:
     config, environment: trees of JSON; the environment is {} before the run has written it.
     rows: of metrics.jsonl, in order.
     result: of result.json; None while unfinished.
+    diverged: what became non-finite, of a run that ended so.
 
   Raises:
     InputError: `path` holds no run, or one that is damaged.
@@ -51,6 +52,8 @@ class Run:
       raise InputError(f'--report: {self.path / "config.json"} is damaged')
     (self.environment,) = self._read('environment.json') if (self.path / 'environment.json').is_file() else ({},)
     self.result = read_result(self.path)
+    noted = self.path / 'diverged.txt'
+    self.diverged = noted.read_text(errors='replace').strip() if noted.is_file() else ''
     self.rows = self._read('metrics.jsonl', lines=True) if (self.path / 'metrics.jsonl').is_file() else []
     if not all(isinstance(row.get('epoch'), int) for row in self.rows):
       raise self._damaged('metrics.jsonl')
@@ -95,11 +98,11 @@ class Run:
     if self.result:
       return f'Finished. {self.path}'
     done = self.rows[-1]['epoch'] + 1 if self.rows else 0
-    what, diverged = 'Not finished, and nobody works on it', self.path / 'diverged.txt'
+    what = 'Not finished, and nobody works on it'
     if in_use(self.path):
       what = 'Running'
-    elif diverged.is_file():
-      what = f'Diverged ({diverged.read_text(errors="replace").strip()})'
+    elif self.diverged:
+      what = f'Diverged ({self.diverged})'
     return f'{what}: {done} of {self.epochs} epochs. {self.path}'
 
 
@@ -160,10 +163,8 @@ def described(run: Run) -> dict:
   quoted = shlex.quote(f'configs/again.py:{path}'), shlex.quote(f'{path}-again')
   again = f'python -m beta_darts_jax.main --config {quoted[0]} --workdir {quoted[1]}'
   if own := sorted(_operations(run.config) - BUILT_IN):  # which config.json cannot hold
-    again = (
-      f'python -m beta_darts_jax.main --config FILE --workdir {quoted[1]}\n'
-      f'# FILE, and any --config.KEY=VALUE, as the run was started: the file adds {", ".join(own)}'
-    )
+    began = run.environment.get('command') or 'python -m beta_darts_jax.main --config FILE'
+    again = f'{began} --workdir {quoted[1]}  # the config file adds {", ".join(own)}'
   return {
     'name': run.name,
     'state': run.state(),
@@ -171,7 +172,8 @@ def described(run: Run) -> dict:
     'genotype': (run.result or {}).get('genotype') or (run.rows[-1].get('genotype') if len(run.members) == 1 else None),
     'tables': tables(run),
     'command': again,
-    'where': ', '.join(f'{name} {value}' for name, value in _flat(run.environment).items()),
+    'resume': None if run.result or run.diverged else again.replace(quoted[1], shlex.quote(str(path))),
+    'where': ', '.join(f'{name} {value}' for name, value in _flat(run.environment).items() if name != 'command'),
     'config': _values(run.config),
   }
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from beta_darts_jax.data import tfds_folder
 from beta_darts_jax.errors import InputError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the field's, of ImageNet's images scaled to 0 … 1
@@ -68,7 +69,7 @@ def load(source: str = 'imagenet2012', data_dir: str = '', image_size: int = 224
   """
   import tensorflow_datasets as tfds
 
-  builder = tfds.builder(source, data_dir=data_dir or os.environ.get('TFDS_DATA_DIR') or None)
+  builder = tfds.builder(source, data_dir=tfds_folder(data_dir))
   if not builder.is_prepared():
     raise InputError(
       f'{source} is not prepared in {builder.data_dir}: prepare it once where TensorFlow is installed, by '

@@ -13,6 +13,7 @@ from beta_darts_jax.parallel import STRATEGIES
 from beta_darts_jax.population import VARIED, is_asked_for
 from beta_darts_jax.regularizers import REGULARIZERS, SCHEDULES
 from beta_darts_jax.relaxations import PERTURBATIONS, SAMPLINGS
+from beta_darts_jax.spaces import SPACES
 
 # numbers that must be above 0; the others may be 0
 _POSITIVE = (
@@ -214,6 +215,38 @@ def _check_tree(config, reference, prefix, task):
       _check_tree(value, expected, f'{prefix}{name}.', task)
     elif not _same_type(value, expected):
       raise InputError(f'config.{prefix}{name}={value!r}: allowed is {describe(expected)}')
+
+
+_READ_IF = (  # keys, and what they are read with
+  (('hypergradient.distance',), 'hypergradient.method', ('finite_difference',)),
+  (
+    tuple(f'hypergradient.{name}' for name in ('solver', 'terms', 'rate', 'damping')),
+    'hypergradient.method',
+    ('implicit',),
+  ),
+  (('relaxation.temperature', 'relaxation.temperature_min'), 'relaxation.sampling', ('gumbel',)),
+  (('relaxation.epsilon', 'relaxation.epsilon_max'), 'relaxation.perturbation', ('random', 'adversarial')),
+  (
+    tuple(f'derivation.{name}' for name in ('tune_epochs', 'learning_rate', 'images')),
+    'derivation.method',
+    ('perturbation',),
+  ),
+  (('supernet.layers',), 'space.name', tuple(name for name, space in SPACES.items() if space.skeleton == 'darts')),
+  (('supernet.cells_per_stage',), 'space.name', ('nas_bench_201',)),
+  (('network.layers',), 'network.stem', ('cifar', 'imagenet')),
+  (('network.cells_per_stage',), 'network.stem', ('nas_bench_201',)),
+)
+
+
+def without_effect(config: ConfigDict) -> list[str]:
+  """What is to be said of values that are not the defaults and that nothing reads, beside the others."""
+  values, defaults = dict(leaves(config)), dict(leaves(reference(config)))
+  return [
+    f'config.{name}={values[name]!r} has no effect: it is read with config.{other}={" or ".join(allowed)}'
+    for names, other, allowed in _READ_IF
+    for name in names
+    if name in values and values[name] != defaults[name] and values[other] not in allowed
+  ]
 
 
 def unknown(key: str, task: str) -> str:

@@ -1,6 +1,7 @@
 """The folder of a run: one process at a time, one config, written whole or not at all."""
 
 import contextlib
+import difflib
 import fcntl
 import json
 import os
@@ -58,10 +59,12 @@ def refuse_other(path, config: dict) -> None:
   beside = ('parallel', 'profile', 'tensorboard')  # where it runs and who watches, not what it computes
   without = lambda tree: {name: value for name, value in tree.items() if name not in beside}
   if names := differences(without(json.loads(json.dumps(config))), without(theirs)):
-    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+    more = [f'{len(names) - 3} more'] if len(names) > 3 else []
+    short = lambda tree, name: f'{_at(tree, name)!r}'[:40]
+    values = [f'{name} is {short(theirs, name)} there, {short(config, name)} here' for name in names[:3]]
     unknown = any(_at(config, name) is None for name in names)
     raise InputError(
-      f'{path} holds a run of another config ({", ".join(names[:3])}{more} differ): choose another --workdir '
+      f'{path} holds a run of another config ({"; ".join(values + more)}): choose another --workdir '
       '(by default, config.name is part of it)' + (f'; if {file.name} is damaged, remove it' if unknown else '')
     )
 
@@ -71,13 +74,14 @@ class Workdir:
 
   Attributes:
     path: the folder.
+    command: which began the run, kept in environment.json; '' is none.
 
   Raises:
     InputError: the folder cannot be written, is in use by another process, or holds a run of another config.
   """
 
-  def __init__(self, path, config: dict):
-    self.path, self._lock = pathlib.Path(path), None
+  def __init__(self, path, config: dict, command: str = ''):
+    self.path, self.command, self._lock = pathlib.Path(path), command, None
     on_first(self._open, config)
 
   def _open(self, config):
@@ -111,8 +115,9 @@ class Workdir:
       return []
     file = self.path / 'environment.json'
     if not file.is_file():
-      write_json(file, environment)
+      write_json(file, environment | {'command': self.command})
     before = _read_json(file, 'remove it to go on')
+    before.pop('command', None)
     return [f'{n}: {_at(before, n)} → {_at(environment, n)}' for n in differences(environment, before)]
 
   def finish(self, result: dict) -> None:
@@ -155,10 +160,16 @@ def find_genotype(text: str) -> tuple[Genotype, bool]:
     path /= 'genotype.json'
     if not path.is_file():
       within = ', of a population members/K in it' if (path.parent / 'members').is_dir() else ''
-      raise InputError(f'{text} has no genotype.json: allowed is the folder of a finished search{within}')
+      unfinished = (path.parent / 'config.json').is_file() and not (path.parent / 'result.json').is_file()
+      raise InputError(
+        f'{text} has no genotype.json{" and is not finished" if unfinished else ""}: allowed is the folder of a '
+        f'finished search{within}'
+      )
   elif not os.path.isfile(text):  # (False for what is too long to be a file's name)
     if not any(mark in text for mark in '|({"'):
-      raise InputError(f'{text!r}: no such folder or file, and no published cell: {", ".join(published())}')
+      near = difflib.get_close_matches(text.upper(), published(), n=1, cutoff=0.5)
+      meant = f'did you mean {near[0]}? ' if near else ''
+      raise InputError(f'{text!r}: no such folder or file, and no published cell: {meant}{", ".join(published())}')
     return Genotype.parse(text), False
   try:
     content = path.read_text(encoding='utf-8')

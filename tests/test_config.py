@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 from beta_darts_jax import NAS_BENCH_201, InputError, Relaxation, Supernet
-from beta_darts_jax.config import DEFAULTS, default, described
+from beta_darts_jax.config import DEFAULTS, default, default_retrain, described
 from beta_darts_jax.hypergradients import second_order
 from beta_darts_jax.programs import hyperparameters, parts_of, settings_of, space_of, supernet_of
-from beta_darts_jax.validation import check
+from beta_darts_jax.validation import check, without_effect
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
@@ -20,7 +20,9 @@ def config(name, *arguments):
   spec = importlib.util.spec_from_file_location(name, CONFIGS / f'{name}.py')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return check(module.get_config(*arguments))
+  made = check(module.get_config(*arguments))
+  assert not without_effect(made)
+  return made
 
 
 @pytest.mark.parametrize(
@@ -120,6 +122,22 @@ def test_the_methods_of_the_tables(method):
   assert (supernet.partial_channels, supernet.sampled) == (4 if method == 'pc_darts' else 1, method == 'gdas')
   assert full.search.weight_decay == (81e-4 if method.endswith('rdarts_l2') else 3e-4)
   assert (full.search.alpha_warmup_epochs, proxy.search.alpha_warmup_epochs) == ((30, 3) if 'pc_' in method else (0, 0))
+
+
+def test_a_value_that_nothing_reads_is_named():
+  changed = default()
+  changed.supernet.layers, changed.hypergradient.terms, changed.relaxation.epsilon = 3, 5, 0.1
+  said = without_effect(changed)
+  assert (
+    len(said) == 3 and 'config.supernet.layers=3 has no effect: it is read with config.space.name=darts or' in said[2]
+  )
+  changed.relaxation.perturbation = 'random'
+  assert len(without_effect(changed)) == 2
+  training = default_retrain()
+  training.network.cells_per_stage = 3
+  assert without_effect(training) == [
+    'config.network.cells_per_stage=3 has no effect: it is read with config.network.stem=nas_bench_201'
+  ]
 
 
 def test_schedules_of_the_methods():

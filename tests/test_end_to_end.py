@@ -127,7 +127,7 @@ def test_killed_doubled_stopped_damaged_and_still_the_same_bits(reference, envir
   wait_for_checkpoint(process, workdir, newest(workdir) + 1)
   process.terminate()
   code, out, err = finish(process)
-  assert code == 0 and 'stopped and saved' in out, err
+  assert code == 0 and 'stopped and saved' in out and 'stopping as soon as what is being compiled' in err, err
   resumed = int(re.search(r'going on from step (\d+)', out)[1])
   assert resumed >= 30 and resumed % STEPS, 'the kill was meant to come in the middle of an epoch'
   assert not (workdir / 'result.json').exists()

@@ -57,11 +57,15 @@ def _as_a_command(folder, arguments, environment):
   'arguments, message',
   [
     ([], '--config=FILE'),
-    (['--config=configs/none.py'], '--config=configs/none.py: no such file'),
+    (['--config=configs/none.py'], '--config=configs/none.py: no such file; in configs/ are again.py, darts.py'),
     (['--config=configs'], '--config=configs: a folder, allowed is a file'),
     (['--config=configs/again.py'], 'allowed is --config=configs/again.py:ARGUMENT'),
     (['--config.search.seed=3'], '--config.search.seed: allowed with --config=FILE'),
     ([DIGITS, '--workdir='], "--workdir='': allowed is a folder"),
+    ([DIGITS, '--workdir=README.md'], "--workdir='README.md': allowed is a folder"),
+    ([DIGITS, '--workdir'], '--workdir without a value: allowed is a folder'),
+    ([DIGITS, '--report=runs'], '--config and --workdir only without it'),
+    ([DIGITS, '--search.epochs=3'], 'unknown --search.epochs: did you mean --config.search.epochs? allowed are'),
     (['--report=runs', '--out='], "--out='': allowed is a file"),
     ([DIGITS, '--config.data.source=folder:/no\nwhere'], 'folder:/no where: no such folder'),
     ([DIGITS, '--config.space.operations=("none",)'], "the only operation 'none' leaves nothing to choose"),
@@ -107,7 +111,10 @@ def _as_a_command(folder, arguments, environment):
       'error: unknown config.search.epoch: did you mean config.search.epochs or',
     ),
     (['--config', 'configs/none.py'], '--config=configs/none.py: no such file'),
-    ([RETRAIN, '--config.genotype=DARTSV2'], "'DARTSV2': no such folder or file, and no published cell: NASNET"),
+    (
+      [RETRAIN, '--config.genotype=DARTSV2'],
+      "'DARTSV2': no such folder or file, and no published cell: did you mean DARTS_V2? NASNET",
+    ),
     ([RETRAIN, '--config.genotype=tests'], 'tests has no genotype.json'),
     ([RETRAIN, f'--config.genotype={ARCH}'], 'is one cell: allowed is config.network.stem'),
     ([RETRAIN, '--config.genotype=Genotype(normal=[(a, 0)])'], '(a is no list, text in quotes or number): expected'),
@@ -133,6 +140,8 @@ def _as_a_command(folder, arguments, environment):
     ([DIGITS, '--config.genotype=x'], 'unknown config.genotype: it is of the task retrain; allowed are benchmark'),
     (['--config=configs/retrain_imagenet.py', '--config.genotype=DARTS_V2'], 'imagenet2012 is not prepared in'),
     ([DIGITS, '--config.benchmark.table=README.md'], 'README.md: line 2 is damaged'),
+    ([DIGITS, '--config.benchmark.table=none.csv'], f'{ROOT / "none.csv"}: no such file, which config.benchmark.table'),
+    ([DIGITS, '--config.data.source=cifar10', '--config.data.data_dir=none'], 'data_dir=none: no such folder; make it'),
   ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(fork, arguments, message, tmp_path):
@@ -218,6 +227,21 @@ def test_a_run_heeds_only_the_signals_that_are_not_ignored():
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
   finally:
     signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_signal_ends_the_process_at_once():
+  code = """
+import os, signal, time
+from beta_darts_jax.main import stop_signals
+with stop_signals() as stop:
+  for number in (signal.SIGTERM, signal.SIGINT):
+    os.kill(os.getpid(), number)
+    print(stop.wait(10), flush=True)
+  time.sleep(60)
+"""
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+  assert done.returncode == 128 + signal.SIGINT and done.stderr.count('stopping') == 1
+  assert 'Traceback' not in done.stderr and done.stdout.startswith('True')
 
 
 def test_unwritable_workdir(tmp_path):

@@ -158,7 +158,7 @@ def test_a_run_of_two_processes_is_stopped_and_ends_on_four_devices(tmp_path):
   results = [finish(process) for process in both(run, '--config.search.seed=5')]
   assert [code for code, _, _ in results] == [2, 2]
   errors = [line for _, _, err in results for line in err.splitlines() if 'error:' in line]
-  assert len(errors) == 1 and 'holds a run of another config (search.seed differ)' in errors[0]
+  assert len(errors) == 1 and 'holds a run of another config (search.seed is 0 there, 5 here)' in errors[0]
 
   code, out, err = finish(start(*arguments, f'--workdir={run}', '--config.parallel.cpu_devices=4'))
   assert code == 0 and 'processes: 2 → 1' in out and 'going on from step' in out, err

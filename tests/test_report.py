@@ -218,8 +218,13 @@ def test_a_run_with_operations_of_its_own_is_repeated_from_its_config_file(tmp_p
   for config, rows in ((search, [row(0, genotype=training.genotype)]), (training, [])):
     folder = made(tmp_path / config.task, rows, config=config)
     text, _ = page(report.write([folder]))
-    assert f'--config FILE --workdir {folder}-again' in text and 'the file adds shift, turn' in text
+    assert f'--config FILE --workdir {folder}-again  # the config file adds shift, turn' in text
     assert 'again.py' not in text
+    (folder / 'environment.json').write_text(
+      '{"devices": 1, "device": "cpu", "command": "python -m this --config own.py"}'
+    )
+    text, _ = page(report.write([folder]))
+    assert f'own.py --workdir {folder}-again' in text and f'own.py --workdir {folder}  #' in text  # to go on with it
 
 
 @pytest.mark.parametrize(
