@@ -66,7 +66,7 @@ def compare(space, genotype: str, dataset: Dataset, config, stop: threading.Even
       if not math.isfinite(loss) or int(state.step) < recipe['epochs'] * programs.steps_per_epoch:
         loss = top1 = None
     seconds = round(time.perf_counter() - started, 2)
-    reached = 'diverged' if top1 is None else f'test accuracy {top1:.3f}'
+    reached = 'diverged' if top1 is None else f'test accuracy {100 * top1:.2f} %'
     print(f'trained {cell}  {reached}  {seconds:.0f} s', flush=True)
     return {
       'genotype': str(cell),

@@ -6,13 +6,15 @@
 --report writes the page report.html of a run, finished or not, or of several side by side.
 
 Exit status: 0 finished (or stopped by SIGTERM or SIGINT after saving), 1 the loss
-became non-finite, 2 something given cannot be used, 130 interrupted elsewhere.
+became non-finite, 2 something given cannot be used, 130 interrupted elsewhere,
+128 + its number by a second signal.
 """
 
 import contextlib
 import errno
 import functools
 import io
+import math
 import os
 import pathlib
 import re
@@ -151,34 +153,36 @@ def _fail(message, status=2):
 
 @contextlib.contextmanager
 def stop_signals():
-  """An event that SIGTERM or Ctrl-C sets, where the process does not ignore it; a second one ends the process.
+  """An event that SIGTERM or Ctrl-C sets, where the process does not ignore it; one a second later ends the process.
 
   Python's own handlers wait for the end of a compilation; the thread reads what the system's writes at once.
   """
-  stop = threading.Event()
+  stop, first = threading.Event(), math.inf
   reading, writing = os.pipe()
   os.set_blocking(writing, False)
 
   def listen():
+    nonlocal first
     while number := os.read(reading, 1)[0]:
-      if number not in heeded:
-        continue
-      if stop.is_set():
+      if time.monotonic() > first + 1:  # launchers may pass on what the process got itself
         os._exit(128 + number)
-      stop.set()
-      os.write(2, b'stopping as soon as what is being compiled or evaluated is done; once more ends it at once\n')
+      if number in heeded and not stop.is_set():
+        stop.set()
+        first = time.monotonic()
+        with contextlib.suppress(OSError):  # who read what it says has gone
+          os.write(2, b'stopping as soon as what is being compiled or evaluated is done; once more ends it at once\n')
 
   heeded = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
-  before = {number: signal.signal(number, lambda *_: None) for number in heeded}
-  other = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
   thread = threading.Thread(target=listen, daemon=True)
   thread.start()
+  other = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+  before = {number: signal.signal(number, lambda *_: None) for number in heeded}
   try:
     yield stop
   finally:
-    signal.set_wakeup_fd(other)
     for number, handler in before.items():
       signal.signal(number, handler)
+    signal.set_wakeup_fd(other)
     os.write(writing, b'\0')
     thread.join()
     for end in (reading, writing):
@@ -255,8 +259,8 @@ def add_report(path) -> None:
 
   try:
     print(f'report    {report.write([path])}')
-  except Exception as error:
-    print(f'no report: {error}', file=sys.stderr)
+  except (Exception, KeyboardInterrupt) as error:
+    print(f'no report: {error or "interrupted"}', file=sys.stderr)
 
 
 def run_search(config, path) -> None:

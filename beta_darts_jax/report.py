@@ -160,19 +160,19 @@ def figures_folder(page: pathlib.Path) -> pathlib.Path:
 def described(run: Run) -> dict:
   """What the page says of a run besides its figures."""
   path = run.path if run.path.name else run.path.resolve()
-  quoted = shlex.quote(f'configs/again.py:{path}'), shlex.quote(f'{path}-again')
-  again = f'python -m beta_darts_jax.main --config {quoted[0]} --workdir {quoted[1]}'
+  begun, added = f'python -m beta_darts_jax.main --config {shlex.quote(f"configs/again.py:{path}")}', ''
   if own := sorted(_operations(run.config) - BUILT_IN):  # which config.json cannot hold
-    began = run.environment.get('command') or 'python -m beta_darts_jax.main --config FILE'
-    again = f'{began} --workdir {quoted[1]}  # the config file adds {", ".join(own)}'
+    begun = run.environment.get('command') or 'python -m beta_darts_jax.main --config FILE'
+    added = f'  # the config file adds {", ".join(own)}'
+  command = lambda folder: f'{begun} --workdir {shlex.quote(str(folder))}{added}'
   return {
     'name': run.name,
     'state': run.state(),
     'headline': headline(run),
     'genotype': (run.result or {}).get('genotype') or (run.rows[-1].get('genotype') if len(run.members) == 1 else None),
     'tables': tables(run),
-    'command': again,
-    'resume': None if run.result or run.diverged else again.replace(quoted[1], shlex.quote(str(path))),
+    'command': command(f'{path}-again'),
+    'resume': None if run.result or run.diverged else command(path),
     'where': ', '.join(f'{name} {value}' for name, value in _flat(run.environment).items() if name != 'command'),
     'config': _values(run.config),
   }

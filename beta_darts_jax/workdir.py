@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -46,6 +47,15 @@ def _at(tree, name):
   return tree
 
 
+def _apart(*values):
+  """JSON of two values, of long ones forty characters where they begin to differ."""
+  texts = [json.dumps(value) for value in values]
+  same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False)))
+  begin = max(0, same - 10)
+  cut = lambda text: ('…' if begin else '') + text[begin : begin + 40] + ('…' if len(text) > begin + 40 else '')
+  return [text if max(map(len, texts)) <= 40 else cut(text) for text in texts]
+
+
 def refuse_other(path, config: dict) -> None:
   """Raises InputError if `path` holds a run of another config than `config` (a JSON tree). Writes nothing."""
   path = pathlib.Path(path)
@@ -60,8 +70,7 @@ def refuse_other(path, config: dict) -> None:
   without = lambda tree: {name: value for name, value in tree.items() if name not in beside}
   if names := differences(without(json.loads(json.dumps(config))), without(theirs)):
     more = [f'{len(names) - 3} more'] if len(names) > 3 else []
-    short = lambda tree, name: f'{_at(tree, name)!r}'[:40]
-    values = [f'{name} is {short(theirs, name)} there, {short(config, name)} here' for name in names[:3]]
+    values = [f'{n} is {" there, ".join(_apart(_at(theirs, n), _at(config, n)))} here' for n in names[:3]]
     unknown = any(_at(config, name) is None for name in names)
     raise InputError(
       f'{path} holds a run of another config ({"; ".join(values + more)}): choose another --workdir '

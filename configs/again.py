@@ -2,7 +2,8 @@
 
   python -m beta_darts_jax.main --config configs/again.py:RUN --workdir NEW
 
-RUN is the folder of a run, or its config.json.
+RUN is the folder of a run, or its config.json. Where it runs may be another place: of several processes each is told
+anew which it is, by config.parallel.
 """
 
 import json
@@ -19,6 +20,8 @@ def get_config(run: str):
     values = json.loads(path.read_text())
     config = DEFAULTS[values['task']]()
     fill(config, values)
+    for name in ('coordinator', 'processes', 'process'):
+      config.parallel[name] = DEFAULTS[values['task']]().parallel[name]
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise InputError(f'again.py:{run}: allowed is the folder of a run ({type(error).__name__}: {error})') from None
   return config

@@ -17,7 +17,7 @@ def test_same_config_opens_again_and_another_is_refused(tmp_path):
   with Workdir(tmp_path / 'run', CONFIG) as run:
     run.finish({'genotype': 'x'})
   assert read_result(tmp_path / 'run') == {'genotype': 'x'}
-  with pytest.raises(InputError, match=r'b\.c is .* there, .* here'):
+  with pytest.raises(InputError, match=r'b\.c is \[1, 2\] there, \[1, 3\] here'):
     Workdir(tmp_path / 'run', {'a': 1, 'b': {'c': (1, 3)}})
   assert json.loads((tmp_path / 'run' / 'config.json').read_text()) == {'a': 1, 'b': {'c': [1, 2]}}
 
@@ -36,6 +36,13 @@ def test_who_only_looks_whether_it_is_in_use_is_waited_for(tmp_path):
     release.start()
     with Workdir(tmp_path, CONFIG):
       release.join()
+
+
+def test_what_differs_in_long_values_is_shown(tmp_path):
+  with Workdir(tmp_path, {'genotype': 'x' * 90 + 'abc' + 'y' * 90}):
+    pass
+  with pytest.raises(InputError, match=r'genotype is …x{10}abcy{27}… there, …x{10}bcdy{27}… here'):
+    Workdir(tmp_path, {'genotype': 'x' * 90 + 'bcd' + 'y' * 90})
 
 
 def test_a_divergence_is_noted_until_the_run_goes_on(tmp_path):
