@@ -244,11 +244,11 @@ def _stacked(source, images):
 
 def tfds_folder(given: str = '') -> str:
   """The folder of TFDS' data sets: as given, $TFDS_DATA_DIR, or TFDS' own default. Raises InputError."""
-  folder = os.path.expanduser(given or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
-  if folder != os.path.expanduser('~/tensorflow_datasets') and '://' not in folder and not os.path.isdir(folder):
+  folder = os.path.expanduser(given or os.environ.get('TFDS_DATA_DIR', ''))
+  if folder and '://' not in folder and not os.path.isdir(folder):
     name = 'config.data.data_dir' if given else 'TFDS_DATA_DIR'
     raise InputError(f'{name}={folder}: no such folder; make it, if data sets shall be prepared there')
-  return folder
+  return folder or os.path.expanduser('~/tensorflow_datasets')
 
 
 def _tfds(source, data_dir, image_size):

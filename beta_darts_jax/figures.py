@@ -182,8 +182,8 @@ def panels(curves: list[Curve], wanted: list[tuple[str, list[tuple[str, Dashes]]
     wanted: (title, [(name of a value, dash style)]) of every panel; of several values the style tells which.
     references: {title: {name: height}}, dotted lines.
   """
-  has = lambda names: any(curve.values(name)[0] for curve in curves for name, _ in names)
-  wanted = [(title, names) for title, names in wanted if has(names)]
+  has = lambda curve, names: any(curve.values(name)[0] for name, _ in names)
+  wanted = [(title, names) for title, names in wanted if any(has(curve, names) for curve in curves)]
   if not wanted:
     return None
   columns = min(3, len(wanted))
@@ -215,8 +215,7 @@ def panels(curves: list[Curve], wanted: list[tuple[str, list[tuple[str, Dashes]]
     unused.axis('off')
   figure.supxlabel('epoch', fontsize=9)
   if len(colors) > 1:
-    every = [pair for _, names in wanted for pair in names]
-    labels = list(dict.fromkeys(curve.label for curve in curves if any(curve.values(name)[0] for name, _ in every)))
+    labels = list(dict.fromkeys(curve.label for curve in curves if any(has(curve, names) for _, names in wanted)))
     handles = [matplotlib.lines.Line2D([], [], color=colors[label]) for label in labels]
     figure.legend(handles, labels, loc='outside upper center', ncols=min(4, len(labels)), fontsize=8)
   return figure

@@ -36,7 +36,6 @@ def run_epochs(
   checkpoint_every: int = 0,
   tensorboard: bool = False,
   profile: tuple[int, ...] = (),
-  shown: Callable = lambda state: {},
   finished: Callable = lambda rows: False,
 ):
   """Runs to the last epoch, or goes on where an interrupted run stopped.
@@ -55,7 +54,6 @@ def run_epochs(
     checkpoint_every: steps, besides the end of every epoch; 0 is off.
     tensorboard: also write event files.
     profile: (first step, the one after the last) to trace into the folder `profile`; () is none.
-    shown: state → more for the progress bar.
     finished: rows of metrics.jsonl so far → whether to end before the last epoch.
 
   Returns:
@@ -122,7 +120,7 @@ def run_epochs(
         checkpoints.seal()
         rate = members * images_per_step * (step - begun) / (time.perf_counter() - epoch_started)
         overall = {name: float(np.mean(values[finite])) for name, values in means.items()}
-        progress.steps(epoch, step, overall | {'images_per_second': rate} | shown(state))
+        progress.steps(epoch, step, overall | {'images_per_second': rate})
         stopped = agree(stop.is_set())
         if step < end and (stopped or (checkpoint_every and step % checkpoint_every == 0)):
           checkpoints.save(step, state, log.text)

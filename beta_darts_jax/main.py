@@ -14,7 +14,6 @@ import contextlib
 import errno
 import functools
 import io
-import math
 import os
 import pathlib
 import re
@@ -157,20 +156,22 @@ def stop_signals():
 
   Python's own handlers wait for the end of a compilation; the thread reads what the system's writes at once.
   """
-  stop, first = threading.Event(), math.inf
+  stop = threading.Event()
   reading, writing = os.pipe()
   os.set_blocking(writing, False)
 
   def listen():
-    nonlocal first
+    first = 0.0
     while number := os.read(reading, 1)[0]:
-      if time.monotonic() > first + 1:  # launchers may pass on what the process got itself
-        os._exit(128 + number)
-      if number in heeded and not stop.is_set():
+      if number not in heeded:
+        continue
+      if not stop.is_set():
         stop.set()
         first = time.monotonic()
         with contextlib.suppress(OSError):  # who read what it says has gone
           os.write(2, b'stopping as soon as what is being compiled or evaluated is done; once more ends it at once\n')
+      elif time.monotonic() > first + 1:  # launchers may pass on what the process got itself
+        os._exit(128 + number)
 
   heeded = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
   thread = threading.Thread(target=listen, daemon=True)

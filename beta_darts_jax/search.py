@@ -123,7 +123,6 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
     checkpoint_every=config.checkpoint.every_steps,
     tensorboard=config.tensorboard,
     profile=step_range(config.profile),
-    shown=lambda states: {} if is_population(config) else {'genotype': cell_of(programs.betas(states), 0)[1]},
     finished=lambda rows: all(_has_ended(config, rows[k :: len(members)]) for k in range(len(members))),
   )
   return done and Outcome(programs, *done)

@@ -19,9 +19,9 @@ def get_config(run: str):
   try:
     values = json.loads(path.read_text())
     config = DEFAULTS[values['task']]()
-    fill(config, values)
     for name in ('coordinator', 'processes', 'process'):
-      config.parallel[name] = DEFAULTS[values['task']]().parallel[name]
+      values.get('parallel', {}).pop(name, None)
+    fill(config, values)
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise InputError(f'again.py:{run}: allowed is the folder of a run ({type(error).__name__}: {error})') from None
   return config

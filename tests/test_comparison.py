@@ -10,7 +10,7 @@ from beta_darts_jax.data import Dataset
 CELL = '|nor_conv_1x1~0|+|skip_connect~0|none~1|+|none~0|none~1|skip_connect~2|'
 
 
-def test_a_cell_learns_beside_a_random_one():
+def test_a_cell_learns_beside_a_random_one(capsys):
   """Two classes, dark and bright: a few epochs separate them; the parameters are counted by hand."""
   labels = np.arange(96, dtype=np.int32) % 2
   noise = np.random.default_rng(0).integers(0, 56, (96, 4, 4, 1))
@@ -23,6 +23,10 @@ def test_a_cell_learns_beside_a_random_one():
   result = compare(NAS_BENCH_201, CELL, dataset, config, threading.Event())
   found, (other,) = result['found'], result['random']
   assert found['genotype'] == CELL != other['genotype']
+  said = capsys.readouterr().out
+  assert all(
+    f'trained {cell["genotype"]}  test accuracy {100 * cell["test_accuracy"]:.2f} %' in said for cell in (found, other)
+  )
   assert found['test_accuracy'] > 0.95 and found['test_loss'] < 0.5
   cells = sum(c * c + 2 * c for c in (2, 4, 8))  # 1×1 kernel, scale and bias
   blocks = sum(9 * c * 2 * c + 9 * 4 * c * c + 2 * c * c + 8 * c for c in (2, 4))

@@ -35,7 +35,9 @@ def config(name, *arguments):
   ],
 )
 def test_a_run_gives_its_config_back(of, tmp_path):
-  (tmp_path / 'config.json').write_text(json.dumps(config(*of).to_dict()))
+  kept = config(*of).to_dict()
+  kept['parallel'] |= {'coordinator': 'localhost:1', 'processes': 2, 'process': 1}  # which each process is told anew
+  (tmp_path / 'config.json').write_text(json.dumps(kept))
   for run in (tmp_path, tmp_path / 'config.json'):
     assert config('again', str(run)).to_dict() == config(*of).to_dict()
   (tmp_path / 'config.json').write_text('{"task": "other"}')

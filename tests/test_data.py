@@ -335,3 +335,18 @@ def test_test_labels_that_do_not_exist_in_training_are_refused(tmp_path):
   np.savez(tmp_path / 'x.npz', images=images, labels=labels, test_images=images, test_labels=labels + 1)
   with pytest.raises(InputError, match='test labels go up to 2, training labels to 1'):
     data.load(f'npz:{tmp_path}/x.npz')
+
+
+def test_the_folder_of_tfds(tmp_path, monkeypatch):
+  """What is given, else the variable, else TFDS' own; none is made by mistake, and the remote ones are TFDS' matter."""
+  monkeypatch.setenv('HOME', str(tmp_path))
+  (tmp_path / 'here').mkdir()
+  monkeypatch.setenv('TFDS_DATA_DIR', '~/here')
+  assert data.tfds_folder() == str(tmp_path / 'here')
+  assert data.tfds_folder('gs://bucket/sets') == 'gs://bucket/sets'
+  for given, named in (('none', 'config.data.data_dir=none: no such folder'), ('', 'TFDS_DATA_DIR=/none: no such')):
+    monkeypatch.setenv('TFDS_DATA_DIR', '/none')
+    with pytest.raises(InputError, match=named):
+      data.tfds_folder(given)
+  monkeypatch.setenv('TFDS_DATA_DIR', '')
+  assert data.tfds_folder() == str(tmp_path / 'tensorflow_datasets')

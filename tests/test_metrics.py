@@ -59,8 +59,8 @@ def test_tensorboard_writes_event_files(tmp_path):
   assert b'train_loss' in file.read_bytes() and b'member_3/train_loss' in file.read_bytes()
 
 
-VALUES = {'train_loss': 1.25, 'train_accuracy': 0.5, 'images_per_second': 640.0, 'genotype': '|none~0|'}
-ROW = VALUES | {'epoch': 0, 'valid_loss': 1.0, 'valid_accuracy': 0.25}
+VALUES = {'train_loss': 1.25, 'train_accuracy': 0.5, 'images_per_second': 640.0}
+ROW = VALUES | {'epoch': 0, 'genotype': '|none~0|', 'valid_loss': 1.0, 'valid_accuracy': 0.25}
 
 
 class Terminal(io.StringIO):

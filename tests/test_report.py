@@ -211,6 +211,15 @@ def test_names_of_runs_are_names(tmp_path, name):
   assert str(tmp_path / 'other') in html.unescape(re.search('<title>(.*)</title>', text)[1])
 
 
+def test_a_legend_names_what_is_drawn():
+  rows = [row(epoch) for epoch in range(3)]
+  trained = [{'epoch': epoch, 'train_loss': 1.0, 'test_loss': 2.0} for epoch in range(3)]
+  curves = [Curve('search', rows), Curve('other', rows), Curve('training', trained)]
+  names = lambda figure: [text.get_text() for text in figure.legends[0].get_texts()]
+  assert names(figures.architecture(curves)) == ['search', 'other']
+  assert names(figures.training(curves)) == ['search', 'other', 'training']
+
+
 def test_a_run_with_operations_of_its_own_is_repeated_from_its_config_file(tmp_path):
   search, training = default(), default_retrain()
   search.space.operations = ('none', 'turn', 'nor_conv_1x1', 'shift', 'avg_pool_3x3')
