@@ -142,7 +142,7 @@ def test_folder(tmp_path):
     (lambda p: 'digits:x', 'unknown data set'),
     (lambda p: f'folder:{p}/none', 'no such folder'),
     (lambda p: f'folder:{p}', 'no class sub-folders'),
-    (lambda p: f'npz:{p}/none.npz', 'cannot be read'),
+    (lambda p: f'npz:{p}/none.npz', 'no such file'),
     (lambda p: save(p, images=np.zeros((3, 2, 2, 3), np.uint8)), 'needed are images and labels'),
     (lambda p: save(p, images=np.zeros((3, 2, 2, 3)), labels=np.zeros(3, int)), 'allowed is uint8'),
     (lambda p: save(p, images=np.full((3, 2, 2, 3), np.nan), labels=np.arange(3)), 'float64 .*allowed is uint8'),
