@@ -103,7 +103,8 @@ class Run:
       what = 'Running'
     elif self.diverged:
       what = f'Diverged ({self.diverged})'
-    return f'{what}: {done} of {self.epochs} epochs. {self.path}'
+    left = ', not yet what follows them' if done == self.epochs else ''
+    return f'{what}: {done} of {self.epochs} epochs{left}. {self.path}'
 
 
 def write(paths, out=None, png: bool = False) -> pathlib.Path:

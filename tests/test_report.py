@@ -98,9 +98,13 @@ def test_a_running_search(tmp_path):
   assert 'Not finished, and nobody works on it: 1 of 100 epochs' in text and CELL in text
   with open(folder / 'lock', 'w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
-    assert 'Running: 1 of 100 epochs' in page(report.write([folder]))[0]
+    assert 'Running: 1 of 100 epochs. ' in page(report.write([folder]))[0]
   (folder / 'diverged.txt').write_text('the loss is <nan>\n')
   assert 'Diverged (the loss is &lt;nan&gt;): 1 of 100 epochs' in page(report.write([folder]))[0]
+  config = default()
+  config.search.epochs = 1
+  text, _ = page(report.write([made(tmp_path / 'compares', [row(0)], config=config)]))
+  assert '1 of 1 epochs, not yet what follows them. ' in text
   text, found = page(report.write([made(tmp_path / 'fresh', [])]))
   assert '0 of 100 epochs' in text and not found.drawings
 
