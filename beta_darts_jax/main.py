@@ -6,8 +6,8 @@
 --report writes the page report.html of a run, finished or not, or of several side by side.
 
 Exit status: 0 finished (or stopped by SIGTERM or SIGINT after saving), 1 the loss
-became non-finite, 2 something given cannot be used, 130 interrupted elsewhere,
-128 + its number by a second signal.
+became non-finite, 2 something given cannot be used or what comes out cannot be
+written, 130 interrupted elsewhere, 128 + its number by a second signal.
 """
 
 import contextlib
@@ -34,6 +34,7 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; default runs
 _REPORT = flags.DEFINE_string('report', None, 'Folder of a run; more may follow. Writes report.html.')
 _OUT = flags.DEFINE_string('out', None, 'File of --report; default report.html in the folder of the run.')
 _PNG = flags.DEFINE_bool('png', False, 'With --report: every figure as a PNG, too.')
+SHOW_CURSOR = b'\x1b[?25h\n'
 _FLAGS = '--config, --config.KEY, --workdir, --report, --out and --png'
 
 
@@ -97,9 +98,10 @@ def _explanation(message, argv):
   from beta_darts_jax.config import DEFAULTS, reference
   from beta_darts_jax.validation import describe, unknown
 
-  if match := re.match(r'Missing value for flag --(workdir|report|out|config)\b', message):
+  if match := re.match(r'Missing value for flag --(workdir|report|out|config)(?![\w.])', message):
     return f'--{match[1]} without a value: allowed is a {"folder" if match[1] in ("workdir", "report") else "file"}'
-
+  if match := re.match('flag (--png=.*?):', message):
+    return f'{match[1]}: allowed is --png'
   if match := re.match(r"Unknown command line flag '([\w.]+)'", message):
     first = match[1].split('.')[0]
     if first != 'config':
@@ -146,7 +148,8 @@ def _joined(argv):
 
 
 def _fail(message, status=2):
-  print(f'error: {" ".join(message.split())}', file=sys.stderr)
+  with contextlib.suppress(OSError):  # nobody reads it
+    print(f'error: {" ".join(message.split())}', file=sys.stderr)
   sys.exit(status)
 
 
@@ -171,6 +174,8 @@ def stop_signals():
         with contextlib.suppress(OSError):  # who read what it says has gone
           os.write(2, b'stopping as soon as what is being compiled or evaluated is done; once more ends it at once\n')
       elif time.monotonic() > first + 1:  # launchers may pass on what the process got itself
+        with contextlib.suppress(OSError):
+          os.write(2, SHOW_CURSOR if os.isatty(2) else b'')  # which the bar hides
         os._exit(128 + number)
 
   heeded = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
@@ -217,6 +222,9 @@ def main(arguments) -> None:
     _fail(str(error))
   except KeyboardInterrupt:
     _fail(f'interrupted; the same command goes on with {path}', status=130)
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
+    _fail(f'nobody reads what it prints; what was saved is kept, and the same command goes on with {path}')
   except NonFiniteLoss as error:
     if parallel.is_first():
       add_report(path)
@@ -256,12 +264,12 @@ def add_report(path) -> None:
   page, result = (os.path.join(path, name) for name in ('report.html', 'result.json'))
   if all(map(os.path.exists, (page, result))) and os.path.getmtime(page) >= os.path.getmtime(result):
     return
-  from beta_darts_jax import report
-
   try:
+    from beta_darts_jax import report
+
     print(f'report    {report.write([path])}')
   except (Exception, KeyboardInterrupt) as error:
-    print(f'no report: {error or "interrupted"}', file=sys.stderr)
+    print(f'no report: {str(error) or "interrupted"}', file=sys.stderr)
 
 
 def run_search(config, path) -> None:
@@ -443,10 +451,15 @@ def cli() -> None:
   """The console command beta-darts."""
   if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # which was for the imports, see __init__.py
     signal.signal(signal.SIGINT, signal.default_int_handler)
+  nobody = open(os.devnull, 'w')  # noqa: SIM115 (until the process ends)
+  sys.stdout, sys.stderr = sys.stdout or nobody, sys.stderr or nobody  # which are None where they were closed
   for stream in (sys.stdout, sys.stderr):  # a terminal without β gets \\u03b2
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors='backslashreplace')
-  app.run(main, flags_parser=parse)
+  try:
+    app.run(main, flags_parser=parse)
+  except KeyboardInterrupt:
+    _fail('interrupted', status=130)
 
 
 if __name__ == '__main__':

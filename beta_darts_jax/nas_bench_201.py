@@ -164,7 +164,8 @@ def find_table(path: str = '') -> NasBench201 | None:
   path = path or os.environ.get('NAS_BENCH_201_TABLE', '')
   if path and not os.path.isfile(path):
     how = 'config.benchmark.table, --table or NAS_BENCH_201_TABLE'
-    raise InputError(f'{os.path.abspath(path)}: no such file, which {how} calls the table of NAS-Bench-201')
+    what = 'a folder' if os.path.isdir(path) else 'no such file'
+    raise InputError(f'{os.path.abspath(path)}: {what}, which {how} calls the table of NAS-Bench-201')
   return NasBench201.load(path) if path else None
 
 

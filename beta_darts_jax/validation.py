@@ -224,6 +224,7 @@ _READ_IF = (  # keys, and what they are read with
     'hypergradient.method',
     ('implicit',),
   ),
+  (('hypergradient.rate',), 'hypergradient.solver', ('neumann',)),
   (('relaxation.temperature', 'relaxation.temperature_min'), 'relaxation.sampling', ('gumbel',)),
   (('relaxation.epsilon', 'relaxation.epsilon_max'), 'relaxation.perturbation', ('random', 'adversarial')),
   (
@@ -231,8 +232,12 @@ _READ_IF = (  # keys, and what they are read with
     'derivation.method',
     ('perturbation',),
   ),
-  (('supernet.layers',), 'space.name', tuple(name for name, space in SPACES.items() if space.skeleton == 'darts')),
-  (('supernet.cells_per_stage',), 'space.name', ('nas_bench_201',)),
+  (
+    ('supernet.layers', 'retrain.layers'),
+    'space.name',
+    tuple(name for name, space in SPACES.items() if space.skeleton == 'darts'),
+  ),
+  (('supernet.cells_per_stage', 'retrain.cells_per_stage'), 'space.name', ('nas_bench_201',)),
   (('network.layers',), 'network.stem', ('cifar', 'imagenet')),
   (('network.cells_per_stage',), 'network.stem', ('nas_bench_201',)),
 )

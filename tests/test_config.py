@@ -135,6 +135,10 @@ def test_a_value_that_nothing_reads_is_named():
   )
   changed.relaxation.perturbation = 'random'
   assert len(without_effect(changed)) == 2
+  changed.hypergradient.method, changed.hypergradient.solver, changed.hypergradient.rate = 'implicit', 'cg', 0.1
+  assert 'config.hypergradient.rate=0.1 has no effect: it is read with config.hypergradient.solver=neumann' in (
+    without_effect(changed)
+  )
   training = default_retrain()
   training.network.cells_per_stage = 3
   assert without_effect(training) == [

@@ -95,6 +95,8 @@ def test_what_a_run_leaves(reference):
   assert 'benchmark' not in result and 'benchmark' not in lines[0]  # digits are not in any table
   assert set(result['seconds']) == {'compile', 'train', 'other'} and result['environment']['versions']['jax']
   assert result['memory']['host'] > 2**27
+  begun = json.loads((workdir / 'environment.json').read_text())['command']
+  assert begun.startswith('python -m beta_darts_jax.main --config=configs/digits.py ') and str(workdir) in begun
   assert list((workdir / 'tensorboard').glob('events.*'))
   (trace,) = (workdir / 'profile').rglob('perfetto_trace.json.gz')
   assert 'traceEvents' in json.loads(gzip.decompress(trace.read_bytes()))

@@ -1,5 +1,6 @@
 """Whatever a user gets wrong: one line that teaches, exit status 2, nothing written."""
 
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -10,7 +11,6 @@ import sys
 import types
 
 import pytest
-from absl import app
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = '--config=configs/digits.py'
@@ -50,7 +50,7 @@ def _as_a_command(folder, arguments, environment):
 
   for number, name in ((1, 'stdout'), (2, 'stderr')):
     os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)
-  app.run(main.main, flags_parser=main.parse)
+  main.cli()
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,9 @@ def _as_a_command(folder, arguments, environment):
     ([DIGITS, '--workdir='], "--workdir='': allowed is a folder"),
     ([DIGITS, '--workdir=README.md'], "--workdir='README.md': allowed is a folder"),
     ([DIGITS, '--workdir'], '--workdir without a value: allowed is a folder'),
+    ([DIGITS, '--config.search.epochs'], 'config.search.epochs: allowed is an integer'),
+    (['--report=runs', '--png=3'], '--png=3: allowed is --png'),
+    ([DIGITS, '--config.benchmark.table=tests'], f'{ROOT / "tests"}: a folder, which config.benchmark.table'),
     ([DIGITS, '--report=runs'], '--config and --workdir only without it'),
     ([DIGITS, '--search.epochs=3'], 'unknown --search.epochs: did you mean --config.search.epochs? allowed are'),
     (['--report=runs', '--out='], "--out='': allowed is a file"),
@@ -184,6 +187,30 @@ def get_config():
     assert 'unknown' not in said or 'and those that a config file adds to them' in done.stderr
 
 
+def test_interrupted_before_the_run(fork, tmp_path):
+  (tmp_path / 'own.py').write_text('raise KeyboardInterrupt\n')
+  done = fork(tmp_path, f'--config={tmp_path}/own.py')
+  assert (done.returncode, done.stderr) == (130, 'error: interrupted\n')
+
+
+def test_values_that_nothing_reads_are_told(fork, tmp_path):
+  done = fork(tmp_path, DIGITS, '--config.supernet.layers=3', '--config.data.source=folder:none')
+  assert done.returncode == 2 and done.stdout.startswith('config.supernet.layers=3 has no effect')
+
+
+def test_output_that_nobody_reads(tmp_path):
+  """A closed pipe ends the run in one line; closed streams are none."""
+  reading, writing = os.pipe()
+  os.close(reading)
+  command = [sys.executable, '-m', 'beta_darts_jax.main', DIGITS, f'--workdir={tmp_path}/run']
+  done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True)
+  os.close(writing)
+  assert done.returncode == 2 and done.stderr.startswith('error: nobody reads') and done.stderr.count('\n') == 1
+  closed = f'{sys.executable} -m beta_darts_jax.main --config=configs/none.py 2>&-'
+  done = subprocess.run(closed, shell=True, cwd=ROOT, capture_output=True)
+  assert (done.returncode, done.stdout) == (2, b'')
+
+
 def test_help_is_no_mistake_on_any_terminal(monkeypatch):
   monkeypatch.setenv('PYTHONIOENCODING', 'ascii')
   done = start('--help')
@@ -254,8 +281,12 @@ with stop_signals():
       process.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
       process.wait(1.5)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 128 + signal.SIGINT
+    for _ in range(30):  # the first may be heeded late
+      process.send_signal(signal.SIGINT)
+      with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(1)
+        break
+    assert process.returncode == 128 + signal.SIGINT
   if heard:
     assert os.read(reading, 1000) == b''
     os.close(reading)

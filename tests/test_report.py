@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from html.parser import HTMLParser
+from unittest import mock
 from xml.etree import ElementTree
 
 import numpy as np
@@ -203,6 +204,10 @@ def test_a_run_has_a_page_when_it_ends_stopped_or_finished(tmp_path, capsys):
   before = page.stat().st_mtime_ns
   main.add_report(folder)
   assert page.stat().st_mtime_ns == before
+  page.unlink()
+  with mock.patch('beta_darts_jax.report.write', side_effect=KeyboardInterrupt):  # while it is written
+    main.add_report(folder)
+  assert capsys.readouterr().err == 'no report: interrupted\n' and not page.exists()
 
 
 @pytest.mark.parametrize('name', ['with space', "a<b>&'q", '$x$', 'x$\\foo$y', '_'])
