@@ -13,6 +13,7 @@ from jax.sharding import SingleDeviceSharding
 from beta_darts_jax.data import Augmentation, Dataset
 from beta_darts_jax.retrain import describe_network, make_network, resident_programs
 from beta_darts_jax.training import variables_of
+from beta_darts_jax.workdir import Workdir
 
 
 class OneDevice:
@@ -28,14 +29,17 @@ class OneDevice:
     return x
 
 
-def compare(space, genotype: str, dataset: Dataset, config, stop: threading.Event) -> dict | None:
+def compare(space, genotype: str, dataset: Dataset, config, run: Workdir, stop: threading.Event) -> dict | None:
   """Trains a cell, and random cells of its space in the same way, each in one go.
+
+  `run` keeps what a cell reached: after a stop, those that are done are not trained again.
 
   Args:
     space: of the cell.
     genotype: its text.
     dataset: to train and test on.
     config: checked, of a search; `config.retrain` has the recipe, `config.search.seed` the seed.
+    run: opened for this config.
     stop: when set, training ends after the epochs under way.
 
   Returns:
@@ -51,6 +55,17 @@ def compare(space, genotype: str, dataset: Dataset, config, stop: threading.Even
   cells = [space.random_genotype(rng) for _ in range(recipe['random_cells'])]
   augmentation = Augmentation(dataset.mean, dataset.std, config.data.crop_padding, config.data.flip, config.data.cutout)
   image_shape = dataset.image_shape
+  done, lock = run.trained_cells(), threading.Lock()
+  if done:
+    print(f'{len(done)} of {1 + len(cells)} are trained already', flush=True)
+
+  def trained(device, number, cell):
+    name = f'{number} {cell}'
+    if name not in done and (result := train(device, cell)):
+      with lock:
+        done[name] = result
+        run.keep_trained_cells(done)
+    return done.get(name)
 
   def train(device, cell):
     started = time.perf_counter()
@@ -78,5 +93,5 @@ def compare(space, genotype: str, dataset: Dataset, config, stop: threading.Even
 
   devices = jax.local_devices()
   with ThreadPoolExecutor(len(devices)) as pool:  # a cell on each device at a time
-    results = list(pool.map(train, itertools.cycle(devices), (space.parse(genotype), *cells)))
+    results = list(pool.map(trained, itertools.cycle(devices), itertools.count(), (space.parse(genotype), *cells)))
   return None if stop.is_set() else {'found': results[0], 'random': results[1:]}

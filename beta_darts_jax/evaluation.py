@@ -16,7 +16,7 @@ def correct(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]
 
 def make_evaluate(
   logits: Callable, prepare: Callable, batch_size: int, spread: Callable = lambda index: index
-) -> Callable:
+) -> jax.stages.Wrapped:
   """Builds `evaluate(arguments, images, labels) -> (mean loss in nats, top-1, top-5 accuracy 0 … 1)`, jitted.
 
   Args:

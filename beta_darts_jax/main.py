@@ -34,6 +34,7 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; default runs
 _REPORT = flags.DEFINE_string('report', None, 'Folder of a run; more may follow. Writes report.html.')
 _OUT = flags.DEFINE_string('out', None, 'File of --report; default report.html in the folder of the run.')
 _PNG = flags.DEFINE_bool('png', False, 'With --report: every figure as a PNG, too.')
+STOPPING = b'stopping as soon as what is being compiled or evaluated is done; one more, in a second, ends it at once\n'
 SHOW_CURSOR = b'\x1b[?25h\n'
 _FLAGS = '--config, --config.KEY, --workdir, --report, --out and --png'
 
@@ -73,7 +74,8 @@ def parse(argv):
   except Exception as error:  # all of it comes from the command line or the config file
     while 'Traceback' in str(error) and (error.__cause__ or error.__context__):
       error = error.__cause__ or error.__context__
-    _fail(_explanation(' '.join(str(error).split()), argv))
+    said = f'{type(error).__name__}: {error}' if isinstance(error, LookupError) else str(error)  # else a bare key
+    _fail(_explanation(' '.join(said.split()), argv))
 
 
 def _located(argument):
@@ -109,9 +111,10 @@ def _explanation(message, argv):
       return f'unknown --{match[1]}: {meant}allowed are {_FLAGS}'
     if not any(re.match(r'--?config=', argument) for argument in _joined(argv)):
       return f'--{match[1]}: allowed with --config=FILE'
-  tree = None
+  tree, given_file = None, '--config'
   for argument in _joined(argv):
     if match := re.match(r'--?config=([^:]+):?(.*)', argument):
+      given_file = argument
       if not os.path.isfile(match[1]):
         what = 'a folder, allowed is a file' if os.path.isdir(match[1]) else 'no such file'
         return f'--config={match[1]}: {what}; in configs/ are {", ".join(_shipped())}'
@@ -133,7 +136,7 @@ def _explanation(message, argv):
         node = node[name]
       if path in message and not message.startswith('config.'):
         return f'config.{path}{given}: allowed is {describe(node)}'
-  return message
+  return f'{given_file}: {message}' if re.match(r'\w+Error: ', message) else message
 
 
 def _joined(argv):
@@ -149,7 +152,10 @@ def _joined(argv):
 
 def _fail(message, status=2):
   with contextlib.suppress(OSError):  # nobody reads it
-    print(f'error: {" ".join(message.split())}', file=sys.stderr)
+    print(f'error: {" ".join(message.split())}', file=sys.stderr, flush=True)
+    if status == 130:  # at once: threads of a download would be waited for
+      sys.stdout.flush()
+      os._exit(status)
   sys.exit(status)
 
 
@@ -172,7 +178,7 @@ def stop_signals():
         stop.set()
         first = time.monotonic()
         with contextlib.suppress(OSError):  # who read what it says has gone
-          os.write(2, b'stopping as soon as what is being compiled or evaluated is done; once more ends it at once\n')
+          os.write(2, STOPPING)
       elif time.monotonic() > first + 1:  # launchers may pass on what the process got itself
         with contextlib.suppress(OSError):
           os.write(2, SHOW_CURSOR if os.isatty(2) else b'')  # which the bar hides
@@ -263,7 +269,7 @@ def add_report(path) -> None:
   """report.html of a run that ended, if it has none since; a failure costs the page and not the run."""
   page, result = (os.path.join(path, name) for name in ('report.html', 'result.json'))
   if all(map(os.path.exists, (page, result))) and os.path.getmtime(page) >= os.path.getmtime(result):
-    return
+    return print(f'report    {page}')
   try:
     from beta_darts_jax import report
 
@@ -302,7 +308,7 @@ def run_search(config, path) -> None:
       result = search.summarize(config, dataset, table, run, outcome, stop) if outcome else None
       if result and config.retrain.epochs:
         print(f'training the found cell, and {config.retrain.random_cells} random ones', flush=True)
-        result['retrain'] = parallel.on_first(comparison.compare, space, result['genotype'], dataset, config, stop)
+        result['retrain'] = parallel.on_first(comparison.compare, space, result['genotype'], dataset, config, run, stop)
       stopped = parallel.agree(result is None or (bool(config.retrain.epochs) and stop.is_set()))
     if stopped or result is None:
       return print(f'stopped and saved in {path}; the same command goes on from there')

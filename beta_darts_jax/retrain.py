@@ -7,6 +7,7 @@ import math
 import pathlib
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -135,8 +136,15 @@ def resident_programs(network, dataset: Dataset, augmentation: Augmentation, rec
     put.batch,
   )
   test = put(dataset.test)
+  state = put(jax.jit(lambda seed: create_state(network, images.shape[1:], recipe, seed))(np.uint32(seed)))
+  lowered = (
+    train.lower(state, images, labels, *epoch_arguments(0), put(np.int32(0))),
+    evaluate.lower(variables_of(state), *test),
+  )
+  with ThreadPoolExecutor() as pool:  # XLA compiles without Python's lock
+    train, evaluate = pool.map(lambda low: low.compile(), lowered)
   return Programs(
-    state=put(jax.jit(lambda seed: create_state(network, images.shape[1:], recipe, seed))(np.uint32(seed))),
+    state=state,
     steps_per_epoch=steps,
     train=lambda state, epoch, until: train(state, images, labels, *epoch_arguments(epoch), put(np.int32(until))),
     evaluate=lambda state: evaluate(variables_of(state), *test),
@@ -288,8 +296,10 @@ def load_run(path: str | pathlib.Path) -> tuple[Genotype, dict]:
     (genotype, {'params', 'batch_stats'} of numpy arrays); the averaged ones where the run kept an average.
 
   Raises:
-    InputError: `path` holds no finished training, or no checkpoint of it is intact.
+    InputError: `path` is no folder, holds no finished training, or no checkpoint of it is intact.
   """
+  if not pathlib.Path(path).is_dir():
+    raise InputError(f'{path}: no such folder')
   result = read_result(path)
   if result is None or 'test_accuracy' not in result:
     raise InputError(f'{path} holds {"a search" if result else "nothing finished"}: allowed is a finished training')

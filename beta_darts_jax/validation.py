@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 
 from ml_collections import ConfigDict
 
@@ -104,6 +105,8 @@ def check(config: ConfigDict) -> ConfigDict:
         raise InputError(f'config.{name}={value!r}: allowed is a number below {end}')
     if value not in CHOICES.get(name, (value,)):
       raise InputError(f'config.{name}={value!r}: allowed are {", ".join(CHOICES[name])}')
+  if not re.fullmatch(r'[\w.-]+', config.name):
+    raise InputError(f'config.name={config.name!r}: allowed are letters, digits, _, - and . (it names a folder)')
   if config.task == 'search':
     if not all(isinstance(name, str) for name in config.space.operations):
       raise InputError(f'config.space.operations={config.space.operations!r}: allowed is a tuple of texts')

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import fcntl
+import hashlib
 import itertools
 import json
 import os
@@ -26,8 +27,8 @@ def write_json(path: pathlib.Path, value, indent: int | None = 2) -> None:
 
 # of a run, besides what TensorBoard and the profiler write
 FILES = (
-  'config.json', 'environment.json', 'metrics.jsonl', 'result.json', 'genotype.json', 'report.html', 'diverged.txt',
-  'lock',
+  'config.json', 'environment.json', 'metrics.jsonl', 'result.json', 'genotype.json', 'trained_cells.json',
+  'report.html', 'diverged.txt', 'lock',
 )  # fmt: skip
 FOLDERS = ('checkpoints', 'seals', 'members')
 
@@ -45,6 +46,10 @@ def _at(tree, name):
   for part in name.split('.'):
     tree = tree.get(part) if isinstance(tree, dict) else None
   return tree
+
+
+def _sha256(tree):
+  return hashlib.sha256(json.dumps(tree).encode()).hexdigest()
 
 
 def _apart(*values):
@@ -128,6 +133,18 @@ class Workdir:
     before = _read_json(file, 'remove it to go on')
     before.pop('command', None)
     return [f'{n}: {_at(before, n)} → {_at(environment, n)}' for n in differences(environment, before)]
+
+  def trained_cells(self) -> dict[str, dict]:
+    """What a process before kept by `keep_trained_cells`; of a damaged file nothing."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+      tree = json.loads((self.path / 'trained_cells.json').read_text())
+      if tree['sha256'] == _sha256(tree['cells']):
+        return tree['cells']
+    return {}
+
+  def keep_trained_cells(self, cells: dict[str, dict]) -> None:
+    """Keeps the results of cells that are trained after a search."""
+    write_json(self.path / 'trained_cells.json', {'cells': cells, 'sha256': _sha256(cells)})
 
   def finish(self, result: dict) -> None:
     """Marks the run as finished."""

@@ -7,7 +7,7 @@ seven operations (`--config.space.name=darts_with_none` for DARTS' own eight).
 λ grows to 25 here; the paper's λ_max for this space is not known, so sweep
 --config.search.beta_decay_weight. Published (CIFAR-10, the cell retrained by
 configs/retrain_cifar10.py): error 2.53 ± 0.08 % with 3.8 M parameters; CIFAR-100:
-16.52 %. For accelerators: on two CPU cores a step takes 19 seconds. The found
+16.52 %. For accelerators: on two CPU cores a step takes some ten seconds. The found
 cell trains by
 
   python -m beta_darts_jax.main --config configs/retrain_cifar10.py --config.genotype=runs/darts-cifar10-0

@@ -8,6 +8,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 import types
 
 import pytest
@@ -101,6 +102,7 @@ def _as_a_command(folder, arguments, environment):
     ([DIGITS, '--config.parallel.processes=2'], 'allowed with a coordinator, HOST:PORT'),
     ([DIGITS, '--config.data.image_size=6'], '6×6 pixels, allowed are multiples of 4'),
     ([DIGITS, '--config.data.crop_padding=8'], 'config.data.crop_padding=8: allowed is less than the image, 8'),
+    ([DIGITS, '--config.name=../up'], "config.name='../up': allowed are letters, digits, _, - and ."),
     ([DIGITS, '--config.profile=5:441'], "config.profile='5:441': allowed are steps up to 440"),
     ([RETRAIN, *SMALL], 'config.data.cutout=16: allowed is less than the image, 8'),
     ([DIGITS, '--config.space.name=s5'], "unknown search space 's5': allowed are nas_bench_201, darts"),
@@ -188,9 +190,19 @@ def get_config():
 
 
 def test_interrupted_before_the_run(fork, tmp_path):
-  (tmp_path / 'own.py').write_text('raise KeyboardInterrupt\n')
+  """What other threads do, a download for one, is not waited for."""
+  busy = 'import threading, time; threading.Thread(target=time.sleep, args=(100,)).start()\n'
+  (tmp_path / 'own.py').write_text(f'{busy}raise KeyboardInterrupt\n')
+  began = time.monotonic()
   done = fork(tmp_path, f'--config={tmp_path}/own.py')
   assert (done.returncode, done.stderr) == (130, 'error: interrupted\n')
+  assert time.monotonic() < began + 90
+
+
+def test_what_a_config_file_lacks_is_named(fork, tmp_path):
+  (tmp_path / 'own.py').write_text('def get_config(name):\n  return {}[name]\n')
+  done = fork(tmp_path, f'--config={tmp_path}/own.py:foo')
+  assert (done.returncode, done.stderr) == (2, f"error: --config={tmp_path}/own.py:foo: KeyError: 'foo'\n")
 
 
 def test_values_that_nothing_reads_are_told(fork, tmp_path):

@@ -209,10 +209,10 @@ def test_a_space_with_noise_searches_and_retrains(tmp_path):
   with Workdir(tmp_path, config.to_dict()) as workdir:
     outcome = search.run(config, dataset, None, workdir, threading.Event())
     result = search.summarize(config, dataset, None, workdir, outcome, threading.Event())
-  space = programs.space_of(config)
+    space = programs.space_of(config)
+    cells = comparison.compare(space, result['genotype'], dataset, config, workdir, threading.Event())
   assert str(space.parse(result['genotype'])) == result['genotype'] == outcome.rows[-1]['genotype']
   assert find_genotype(str(tmp_path)) == (space.parse(result['genotype']), False)
-  cells = comparison.compare(space, result['genotype'], dataset, config, threading.Event())
   assert len(cells['random']) == 1 and all(0 <= cell['test_accuracy'] <= 1 for cell in cells['random'])
 
 
