@@ -56,15 +56,17 @@ def compare(space, genotype: str, dataset: Dataset, config, run: Workdir, stop: 
   augmentation = Augmentation(dataset.mean, dataset.std, config.data.crop_padding, config.data.flip, config.data.cutout)
   image_shape = dataset.image_shape
   done, lock = run.trained_cells(), threading.Lock()
-  if done:
-    print(f'{len(done)} of {1 + len(cells)} are trained already', flush=True)
 
   def trained(device, number, cell):
     name = f'{number} {cell}'
-    if name not in done and (result := train(device, cell)):
+    if name in done:
+      print(f'trained {cell}  before')
+    elif not stop.is_set() and (result := train(device, cell)):
       with lock:
         done[name] = result
         run.keep_trained_cells(done)
+      reached = 'diverged' if (top1 := result['test_accuracy']) is None else f'test accuracy {100 * top1:.2f} %'
+      print(f'trained {cell}  {reached}  {result["seconds"]:.0f} s', flush=True)
     return done.get(name)
 
   def train(device, cell):
@@ -80,15 +82,12 @@ def compare(space, genotype: str, dataset: Dataset, config, run: Workdir, stop: 
       loss, top1, _ = map(float, programs.evaluate(state))
       if not math.isfinite(loss) or int(state.step) < recipe['epochs'] * programs.steps_per_epoch:
         loss = top1 = None
-    seconds = round(time.perf_counter() - started, 2)
-    reached = 'diverged' if top1 is None else f'test accuracy {100 * top1:.2f} %'
-    print(f'trained {cell}  {reached}  {seconds:.0f} s', flush=True)
     return {
       'genotype': str(cell),
       'test_loss': loss,
       'test_accuracy': top1,
       **describe_network(network, variables_of(state), image_shape),
-      'seconds': seconds,
+      'seconds': round(time.perf_counter() - started, 2),
     }
 
   devices = jax.local_devices()

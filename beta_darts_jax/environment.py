@@ -1,4 +1,4 @@
-"""What an exact repetition of a run needs to be the same; the seconds that compilation takes; memory."""
+"""What an exact repetition of a run needs to be the same; memory."""
 
 import contextlib
 import os
@@ -41,19 +41,3 @@ def peak_memory() -> dict[str, int]:
   found = {'host': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
   devices = [(device.memory_stats() or {}).get('peak_bytes_in_use', 0) for device in jax.local_devices()]
   return found | ({'device': max(devices)} if all(devices) else {})
-
-
-@contextlib.contextmanager
-def compile_seconds():
-  """A list of one number: the seconds that XLA spends on compiling inside the context, added up over threads."""
-  total = [0.0]
-
-  def listen(event, seconds, **_):
-    if event == '/jax/core/compile/backend_compile_duration':
-      total[0] += seconds
-
-  jax.monitoring.register_event_duration_secs_listener(listen)
-  try:
-    yield total
-  finally:
-    jax.monitoring.unregister_event_duration_listener(listen)

@@ -34,7 +34,9 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; default runs
 _REPORT = flags.DEFINE_string('report', None, 'Folder of a run; more may follow. Writes report.html.')
 _OUT = flags.DEFINE_string('out', None, 'File of --report; default report.html in the folder of the run.')
 _PNG = flags.DEFINE_bool('png', False, 'With --report: every figure as a PNG, too.')
-STOPPING = b'stopping as soon as what is being compiled or evaluated is done; one more, in a second, ends it at once\n'
+STOPPING = (
+  b'stopping as soon as what is being compiled or evaluated is done; one more, a second later, ends it at once\n'
+)
 SHOW_CURSOR = b'\x1b[?25h\n'
 _FLAGS = '--config, --config.KEY, --workdir, --report, --out and --png'
 
@@ -74,8 +76,7 @@ def parse(argv):
   except Exception as error:  # all of it comes from the command line or the config file
     while 'Traceback' in str(error) and (error.__cause__ or error.__context__):
       error = error.__cause__ or error.__context__
-    said = f'{type(error).__name__}: {error}' if isinstance(error, LookupError) else str(error)  # else a bare key
-    _fail(_explanation(' '.join(said.split()), argv))
+    _fail(_explanation(error, argv))
 
 
 def _located(argument):
@@ -95,11 +96,12 @@ def _shipped():
   return sorted({file.name for folder in (here, here.parent) for file in folder.glob('configs/[!_]*.py')})
 
 
-def _explanation(message, argv):
-  """What is allowed for the --config.a.b that `message` is about, else `message` itself."""
+def _explanation(error, argv):
+  """What is allowed for the --config.a.b that `error` is about, else what it says itself."""
   from beta_darts_jax.config import DEFAULTS, reference
   from beta_darts_jax.validation import describe, unknown
 
+  message = ' '.join(str(error).split())
   if match := re.match(r'Missing value for flag --(workdir|report|out|config)(?![\w.])', message):
     return f'--{match[1]} without a value: allowed is a {"folder" if match[1] in ("workdir", "report") else "file"}'
   if match := re.match('flag (--png=.*?):', message):
@@ -136,7 +138,7 @@ def _explanation(message, argv):
         node = node[name]
       if path in message and not message.startswith('config.'):
         return f'config.{path}{given}: allowed is {describe(node)}'
-  return f'{given_file}: {message}' if re.match(r'\w+Error: ', message) else message
+  return message if isinstance(error, InputError | flags.Error) else f'{given_file}: {type(error).__name__}: {message}'
 
 
 def _joined(argv):
@@ -151,12 +153,54 @@ def _joined(argv):
 
 
 def _fail(message, status=2):
-  with contextlib.suppress(OSError):  # nobody reads it
+  try:
     print(f'error: {" ".join(message.split())}', file=sys.stderr, flush=True)
-    if status == 130:  # at once: threads of a download would be waited for
-      sys.stdout.flush()
-      os._exit(status)
+  except OSError:
+    _silence(2)
+  if status == 130:  # at once: threads of a download would be waited for
+    os._exit(status)
   sys.exit(status)
+
+
+def _silence(number):
+  """A descriptor that nobody reads takes what Python has not written yet."""
+  os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+
+
+@contextlib.contextmanager
+def told(goes_on: str):
+  """Whatever goes wrong that is no fault of the program ends it with one line, and a status as main.py says."""
+  from beta_darts_jax.parallel import ToldElsewhere
+
+  try:
+    yield
+  except ToldElsewhere:
+    sys.exit(2)
+  except InputError as error:
+    _fail(str(error))
+  except NonFiniteLoss as error:
+    _fail(str(error), status=1)
+  except KeyboardInterrupt:
+    _fail(f'interrupted; {goes_on}', status=130)
+  except BrokenPipeError:
+    _silence(1)
+    _fail(f'nobody reads what it prints; what was saved is kept, and {goes_on}')
+  except Exception as error:
+    if (reason := _cannot_write(error)) is None:
+      raise
+    _fail(f'cannot write: {reason}; what was saved is kept, and {goes_on}')
+
+
+def open_streams() -> None:
+  """Closed standard streams lead nowhere; lines are written as they come, what a terminal has no letter for escaped."""
+  while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+    pass  # it takes the place of a closed one, which a file of the run would take otherwise
+  os.close(number)
+  sys.stdout = sys.stdout or os.fdopen(1, 'w', closefd=False)
+  sys.stderr = sys.stderr or os.fdopen(2, 'w', closefd=False)
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='backslashreplace', line_buffering=True)
 
 
 @contextlib.contextmanager
@@ -213,32 +257,20 @@ def main(arguments) -> None:
 
   names = ('cpu_devices', 'cluster', 'coordinator', 'processes', 'process')
   logging.set_verbosity(logging.WARNING)
-  try:
+  with told(f'the same command goes on with {path}'):
     parallel.set_up(**{name: config.parallel[name] for name in names})
     if not parallel.is_first():
       sys.stdout = open(os.devnull, 'w')  # noqa: SIM115 (process 0 speaks)
     for said in without_effect(config):
-      print(said, flush=True)
-    {'search': run_search, 'retrain': run_retrain}[config.task](config, path)
-    if parallel.is_first():
-      add_report(path)
-  except parallel.ToldElsewhere:
-    sys.exit(2)
-  except InputError as error:
-    _fail(str(error))
-  except KeyboardInterrupt:
-    _fail(f'interrupted; the same command goes on with {path}', status=130)
-  except BrokenPipeError:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
-    _fail(f'nobody reads what it prints; what was saved is kept, and the same command goes on with {path}')
-  except NonFiniteLoss as error:
-    if parallel.is_first():
-      add_report(path)
-    _fail(str(error), status=1)
-  except Exception as error:
-    if (reason := _cannot_write(error)) is None:
+      print(said)
+    try:
+      {'search': run_search, 'retrain': run_retrain}[config.task](config, path)
+    except NonFiniteLoss:
+      if parallel.is_first():
+        add_report(path)
       raise
-    _fail(f'cannot write to {path}: {reason}; what was saved is kept, and the same command goes on')
+    if parallel.is_first():
+      add_report(path)
 
 
 def _cannot_write(error):
@@ -256,13 +288,10 @@ def write_report(paths, out, png) -> None:
   """Writes report.html and says where it is."""
   from beta_darts_jax import report
 
-  try:
-    page = report.write(paths, out, png)
-    print(page)
-    if png:
-      print(report.figures_folder(page))
-  except InputError as error:
-    _fail(str(error))
+  page = report.write(paths, out, png)
+  print(page)
+  if png:
+    print(report.figures_folder(page))
 
 
 def add_report(path) -> None:
@@ -273,9 +302,11 @@ def add_report(path) -> None:
   try:
     from beta_darts_jax import report
 
-    print(f'report    {report.write([path])}')
+    report.write([path])
   except (Exception, KeyboardInterrupt) as error:
     print(f'no report: {str(error) or "interrupted"}', file=sys.stderr)
+  else:
+    print(f'report    {page}')
 
 
 def run_search(config, path) -> None:
@@ -322,7 +353,7 @@ def run_retrain(config, path) -> None:
   """Trains the network of one genotype to the end."""
   started = time.perf_counter()
   from beta_darts_jax import data, parallel, retrain, streaming, workdir
-  from beta_darts_jax.environment import compile_seconds, environment, peak_memory
+  from beta_darts_jax.environment import environment, peak_memory
   from beta_darts_jax.training import variables_of
 
   genotype, auxiliary_skip = workdir.find_genotype(config.genotype)
@@ -348,22 +379,22 @@ def run_retrain(config, path) -> None:
     if changes := run.changes(environment(mesh)):
       print(f'this run began elsewhere, so its last bits may come out differently: {"; ".join(changes)}', flush=True)
     print('compiling', flush=True)
-    with stop_signals() as stop, compile_seconds() as compiling:
+    train_started = time.perf_counter()
+    with stop_signals() as stop:
       programs = retrain.build(config, network, dataset, mesh)
       counts = retrain.describe_network(network, variables_of(programs.state), dataset.image_shape)
-      compiled = compiling[0]
       rows = retrain.run(config, programs, run, stop)
+      train_seconds = time.perf_counter() - train_started
     if rows is None:
       return print(f'stopped and saved in {path}; the same command goes on from there')
     last = rows[-1]
     result = {'genotype': str(genotype), 'dataset': dataset.name}
     result |= {name: last[name] for name in ('train_accuracy', 'test_accuracy', 'test_top5_accuracy')}
     result |= counts
-    # of all processes that worked on the run, with their evaluations and what those before this one compiled in them
-    train = sum(row['seconds'] for row in rows) - (compiling[0] - compiled)
-    other = time.perf_counter() - started - train - compiling[0]
-    result['seconds'] = {'compile': compiling[0], 'train': train, 'other': max(0.0, other)}
-    result['seconds'] = {name: round(seconds, 2) for name, seconds in result['seconds'].items()}
+    train = sum(row['seconds'] for row in rows)  # of all processes that worked on the run
+    other = time.perf_counter() - started - train_seconds
+    seconds = {'compile': programs.compile_seconds, 'train': train, 'other': other}
+    result['seconds'] = {name: round(value, 2) for name, value in seconds.items()}
     result['memory'] = peak_memory()
     result['environment'] = environment(mesh)
     run.finish(result)
@@ -457,15 +488,9 @@ def cli() -> None:
   """The console command beta-darts."""
   if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # which was for the imports, see __init__.py
     signal.signal(signal.SIGINT, signal.default_int_handler)
-  nobody = open(os.devnull, 'w')  # noqa: SIM115 (until the process ends)
-  sys.stdout, sys.stderr = sys.stdout or nobody, sys.stderr or nobody  # which are None where they were closed
-  for stream in (sys.stdout, sys.stderr):  # a terminal without β gets \\u03b2
-    if isinstance(stream, io.TextIOWrapper):
-      stream.reconfigure(errors='backslashreplace')
-  try:
+  open_streams()
+  with told('the same command goes on'):
     app.run(main, flags_parser=parse)
-  except KeyboardInterrupt:
-    _fail('interrupted', status=130)
 
 
 if __name__ == '__main__':

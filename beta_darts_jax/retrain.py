@@ -6,6 +6,7 @@ import functools
 import math
 import pathlib
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -87,12 +88,22 @@ class Programs:
     steps_per_epoch: steps.
     train: (state, epoch, until) → state at step `until`, or at the first step with a non-finite loss.
     evaluate: state → (loss in nats, top-1, top-5 accuracy 0 … 1) on the test images.
+    compile_seconds: spent on tracing and compiling the two.
   """
 
   state: TrainState
   steps_per_epoch: int
   train: Callable
   evaluate: Callable
+  compile_seconds: float
+
+
+def _compiled(*calls):
+  """([(jitted, its arguments), …] compiled together, seconds)."""
+  started = time.perf_counter()
+  lowered = [function.lower(*arguments) for function, *arguments in calls]
+  with ThreadPoolExecutor() as pool:  # XLA compiles without Python's lock
+    return [*pool.map(lambda low: low.compile(), lowered)], time.perf_counter() - started
 
 
 def resident_programs(network, dataset: Dataset, augmentation: Augmentation, recipe, auxiliary_weight, put) -> Programs:
@@ -137,17 +148,15 @@ def resident_programs(network, dataset: Dataset, augmentation: Augmentation, rec
   )
   test = put(dataset.test)
   state = put(jax.jit(lambda seed: create_state(network, images.shape[1:], recipe, seed))(np.uint32(seed)))
-  lowered = (
-    train.lower(state, images, labels, *epoch_arguments(0), put(np.int32(0))),
-    evaluate.lower(variables_of(state), *test),
+  (train, evaluate), seconds = _compiled(
+    (train, state, images, labels, *epoch_arguments(0), put(np.int32(0))), (evaluate, variables_of(state), *test)
   )
-  with ThreadPoolExecutor() as pool:  # XLA compiles without Python's lock
-    train, evaluate = pool.map(lambda low: low.compile(), lowered)
   return Programs(
     state=state,
     steps_per_epoch=steps,
     train=lambda state, epoch, until: train(state, images, labels, *epoch_arguments(epoch), put(np.int32(until))),
     evaluate=lambda state: evaluate(variables_of(state), *test),
+    compile_seconds=seconds,
   )
 
 
@@ -191,8 +200,18 @@ def streamed_programs(network, dataset: StreamedDataset, recipe, auxiliary_weigh
     sums = [evaluate_batch(variables, *put.rows(b)) for b in test_batches(dataset, batch_size)]
     return np.sum(jax.device_get(sums), axis=0) / len(dataset.test)
 
-  state = jax.jit(lambda seed: create_state(network, dataset.image_shape, recipe, seed))(np.uint32(seed))
-  return Programs(put(state), steps, train, evaluate)
+  state = put(jax.jit(lambda seed: create_state(network, dataset.image_shape, recipe, seed))(np.uint32(seed)))
+  empty = lambda size: (np.zeros((size, *dataset.image_shape), np.uint8), np.zeros(size, np.int32))
+  (train_step, evaluate_batch), seconds = _compiled(
+    (
+      train_step,
+      state,
+      *put.shares(empty(batch_size // share[1])),
+      *put((learning_rates(recipe, 0, steps)[0], drop_path_rate(recipe, 0))),
+    ),
+    (evaluate_batch, variables_of(state), *put.rows((*empty(batch_size), np.zeros(batch_size, bool)))),
+  )
+  return Programs(state, steps, train, evaluate, seconds)
 
 
 def check_sizes(config, dataset) -> None:

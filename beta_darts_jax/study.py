@@ -23,7 +23,7 @@ import numpy as np
 from absl import logging
 
 from beta_darts_jax import evidence, parallel
-from beta_darts_jax.errors import InputError, NonFiniteLoss
+from beta_darts_jax.errors import InputError
 from beta_darts_jax.nas_bench_201 import DATASETS, HOW_TO_GET, NasBench201, covers, find_table
 from beta_darts_jax.population import mean_and_spread
 from beta_darts_jax.spaces import customized
@@ -341,7 +341,10 @@ def main(argv=None) -> None:
   parser.add_argument('--tables-only', action='store_true', help='from the runs that are kept')
   options = parser.parse_args(argv)
   logging.set_verbosity(logging.WARNING)
-  try:
+  from beta_darts_jax.main import open_streams, told
+
+  open_streams()
+  with told('the same command goes on'):
     study = load(options.study)
     finished, table = True, find_table('')
     arms = study['arms'].values()
@@ -352,16 +355,8 @@ def main(argv=None) -> None:
       finished = run_arms(study, options.runs, options.evidence / study['name'] / 'runs')
     write_up(study, options.evidence, table, options.pages)
     if not finished:
-      sys.exit(_said('stopped; the same command goes on', STOPPED))
-  except InputError as error:
-    sys.exit(_said(f'error: {error}', 2))
-  except NonFiniteLoss as error:
-    sys.exit(_said(f'error: {error}', 1))
-
-
-def _said(message, status):
-  print(message, file=sys.stderr)
-  return status
+      print('stopped; the same command goes on', file=sys.stderr)
+      sys.exit(STOPPED)
 
 
 if __name__ == '__main__':

@@ -249,12 +249,13 @@ _READ_IF = (  # keys, and what they are read with
 def without_effect(config: ConfigDict) -> list[str]:
   """What is to be said of values that are not the defaults and that nothing reads, beside the others."""
   values, defaults = dict(leaves(config)), dict(leaves(reference(config)))
-  return [
-    f'config.{name}={values[name]!r} has no effect: it is read with config.{other}={" or ".join(allowed)}'
-    for names, other, allowed in _READ_IF
-    for name in names
-    if name in values and values[name] != defaults[name] and values[other] not in allowed
-  ]
+  said: dict[str, str] = {}
+  for names, other, allowed in _READ_IF:
+    for name in names:
+      if name in values and values[name] != defaults[name] and values[other] not in allowed:
+        message = f'config.{name}={values[name]!r} has no effect: it is read with config.{other}={" or ".join(allowed)}'
+        said.setdefault(name, message)
+  return [*said.values()]
 
 
 def unknown(key: str, task: str) -> str:

@@ -204,6 +204,9 @@ def test_a_stopped_run_goes_on_to_the_same_bits(task, environment, tmp_path):
   assert code == 0, err
   result = json.loads((tmp_path / 'whole' / 'result.json').read_text())
   assert result['genotype'] in out and set(result['seconds']) == {'compile', 'train', 'other'}
+  lines = map(json.loads, (tmp_path / 'whole' / 'metrics.jsonl').read_text().splitlines())
+  assert result['seconds']['train'] == pytest.approx(sum(line['seconds'] for line in lines), abs=0.01)
+  assert min(result['seconds'].values()) > 0
   assert result['environment']['devices'] == (2 if task == 'search' else 1)
 
   process = begin('torn')

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import multiprocessing
 import os
 import pathlib
@@ -12,6 +13,8 @@ import time
 import types
 
 import pytest
+
+from beta_darts_jax.main import SHOW_CURSOR
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = '--config=configs/digits.py'
@@ -195,7 +198,7 @@ def test_interrupted_before_the_run(fork, tmp_path):
   (tmp_path / 'own.py').write_text(f'{busy}raise KeyboardInterrupt\n')
   began = time.monotonic()
   done = fork(tmp_path, f'--config={tmp_path}/own.py')
-  assert (done.returncode, done.stderr) == (130, 'error: interrupted\n')
+  assert (done.returncode, done.stderr) == (130, 'error: interrupted; the same command goes on\n')
   assert time.monotonic() < began + 90
 
 
@@ -211,16 +214,35 @@ def test_values_that_nothing_reads_are_told(fork, tmp_path):
 
 
 def test_output_that_nobody_reads(tmp_path):
-  """A closed pipe ends the run in one line; closed streams are none."""
+  """A pipe that nobody reads ends the run in one line, or in silence; closed streams end nothing."""
+  environment = {name: value for name, value in os.environ.items() if name != 'PYTHONUNBUFFERED'}
   reading, writing = os.pipe()
   os.close(reading)
+  unread = functools.partial(subprocess.run, cwd=ROOT, env=environment, text=True)
   command = [sys.executable, '-m', 'beta_darts_jax.main', DIGITS, f'--workdir={tmp_path}/run']
-  done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True)
-  os.close(writing)
+  done = unread(command, stdout=writing, stderr=subprocess.PIPE)
   assert done.returncode == 2 and done.stderr.startswith('error: nobody reads') and done.stderr.count('\n') == 1
+  done = unread(command, stdout=writing, stderr=writing)
+  os.close(writing)
+  assert done.returncode == 2
   closed = f'{sys.executable} -m beta_darts_jax.main --config=configs/none.py 2>&-'
-  done = subprocess.run(closed, shell=True, cwd=ROOT, capture_output=True)
-  assert (done.returncode, done.stdout) == (2, b'')
+  done = unread(closed, shell=True, capture_output=True)
+  assert (done.returncode, done.stdout) == (2, '')
+
+
+def test_closed_streams_are_no_files_of_a_run():
+  code = """
+import os, sys
+for number in (1, 2):
+  os.close(number)
+sys.stdout = sys.stderr = None
+from beta_darts_jax.main import open_streams
+open_streams()
+print('nothing')
+found = os.dup(0), [os.readlink(f'/proc/self/fd/{number}') for number in (1, 2)]
+sys.exit(0 if found[0] > 2 and found[1] == ['/dev/null'] * 2 else 3)
+"""
+  assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0
 
 
 def test_help_is_no_mistake_on_any_terminal(monkeypatch):
@@ -272,7 +294,7 @@ def test_a_run_heeds_only_the_signals_that_are_not_ignored():
 def test_signals_are_heeded_during_a_compilation(heard):
   """Here a long call that Python's handlers wait for. One passed on at once counts once, a later one ends it.
 
-  So also where nobody reads what the process says.
+  So also where nobody reads what the process says. A terminal gets its cursor back.
   """
   code = """
 import hashlib
@@ -281,7 +303,7 @@ with stop_signals():
   print('computing', flush=True)
   hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)
 """
-  reading, writing = os.pipe()
+  reading, writing = os.openpty() if heard else os.pipe()
   with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=writing, text=True) as process:
     os.close(writing)
     assert process.stdout.readline() == 'computing\n'
@@ -300,7 +322,7 @@ with stop_signals():
         break
     assert process.returncode == 128 + signal.SIGINT
   if heard:
-    assert os.read(reading, 1000) == b''
+    assert os.read(reading, 1000).strip() == SHOW_CURSOR.strip()
     os.close(reading)
 
 
