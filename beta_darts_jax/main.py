@@ -18,6 +18,7 @@ import os
 import pathlib
 import re
 import runpy
+import select
 import shlex
 import signal
 import sys
@@ -162,6 +163,12 @@ def _fail(message, status=2):
   sys.exit(status)
 
 
+def _is_unread(number):
+  poll = select.poll()
+  poll.register(number, 0)
+  return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
 def _silence(number):
   """A descriptor that nobody reads takes what Python has not written yet."""
   os.dup2(os.open(os.devnull, os.O_WRONLY), number)
@@ -169,7 +176,10 @@ def _silence(number):
 
 @contextlib.contextmanager
 def told(goes_on: str):
-  """Whatever goes wrong that is no fault of the program ends it with one line, and a status as main.py says."""
+  """Ends the program with one line, and a status as above, for whatever is no fault of its own.
+
+  That is an InputError, a loss that is not finite, Ctrl-C, a disk that takes no more, output that nobody reads.
+  """
   from beta_darts_jax.parallel import ToldElsewhere
 
   try:
@@ -183,6 +193,8 @@ def told(goes_on: str):
   except KeyboardInterrupt:
     _fail(f'interrupted; {goes_on}', status=130)
   except BrokenPipeError:
+    if not _is_unread(1) and not _is_unread(2):
+      raise
     _silence(1)
     _fail(f'nobody reads what it prints; what was saved is kept, and {goes_on}')
   except Exception as error:
@@ -193,8 +205,8 @@ def told(goes_on: str):
 
 def open_streams() -> None:
   """Closed standard streams lead nowhere; lines are written as they come, what a terminal has no letter for escaped."""
-  while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-    pass  # it takes the place of a closed one, which a file of the run would take otherwise
+  while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # in place of a closed one, which a file would take otherwise
+    os.set_inheritable(number, True)
   os.close(number)
   sys.stdout = sys.stdout or os.fdopen(1, 'w', closefd=False)
   sys.stderr = sys.stderr or os.fdopen(2, 'w', closefd=False)
@@ -391,7 +403,8 @@ def run_retrain(config, path) -> None:
     result = {'genotype': str(genotype), 'dataset': dataset.name}
     result |= {name: last[name] for name in ('train_accuracy', 'test_accuracy', 'test_top5_accuracy')}
     result |= counts
-    train = sum(row['seconds'] for row in rows)  # of all processes that worked on the run
+    # of all processes that worked on the run, but for what was stopped or killed within an epoch
+    train = sum(row['seconds'] for row in rows)
     other = time.perf_counter() - started - train_seconds
     seconds = {'compile': programs.compile_seconds, 'train': train, 'other': other}
     result['seconds'] = {name: round(value, 2) for name, value in seconds.items()}

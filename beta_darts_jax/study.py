@@ -346,6 +346,8 @@ def main(argv=None) -> None:
   open_streams()
   with told('the same command goes on'):
     study = load(options.study)
+    if missing := [str(page) for page in options.pages if not page.is_file()]:
+      raise InputError(f'--pages: no such file: {", ".join(missing)}')
     finished, table = True, find_table('')
     arms = study['arms'].values()
     if table is None and any(covers(customized(**arm.space), arm.data.source) for arm in arms):

@@ -14,7 +14,7 @@ import types
 
 import pytest
 
-from beta_darts_jax.main import SHOW_CURSOR
+from beta_darts_jax.main import SHOW_CURSOR, told
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = '--config=configs/digits.py'
@@ -230,6 +230,14 @@ def test_output_that_nobody_reads(tmp_path):
   assert (done.returncode, done.stdout) == (2, '')
 
 
+def test_other_pipes_are_no_output():
+  reading, writing = os.pipe()
+  os.close(reading)
+  with pytest.raises(BrokenPipeError), told(''):
+    os.write(writing, b'x')
+  os.close(writing)
+
+
 def test_closed_streams_are_no_files_of_a_run():
   code = """
 import os, sys
@@ -240,7 +248,7 @@ from beta_darts_jax.main import open_streams
 open_streams()
 print('nothing')
 found = os.dup(0), [os.readlink(f'/proc/self/fd/{number}') for number in (1, 2)]
-sys.exit(0 if found[0] > 2 and found[1] == ['/dev/null'] * 2 else 3)
+sys.exit(0 if found[0] > 2 and found[1] == ['/dev/null'] * 2 and os.get_inheritable(2) else 3)
 """
   assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0
 
