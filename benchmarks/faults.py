@@ -12,6 +12,7 @@ as where the run was done before the kill, is counted apart. A full disk is a tm
 import argparse
 import collections
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -92,12 +93,15 @@ def survives(workdir, reference) -> str:
 
 
 def kills(folder, reference, seconds, count, rng):
-  """SIGKILL, uniformly over the time that an undisturbed run takes."""
-  for i in range(count):
-    workdir, moment = folder / f'kill{i}', rng.uniform(0, seconds)
+  """SIGKILL, uniformly over the time that an undisturbed run takes, until `count` were in time."""
+  numbers = itertools.count()
+  while count:
+    workdir, moment = folder / f'kill{next(numbers)}', rng.uniform(0, seconds)
     process = start(workdir)
     time.sleep(moment)
-    yield f'after {moment:.1f} s', killed(process), survives(workdir, reference)
+    in_time = killed(process)
+    yield f'after {moment:.1f} s', in_time, survives(workdir, reference)
+    count -= in_time
 
 
 def kills_while_saving(folder, reference, count):
