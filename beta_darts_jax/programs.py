@@ -9,7 +9,6 @@ import functools
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +26,7 @@ from beta_darts_jax.hypergradients import HYPERGRADIENTS
 from beta_darts_jax.metrics import check_profile
 from beta_darts_jax.operations import known_operations
 from beta_darts_jax.optimizers import Hyperparameters
-from beta_darts_jax.parallel import Placement, each_member, make_mesh, over_population
+from beta_darts_jax.parallel import Placement, compile_together, each_member, make_mesh, over_population
 from beta_darts_jax.regularizers import REGULARIZERS, SCHEDULES
 from beta_darts_jax.relaxations import Relaxation
 from beta_darts_jax.skeletons import check_image_size
@@ -309,15 +308,13 @@ def build(config, dataset: Dataset, mesh) -> Programs:
   )
   step, shuffled = make_search_step(supernet, **parts), search.shuffled_alpha_labels
   train = make_train(step, augmentation, search.batch_size, steps_per_epoch, mesh, strategy, shuffled)
-  lowered = (
+  train, evaluate, initial_states = compile_together(
     jax.jit(train, donate_argnums=0, out_shardings=split.sharding).lower(
       shapes, *epoch_arguments(0), halves, replicate(np.int32(0))
     ),
     jax.jit(over_population(evaluate, mesh), out_shardings=replicate.sharding).lower((shapes, hypers_of(0)), evaluated),
     jax.jit(initial_states, out_shardings=split.sharding).lower(*arguments),
   )
-  with ThreadPoolExecutor() as pool:  # XLA compiles without Python's lock
-    train, evaluate, initial_states = pool.map(lambda low: low.compile(), lowered)
 
   betas = jax.jit(
     lambda states: jax.vmap(lambda state: relaxation.mean(state.architecture))(states), out_shardings=replicate.sharding

@@ -8,7 +8,6 @@ import pathlib
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +24,7 @@ from beta_darts_jax.loop import run_epochs
 from beta_darts_jax.metrics import check_profile, step_range
 from beta_darts_jax.network import NasBench201Network, Network, multiply_adds
 from beta_darts_jax.operations import known_operations
-from beta_darts_jax.parallel import Placement
+from beta_darts_jax.parallel import Placement, compile_together
 from beta_darts_jax.skeletons import check_image_size
 from beta_darts_jax.streaming import StreamedDataset, test_batches, train_batches
 from beta_darts_jax.training import (
@@ -99,11 +98,10 @@ class Programs:
 
 
 def _compiled(*calls):
-  """([(jitted, its arguments), …] compiled together, seconds)."""
+  """(the programs of [(jitted, *arguments), …], seconds)."""
   started = time.perf_counter()
-  lowered = [function.lower(*arguments) for function, *arguments in calls]
-  with ThreadPoolExecutor() as pool:  # XLA compiles without Python's lock
-    return [*pool.map(lambda low: low.compile(), lowered)], time.perf_counter() - started
+  programs = compile_together(*(function.lower(*arguments) for function, *arguments in calls))
+  return programs, time.perf_counter() - started
 
 
 def resident_programs(network, dataset: Dataset, augmentation: Augmentation, recipe, auxiliary_weight, put) -> Programs:
