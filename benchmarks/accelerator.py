@@ -23,12 +23,13 @@ import time
 import jax
 import numpy as np
 
-from beta_darts_jax import parallel, search
 from beta_darts_jax.config import default
-from beta_darts_jax.data import Dataset
-from beta_darts_jax.programs import build, mesh_of
-from beta_darts_jax.validation import check
-from beta_darts_jax.workdir import Workdir
+from beta_darts_jax.config.check import check
+from beta_darts_jax.data.dataset import Dataset
+from beta_darts_jax.runtime import devices as parallel
+from beta_darts_jax.runtime.workdir import Workdir
+from beta_darts_jax.search import run as search
+from beta_darts_jax.search.programs import build, mesh_of
 
 HERE = pathlib.Path(__file__).parent
 PARTS = ('steps', 'chunks', 'population', 'torch', 'search')

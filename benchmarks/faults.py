@@ -28,7 +28,7 @@ import time
 import jax
 import numpy as np
 
-from beta_darts_jax.checkpoint import Checkpoints
+from beta_darts_jax.runtime.checkpoint import Checkpoints
 
 ROOT = pathlib.Path(__file__).parent.parent
 VALUES = [

@@ -9,7 +9,7 @@ import argparse
 import os
 import time
 
-from beta_darts_jax import streaming
+from beta_darts_jax.data import streaming
 
 
 def main():

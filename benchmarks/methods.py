@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import beta_darts_jax as bd
-from beta_darts_jax.hypergradients import finite_difference, implicit, second_order
-from beta_darts_jax.parallel import set_up
+from beta_darts_jax.method.hypergradients import finite_difference, implicit, second_order
+from beta_darts_jax.runtime.devices import set_up
 
 SPACE = bd.NAS_BENCH_201
 # name → (arguments of make_search_step, attributes of the supernet)

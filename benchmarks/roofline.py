@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from step import search_program
 
 import beta_darts_jax as bd
-from beta_darts_jax.parallel import set_up
+from beta_darts_jax.runtime.devices import set_up
 
 
 def best(function, *arguments, rounds=5):

@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from worker import serve
 
 import beta_darts_jax as bd
-from beta_darts_jax.parallel import make_mesh, set_up
+from beta_darts_jax.runtime.devices import make_mesh, set_up
 
 SPACES = {'nas_bench_201': bd.NAS_BENCH_201, 'darts': bd.DARTS}
 
@@ -50,9 +50,9 @@ def search_program(space, **sizes):
 
 def training_program(channels):
   """(training step of (state, batch), its state): 20 cells, auxiliary head, drop path."""
-  from beta_darts_jax import training
   from beta_darts_jax.config import default_retrain
-  from beta_darts_jax.genotype import published
+  from beta_darts_jax.retrain import step as training
+  from beta_darts_jax.spaces.genotype import published
 
   recipe = default_retrain().train.to_dict()
   network = bd.Network(published()['DARTS_V2'], 10, channels=channels, auxiliary=True)

@@ -1,4 +1,4 @@
-"""Whole searches in PyTorch by torch_baseline's step: the other side of configs/studies/parity.py.
+"""Whole searches in PyTorch by torch_baseline's step: the other side of studies/parity.py.
 
   python benchmarks/torch_search.py [--seeds N] [--evidence DIR]
 
@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch_baseline import BenchmarkSupernet, Search
 
-from beta_darts_jax.data import load
-from beta_darts_jax.spaces import NAS_BENCH_201
-from beta_darts_jax.study import plain
-from beta_darts_jax.workdir import write_json
+from beta_darts_jax.data.dataset import load
+from beta_darts_jax.runtime.workdir import write_json
+from beta_darts_jax.spaces.space import NAS_BENCH_201
+from studies.run import plain
 
-STUDY = pathlib.Path(__file__).parent.parent / 'configs' / 'studies' / 'parity.py'
+STUDY = pathlib.Path(__file__).parent.parent / 'studies' / 'parity.py'
 
 
 def tensors(dataset, images, labels):

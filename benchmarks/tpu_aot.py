@@ -21,7 +21,7 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import beta_darts_jax as bd
-from beta_darts_jax.parallel import STRATEGIES, each_member, over_population
+from beta_darts_jax.runtime.devices import STRATEGIES, each_member, over_population
 
 CLOCK = 1.5e9  # hertz
 IMAGE = (32, 32, 3)

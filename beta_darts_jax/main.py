@@ -70,7 +70,7 @@ def parse(argv):
       raise InputError(f'unexpected arguments: {" ".join(rest[1:])}; allowed are {_FLAGS}')
     if _CONFIG.value is None:
       raise InputError('--config=FILE[:ARGUMENTS] is missing')
-    from beta_darts_jax.validation import check
+    from beta_darts_jax.config.check import check
 
     check(_CONFIG.value)
     return rest
@@ -100,7 +100,7 @@ def _shipped():
 def _explanation(error, argv):
   """What is allowed for the --config.a.b that `error` is about, else what it says itself."""
   from beta_darts_jax.config import DEFAULTS, reference
-  from beta_darts_jax.validation import describe, unknown
+  from beta_darts_jax.config.check import describe, unknown
 
   message = ' '.join(str(error).split())
   if match := re.match(r'Missing value for flag --(workdir|report|out|config)(?![\w.])', message):
@@ -180,7 +180,7 @@ def told(goes_on: str):
 
   That is an InputError, a loss that is not finite, Ctrl-C, a disk that takes no more, output that nobody reads.
   """
-  from beta_darts_jax.parallel import ToldElsewhere
+  from beta_darts_jax.runtime.devices import ToldElsewhere
 
   try:
     yield
@@ -264,8 +264,8 @@ def main(arguments) -> None:
   dataset = re.sub(r'[^\w.-]+', '_', config.data.source)
   seed = config.search.seed if config.task == 'search' else config.train.seed
   path = _WORKDIR.value or f'runs/{config.name}-{dataset}-{seed}'
-  from beta_darts_jax import parallel
-  from beta_darts_jax.validation import without_effect
+  from beta_darts_jax.config.check import without_effect
+  from beta_darts_jax.runtime import devices as parallel
 
   names = ('cpu_devices', 'cluster', 'coordinator', 'processes', 'process')
   logging.set_verbosity(logging.WARNING)
@@ -324,8 +324,14 @@ def add_report(path) -> None:
 def run_search(config, path) -> None:
   """Searches, and retrains what was found beside random cells if the config says so."""
   started = time.perf_counter()
-  from beta_darts_jax import comparison, data, nas_bench_201, parallel, programs, search, workdir
-  from beta_darts_jax.spaces import NAS_BENCH_201
+  from beta_darts_jax import data
+  from beta_darts_jax.retrain import comparison
+  from beta_darts_jax.runtime import devices as parallel
+  from beta_darts_jax.runtime import workdir
+  from beta_darts_jax.search import programs
+  from beta_darts_jax.search import run as search
+  from beta_darts_jax.spaces import nas_bench_201
+  from beta_darts_jax.spaces.space import NAS_BENCH_201
 
   space = programs.space_of(config)
   parallel.on_first(workdir.refuse_other, path, config.to_dict())
@@ -364,9 +370,13 @@ def run_search(config, path) -> None:
 def run_retrain(config, path) -> None:
   """Trains the network of one genotype to the end."""
   started = time.perf_counter()
-  from beta_darts_jax import data, parallel, retrain, streaming, workdir
-  from beta_darts_jax.environment import environment, peak_memory
-  from beta_darts_jax.training import variables_of
+  from beta_darts_jax import data
+  from beta_darts_jax.data import streaming
+  from beta_darts_jax.retrain import run as retrain
+  from beta_darts_jax.retrain.step import variables_of
+  from beta_darts_jax.runtime import devices as parallel
+  from beta_darts_jax.runtime import workdir
+  from beta_darts_jax.runtime.environment import environment, peak_memory
 
   genotype, auxiliary_skip = workdir.find_genotype(config.genotype)
   config.genotype = str(genotype)  # the cell itself, so that the run keeps it whatever becomes of its file
@@ -436,7 +446,7 @@ def report(result: dict, path) -> None:
   if result['stopped_early']:
     print(f'stopped   early: the cell of epoch {result["epoch"] + 1}')
   if 'benchmark' in result:
-    from beta_darts_jax.nas_bench_201 import NUM_CELLS
+    from beta_darts_jax.spaces.nas_bench_201 import NUM_CELLS
 
     row, dataset = result['benchmark'], result['dataset']
     accuracy, rank = row[f'{dataset}_test'], row[f'{dataset}_test_rank']
@@ -463,7 +473,7 @@ def print_baselines(baselines: dict) -> None:
 
 def report_population(result: dict, path) -> None:
   """Prints the members of a finished population, and mean ± standard deviation of each setting over its seeds."""
-  from beta_darts_jax.population import setting_of
+  from beta_darts_jax.search.population import setting_of
 
   def spread(value, scale=1.0):
     if value['mean'] is None:

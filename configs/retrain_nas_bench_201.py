@@ -5,7 +5,7 @@
 DATASET is cifar10, cifar100 or imagenet16_120, GENOTYPE the folder of a search or
 an arch string. C=16, N=5, 200 epochs of batch 256, SGD with Nesterov momentum, cosine
 from 0.1 to 0. The benchmark's accuracy of the cell is the published result:
-`python -m beta_darts_jax.nas_bench_201 query ARCH`. For accelerators.
+`python -m beta_darts_jax.spaces.nas_bench_201 query ARCH`. For accelerators.
 """
 
 from beta_darts_jax.config import default_retrain

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from beta_darts_jax import NAS_BENCH_201, interop
-from beta_darts_jax.nas_bench_201 import ACCURACIES
+from beta_darts_jax.spaces.nas_bench_201 import ACCURACIES
 
 # the older emitters of fusions, which jaxlib has up to 0.10, take half of the newer ones' time to compile
 _OLDER = version('jaxlib').startswith('0.10.')

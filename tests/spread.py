@@ -12,18 +12,11 @@ import sys
 import jax
 import numpy as np
 
-from beta_darts_jax import (
-  Hyperparameters,
-  SearchSpace,
-  SearchState,
-  Supernet,
-  make_search_step,
-  parallel,
-  softmax_betas,
-)
-from beta_darts_jax.data import Augmentation
-from beta_darts_jax.parallel import Placement, make_mesh
-from beta_darts_jax.programs import make_train
+from beta_darts_jax import Hyperparameters, SearchSpace, SearchState, Supernet, make_search_step, softmax_betas
+from beta_darts_jax.data.dataset import Augmentation
+from beta_darts_jax.runtime import devices as parallel
+from beta_darts_jax.runtime.devices import Placement, make_mesh
+from beta_darts_jax.search.programs import make_train
 
 BATCH, IMAGES = 16, 64
 SPACE = SearchSpace('small', 'nas_bench_201', 2, ('skip_connect', 'nor_conv_1x1', 'nor_conv_3x3'))

@@ -17,8 +17,8 @@ import pytest
 from conftest import external
 
 from beta_darts_jax import SearchSpace, load_run
-from beta_darts_jax.checkpoint import Checkpoints
-from beta_darts_jax.interop import network_state_dict
+from beta_darts_jax.networks.interop import network_state_dict
+from beta_darts_jax.runtime.checkpoint import Checkpoints
 
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS, EPOCHS = 22, 4

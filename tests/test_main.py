@@ -169,7 +169,7 @@ def test_a_config_file_may_add_operations(fork, tmp_path):
   """What is wrong with the config is said before the folder, here of another run, is looked at."""
   own = """
 from beta_darts_jax.config import default
-from beta_darts_jax.operations import OPERATIONS
+from beta_darts_jax.networks.operations import OPERATIONS
 
 {}
 def get_config():

@@ -1,0 +1,210 @@
+"""One genotype as a trainable network.
+
+Arrays are [B, H, W, C].
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.extend
+import jax.numpy as jnp
+
+from beta_darts_jax.networks.initialization import Module
+from beta_darts_jax.networks.operations import OPERATIONS, BatchNorm, known_operations
+from beta_darts_jax.networks.skeletons import SKELETONS
+from beta_darts_jax.spaces.genotype import Cell, Genotype
+
+
+def drop_path(key, x, rate):
+  """Zeroes each sample with probability `rate` and divides the others by 1 − rate: [B, H, W, C] → same."""
+  keep = jax.random.bernoulli(key, 1 - rate, (len(x), 1, 1, 1))
+  return jnp.where(keep, x / jnp.asarray(1 - rate, x.dtype), 0)
+
+
+class DiscreteCell(Module):
+  """Every edge is its one operation; a node sums its edges.
+
+  Attributes:
+    cell: the edges.
+    cell_type: edges from the inputs of a 'reduce' cell have stride 2.
+    channels: C of each node.
+    affine: BatchNorm has scale and bias. False: as in the supernet, which also normalises pools.
+    auxiliary_skip: every edge adds a skip connection.
+    dtype: of the computation.
+  """
+
+  cell: Cell
+  cell_type: str
+  channels: int
+  affine: bool = True
+  auxiliary_skip: bool = False
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(self, inputs, drop_path_rate=None, *, train: bool):
+    """The last node, or the concatenation of `cell.concat`.
+
+    Args:
+      inputs: one or two arrays [B, H, W, C].
+      drop_path_rate: of every edge that is not an identity, in training; draws from the stream 'draw'. None: off.
+      train: BatchNorm on the statistics of the batch.
+    """
+    nodes = list(inputs)
+    for target, node in enumerate(self.cell.nodes, start=len(inputs)):
+      edges = [
+        self._edge(f'edge_{target}_{k}', name, source, nodes[source], drop_path_rate, train)
+        for k, (name, source) in enumerate(node)
+      ]
+      nodes.append(sum(edges[1:], edges[0]))
+    return jnp.concatenate([nodes[i] for i in self.cell.concat], axis=-1) if self.cell.concat else nodes[-1]
+
+  def _edge(self, edge, name, source, x, rate, train):
+    stride = 2 if self.cell_type == 'reduce' and source < self.cell.num_inputs else 1
+    make = lambda name: OPERATIONS[name](self.channels, stride, self.affine, self.dtype)
+    y = make(name).clone(name=edge, parent=self)(x, train)
+    if 'pool' in name and not self.affine and self.cell.concat:
+      y = BatchNorm(affine=False, dtype=self.dtype, name=f'{edge}_batch_norm')(y, train)
+    if train and rate is not None and not (name == 'skip_connect' and stride == 1):
+      y = drop_path(self.make_rng('draw'), y, rate)
+    if self.auxiliary_skip:
+      y += make('skip_connect').clone(name=f'{edge}_auxiliary_skip', parent=self)(x, train)
+    return y
+
+
+class Network(Module):
+  """The network of the DARTS family for a genotype.
+
+  Attributes:
+    genotype: a normal and a reduction cell.
+    num_classes: size of the logits.
+    channels: C of the first cells.
+    layers: cells.
+    stem: 'cifar' or 'imagenet'.
+    auxiliary: in training, also the logits of the auxiliary head.
+    affine: BatchNorm of the cells has scale and bias. False: as in the supernet, which also normalises pools.
+    auxiliary_skip: of the search space.
+    dtype: of the computation.
+
+  Raises:
+    InputError: an operation is not known.
+
+  Example:
+    >>> from beta_darts_jax.spaces.genotype import published
+    >>> network, images = Network(published()['DARTS_V2'], num_classes=10, layers=2), jnp.zeros((4, 32, 32, 3))
+    >>> variables = jax.eval_shape(network.init, jax.random.key(0), images)  # shapes alone: nothing is compiled
+    >>> jax.eval_shape(network.apply, variables, images).shape
+    (4, 10)
+  """
+
+  genotype: Genotype
+  num_classes: int
+  channels: int = 36
+  layers: int = 20
+  stem: str = 'cifar'
+  auxiliary: bool = False
+  affine: bool = True
+  auxiliary_skip: bool = False
+  dtype: jnp.dtype | None = None
+
+  def __post_init__(self):
+    known_operations(self.genotype.normal.operations + self.genotype.reduce.operations)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, images, drop_path_rate=None, *, train: bool = False):
+    """Logits [B, num_classes] of images [B, H, W, C]; (logits, auxiliary logits) with `auxiliary` in training.
+
+    Drop path, of rate `drop_path_rate`, and cells with noise need `rngs={'draw': key}`.
+    """
+    cells = {'normal': self.genotype.normal, 'reduce': self.genotype.reduce}
+    return SKELETONS['darts'](
+      make_cell=lambda cell_type, channels: DiscreteCell(
+        cells[cell_type], cell_type, channels, self.affine, self.auxiliary_skip, self.dtype
+      ),
+      num_classes=self.num_classes,
+      channels=self.channels,
+      depth=self.layers,
+      affine=self.affine,
+      stem=self.stem,
+      auxiliary=self.auxiliary,
+      dtype=self.dtype,
+      name='network',
+    )(images, *(() if drop_path_rate is None else (drop_path_rate,)), train=train)
+
+
+class NasBench201Network(Module):
+  """The network that NAS-Bench-201 trains for a cell.
+
+  Attributes:
+    genotype: a cell of NAS_BENCH_201.
+    num_classes: size of the logits.
+    channels: C of the first stage.
+    cells_per_stage: N.
+    affine: BatchNorm of the cells has scale and bias (False: as in the supernet).
+    auxiliary_skip: of the search space.
+    dtype: of the computation.
+
+  Raises:
+    InputError: an operation is not known.
+  """
+
+  genotype: Genotype
+  num_classes: int
+  channels: int = 16
+  cells_per_stage: int = 5
+  affine: bool = True
+  auxiliary_skip: bool = False
+  dtype: jnp.dtype | None = None
+
+  def __post_init__(self):
+    known_operations(self.genotype.normal.operations)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, images, drop_path_rate=None, *, train: bool = False):
+    """Logits [B, num_classes] of images [B, H, W, C]; see Network for `drop_path_rate`."""
+    return SKELETONS['nas_bench_201'](
+      make_cell=lambda cell_type, channels: DiscreteCell(
+        self.genotype.normal, cell_type, channels, self.affine, self.auxiliary_skip, self.dtype
+      ),
+      num_classes=self.num_classes,
+      channels=self.channels,
+      depth=self.cells_per_stage,
+      dtype=self.dtype,
+      name='network',
+    )(images, *(() if drop_path_rate is None else (drop_path_rate,)), train=train)
+
+
+def multiply_adds(network: nn.Module, variables, image_shape: tuple[int, int, int]) -> int:
+  """Multiply-adds of convolutions and linear layers for one image, what the field reports as FLOPs.
+
+  Counted on the traced evaluation pass, so it holds for any network; the auxiliary head takes no part in it. Of
+  NAS-Bench-201's cells it gives the benchmark's own figure, less the ten additions of the classifier's bias.
+
+  Args:
+    network: Network or NasBench201Network.
+    variables: of the network, or their shapes.
+    image_shape: (H, W, C).
+  """
+  image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  apply = lambda variables, image: network.apply(variables, image, train=False, rngs={'draw': jax.random.key(0)})
+  return _multiply_adds(jax.make_jaxpr(apply)(variables, image).jaxpr)
+
+
+def _multiply_adds(jaxpr) -> int:
+  total = 0
+  for equation in jaxpr.eqns:
+    inner = [_multiply_adds(sub) for sub in jax.extend.core.jaxprs_in_params(equation.params)]
+    name = equation.primitive.name
+    if name == 'conv_general_dilated':  # a filter's share of each output: its height × width × channels in
+      filters, dimensions = equation.invars[1].aval.shape, equation.params['dimension_numbers']
+      total += equation.outvars[0].aval.size * math.prod(filters) // filters[dimensions.rhs_spec[0]]
+    elif name == 'dot_general':
+      contracted = equation.params['dimension_numbers'][0][0]
+      total += equation.outvars[0].aval.size * math.prod(equation.invars[0].aval.shape[i] for i in contracted)
+    elif name == 'cond':  # of the forms for different backends, that with the convolution
+      total += max(inner)
+    else:
+      total += sum(inner) * equation.params.get('length', 1)
+  return total

@@ -1,0 +1,4 @@
+"""How anything runs: devices, processes, run folders, checkpoints, logs.
+
+This folder knows nothing of architecture search.
+"""

@@ -1,0 +1,352 @@
+import hashlib
+import http.server
+import io
+import subprocess
+import sys
+import tarfile
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import external
+from PIL import Image
+
+from beta_darts_jax import InputError, data
+from beta_darts_jax.data.dataset import Augmentation, distinct_indices, epoch_order, normalize, random_crop, random_flip
+
+KEY = jax.random.key(0)
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+
+
+# ---- on the device
+
+
+def test_crop_pads_black_before_normalising():
+  white = jnp.full((64, 8, 8, 3), 255, jnp.uint8)
+  images = Augmentation(MEAN, STD, crop_padding=4, flip=False)(KEY, white)
+  black, plain = (np.array([0, 1])[:, None] - MEAN) / STD
+  values = np.unique(np.asarray(images).reshape(-1, 3), axis=0)
+  np.testing.assert_allclose(sorted(values.tolist()), sorted([black.tolist(), plain.tolist()]), rtol=1e-5)
+
+
+def test_crop_places_are_uniform_and_the_pixels_are_the_images():
+  picture = jnp.arange(1, 65, dtype=jnp.uint8).reshape(1, 8, 8, 1)
+  crops = np.asarray(random_crop(KEY, jnp.repeat(picture, 8100, axis=0), 4))[..., 0]
+  padded = np.pad(np.asarray(picture)[0, :, :, 0], 4)
+  windows = [padded[i : i + 8, j : j + 8].tobytes() for i in range(9) for j in range(9)]
+  counts = np.array([sum(crop.tobytes() == w for crop in crops) for w in windows[:9]])
+  assert {crop.tobytes() for crop in crops} <= set(windows)
+  assert np.abs(counts - 100).max() < 50  # 8100/81 each, standard deviation 10
+
+
+def test_flip_mirrors_half_of_the_images():
+  images = jnp.tile(jnp.arange(4.0)[None, None, :, None], (1000, 1, 1, 1))
+  flipped = np.asarray(random_flip(KEY, images))[:, 0, :, 0]
+  mirrored = (flipped == [3, 2, 1, 0]).all(-1)
+  assert ((flipped == [0, 1, 2, 3]).all(-1) ^ mirrored).all()
+  assert 430 < mirrored.sum() < 570
+
+
+def test_augmentation_cuts_out_after_normalising():
+  """White images normalise to 2: what is cut out is 0 all the same, and the rest is untouched."""
+  augmentation = Augmentation((0.5,), (0.25,), crop_padding=0, flip=False, cutout=4)
+  values = np.asarray(augmentation(KEY, np.full((20, 8, 8, 1), 255, np.uint8)))
+  assert set(np.unique(values)) == {0.0, 2.0} and all(4 <= n <= 16 for n in (values == 0).sum((1, 2, 3)))
+
+
+def test_cutout_zeroes_a_clipped_box():
+  holes = np.asarray(data.cutout(KEY, jnp.ones((500, 8, 8, 1)), 4))[..., 0] == 0
+  for hole in holes:
+    rows, columns = hole.any(1), hole.any(0)
+    np.testing.assert_array_equal(hole, rows[:, None] & columns[None])
+  sizes = holes.any(2).sum(1)
+  assert set(sizes) == {2, 3, 4}  # centre 0: rows −2 … 1, so two are left
+
+
+def test_epoch_order_is_a_permutation_of_seed_and_epoch():
+  order = np.asarray(epoch_order(3, 5, 103, 10))
+  assert order.shape == (10, 10)
+  assert len(set(order.ravel().tolist())) == 100
+  np.testing.assert_array_equal(order, epoch_order(3, 5, 103, 10))
+  assert not np.array_equal(order, epoch_order(3, 6, 103, 10))
+  assert not np.array_equal(order, epoch_order(4, 5, 103, 10))
+  assert epoch_order(2**32 - 1, 0, 4, 2).shape == (2, 2)  # the largest seed that a config allows
+
+
+def test_alpha_batches_are_distinct_and_uniform():
+  draw = jax.jit(jax.vmap(lambda key: distinct_indices(key, 50, 10)))
+  drawn = np.asarray(draw(jax.random.split(KEY, 5000)))
+  assert all(len(set(row)) == 10 for row in drawn.tolist())
+  assert np.abs(np.bincount(drawn.ravel(), minlength=50) - 1000).max() < 150  # standard deviation 28
+
+
+# ---- sources
+
+TWO_SHAPES = {
+  'images': np.zeros((3, 2, 2, 3), np.uint8),
+  'labels': np.arange(3),
+  'test_images': np.zeros((3, 2, 2, 1), np.uint8),
+  'test_labels': np.zeros(3, int),
+}
+
+
+def test_digits():
+  digits = data.load('digits')
+  assert digits.train[0].shape == (1438, 8, 8, 1) and digits.test[0].shape == (359, 8, 8, 1)
+  assert digits.num_classes == 10 and digits.train[0].max() == 255
+  normal = np.asarray(normalize(jnp.asarray(digits.train[0]), digits.mean, digits.std))
+  np.testing.assert_allclose([normal.mean(), normal.std()], [0, 1], atol=1e-3)
+
+
+def test_halves_follow_the_published_order_or_a_fixed_one():
+  images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
+  whole = data.Dataset('x', (images, np.arange(10)), (images, np.arange(10)), 10, (0.0,), (1.0,), in_order=True)
+  first, last = whole.halves()
+  assert first[1].tolist() == [0, 1, 2, 3, 4] and last[1].tolist() == [5, 6, 7, 8, 9]
+  first, last = whole.halves(0.4)
+  assert first[1].tolist() == [0, 1] and last[1].tolist() == [5, 6]
+  shuffled = data.Dataset('x', whole.train, whole.test, 10, (0.0,), (1.0,))
+  first, last = shuffled.halves()
+  assert sorted([*first[1], *last[1]]) == list(range(10)) and first[1].tolist() != [0, 1, 2, 3, 4]
+
+
+def test_npz(tmp_path):
+  images = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 3), np.uint8)
+  labels = np.arange(10) % 2
+  np.savez(tmp_path / 'd.npz', images=images, labels=labels, test_images=images[:2], test_labels=labels[:2])
+  dataset = data.load(f'npz:{tmp_path}/d.npz', image_size=2)
+  assert dataset.train[0].shape == (10, 2, 2, 3) and len(dataset.test[1]) == 2 and dataset.num_classes == 2
+  np.testing.assert_allclose(dataset.train[0][0, 0, 0], images[0, :2, :2].mean((0, 1)), atol=1)
+
+
+def test_folder(tmp_path):
+  for split, count in (('train', 3), ('val', 1)):
+    for name in ('cat', 'dog'):
+      (tmp_path / split / name).mkdir(parents=True)
+      for i in range(count):
+        Image.new('RGB', (6, 6), (0, 200, 0) if name == 'dog' else 0).save(tmp_path / split / name / f'{i}.png')
+  dataset = data.load(f'folder:{tmp_path}')
+  assert dataset.train[1].tolist() == [0, 0, 0, 1, 1, 1] and dataset.test[1].tolist() == [0, 1]
+  assert dataset.train[0][3, 0, 0].tolist() == [0, 200, 0]
+  (tmp_path / 'train' / 'cat' / '9.png').write_bytes(b'not a picture')
+  with pytest.raises(InputError, match=r'9\.png: not an image'):
+    data.load(f'folder:{tmp_path}')
+
+
+@pytest.mark.parametrize(
+  'make, message',
+  [
+    (lambda p: 'nonsense_data', 'unknown data set'),
+    (lambda p: 'digits:x', 'unknown data set'),
+    (lambda p: f'folder:{p}/none', 'no such folder'),
+    (lambda p: f'folder:{p}', 'no class sub-folders'),
+    (lambda p: f'npz:{p}/none.npz', 'no such file'),
+    (lambda p: save(p, images=np.zeros((3, 2, 2, 3), np.uint8)), 'needed are images and labels'),
+    (lambda p: save(p, images=np.zeros((3, 2, 2, 3)), labels=np.zeros(3, int)), 'allowed is uint8'),
+    (lambda p: save(p, images=np.full((3, 2, 2, 3), np.nan), labels=np.arange(3)), 'float64 .*allowed is uint8'),
+    (lambda p: save(p, images=np.full((3, 2, 2, 3), np.inf, np.float32), labels=np.arange(3)), 'allowed is uint8'),
+    (lambda p: save(p, images=np.zeros((3, 0, 2, 3), np.uint8), labels=np.arange(3)), r'uint8 \[3, 0, 2, 3\], allowed'),
+    (lambda p: save(p, images=np.zeros((3, 4), np.uint8), labels=np.arange(3)), r'\[3, 4\], .* or \[N > 0, H, W\]'),
+    (lambda p: save(p, images=BLACK, labels=np.zeros(2, int)), '3 integers'),
+    (lambda p: save(p, images=BLACK, labels=np.array([0.0, 1.0, np.nan])), 'float64 .*3 integers'),
+    (lambda p: save(p, images=BLACK, labels=np.array([-1, 0, 1])), r'labels are -1 … 1, allowed are 0, 1, …'),
+    (lambda p: save(p, images=BLACK, labels=np.array([0, 1, 2**40])), 'allowed are 0, 1, …'),
+    (lambda p: save(p, images=BLACK, labels=np.array([1, 2, 3])), 'go up to 3, none is 0'),
+    (lambda p: save(p, images=BLACK, labels=np.array([0, 1, 10**9])), 'go up to 1000000000, none is 2'),
+    (lambda p: save(p, images=BLACK, labels=np.zeros(3, int)), 'all training labels are 0, allowed are two'),
+    (lambda p: empty_class(p), r'dog: has no images'),
+    (lambda p: save(p, images=BLACK[:2], labels=np.arange(2)), 'with every image of class [01]; give a test set'),
+    (lambda p: save(p, images=BLACK, labels=np.arange(3), test_images=BLACK), 'belong together'),
+    (lambda p: unknown_class(p), 'owl: no such class in .*train, which has cat'),
+    (lambda p: save(p, images=np.array([{}]), labels=np.zeros(1, int)), 'cannot be read'),  # would need unpickling
+    (lambda p: save(p, **TWO_SHAPES), 'allowed is one shape'),
+    (lambda p: 'svhn_cropped', 'is not prepared'),
+  ],
+)
+def test_bad_sources_are_named(tmp_path, make, message):
+  with pytest.raises(InputError, match=message):
+    data.load(make(tmp_path), data_dir=str(tmp_path))
+
+
+def unknown_class(folder):
+  for place in ('train/cat', 'test/cat', 'test/owl'):
+    (folder / place).mkdir(parents=True)
+    Image.new('RGB', (6, 6)).save(folder / place / '0.png')
+  return f'folder:{folder}'
+
+
+def empty_class(folder):
+  for name in ('cat', 'dog', 'owl'):
+    (folder / name).mkdir()
+    if name != 'dog':
+      Image.new('RGB', (6, 6)).save(folder / name / '0.png')
+  return f'folder:{folder}'
+
+
+@pytest.mark.parametrize('kind', ['png', 'jpeg', 'gif', 'bmp', 'npz'])
+def test_damaged_files_are_named(tmp_path, kind):
+  """Cut off or with wrong bytes a file is read as what it says, or refused in one line that names it."""
+  rng = np.random.default_rng(0)
+  pixels = rng.integers(0, 256, (6, 8, 8, 3), np.uint8)
+  file = tmp_path / 'cat' / f'0.{kind}'
+  for name in ('cat', 'dog'):
+    (tmp_path / name).mkdir()
+    Image.fromarray(pixels[0]).save(tmp_path / name / '0.png')
+  if kind == 'npz':
+    np.savez(file, images=pixels, labels=np.arange(6) % 2)
+  else:
+    Image.fromarray(pixels[0]).save(file)
+  intact, refused = file.read_bytes(), 0
+  for trial in range(60):
+    damaged = bytearray(intact[: rng.integers(len(intact))] if trial % 2 else intact)
+    for place in rng.integers(len(damaged), size=8) if damaged else ():
+      damaged[place] = rng.integers(256)
+    file.write_bytes(damaged)
+    try:
+      data.load(f'npz:{file}' if kind == 'npz' else f'folder:{tmp_path}')
+    except InputError as error:
+      refused += 1
+      assert str(error).count(str(tmp_path)) >= 1 and '\n' not in str(error)
+  assert refused >= 20
+
+
+BLACK = np.zeros((3, 2, 2, 3), np.uint8)
+
+
+def save(folder, **arrays):
+  np.savez(folder / 'd.npz', **arrays)
+  return f'npz:{folder}/d.npz'
+
+
+# ---- TFDS
+
+
+def test_records_come_in_the_order_of_their_ids_and_of_the_first_120_classes():
+  record = lambda i, label: {'id': f'train_{i:05d}'.encode(), 'image': np.full((4, 4, 3), i, np.uint8), 'label': label}
+  records = [record(i, label) for i, label in ((3, 1), (0, 0), (2, 119), (1, 120))]
+  images, labels = data._read('cifar10', records, 0)
+  assert images[:, 0, 0, 0].tolist() == [0, 1, 2, 3] and labels.tolist() == [0, 120, 119, 1]
+  images, labels = data._read('imagenet16_120', records, 2)
+  assert images.shape == (3, 2, 2, 3) and labels.tolist() == [0, 119, 1]
+
+
+def test_cifar10_comes_in_the_published_order(tfds_dir):
+  dataset = data.load('cifar10', tfds_dir)
+  assert dataset.train[0].shape == (50_000, 32, 32, 3) and dataset.test[0].shape == (10_000, 32, 32, 3)
+  assert dataset.train[1][:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]  # frog, truck, truck, deer, …
+  assert dataset.in_order and np.bincount(dataset.train[1]).tolist() == [5000] * 10
+
+
+@pytest.fixture
+def archive():
+  """A CIFAR-10 archive of the true binary form with 3 images a file, served from 127.0.0.1."""
+  rng = np.random.default_rng(0)
+  names = [f'data_batch_{i}.bin' for i in range(1, 6)] + ['test_batch.bin']
+  rows = {name: rng.integers(0, 256, (3, 3073), np.uint8) for name in names}
+  for row in rows.values():
+    row[:, 0] %= 10
+  buffer = io.BytesIO()
+  with tarfile.open(fileobj=buffer, mode='w:gz') as tar:
+    for name, content in [(n, r.tobytes()) for n, r in rows.items()] + [
+      ('batches.meta.txt', b'airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n')
+    ]:
+      member = tarfile.TarInfo(f'cifar-10-batches-bin/{name}')
+      member.size = len(content)
+      tar.addfile(member, io.BytesIO(content))
+  content = buffer.getvalue()
+
+  class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+      self.send_response(200)
+      self.send_header('Content-Length', str(len(content)))
+      self.end_headers()
+      self.wfile.write(content)
+
+    def log_message(self, *_):
+      pass
+
+  server = http.server.HTTPServer(('127.0.0.1', 0), Handler)
+  threading.Thread(target=server.serve_forever, daemon=True).start()
+  yield f'http://127.0.0.1:{server.server_port}/cifar-10-binary.tar.gz', content, rows
+  server.shutdown()
+  server.server_close()
+
+
+PREPARE = """
+import sys, numpy as np
+from beta_darts_jax import data
+from tensorflow_datasets.core.download import checksums
+url, size, checksum, folder = sys.argv[1:]
+info = {url: checksums.UrlInfo(size=int(size), checksum=checksum, filename='cifar-10-binary.tar.gz')}
+builder = data.cifar_builder('cifar10', folder, url=url, url_infos=info)
+builder.download_and_prepare(file_format='array_record')
+dataset = data.load('cifar10', folder)
+np.savez(folder + '/read.npz', images=dataset.train[0], labels=dataset.train[1], test=dataset.test[0])
+assert 'tensorflow' not in sys.modules
+"""
+
+
+def prepare(url, size, checksum, folder):
+  command = [sys.executable, '-c', PREPARE, url, str(size), checksum, str(folder)]
+  return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_cifar_is_prepared_without_tensorflow(archive, tmp_path):
+  url, content, rows = archive
+  done = prepare(url, len(content), hashlib.sha256(content).hexdigest(), tmp_path)
+  assert done.returncode == 0, done.stderr
+  train = np.concatenate([rows[f'data_batch_{i}.bin'] for i in range(1, 6)])
+  with np.load(tmp_path / 'read.npz') as read:
+    np.testing.assert_array_equal(read['images'], train[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(read['labels'], train[:, 0])
+    assert len(read['test']) == 3
+
+
+def test_a_wrong_checksum_is_refused(archive, tmp_path):
+  url, content, _ = archive
+  done = prepare(url, len(content), hashlib.sha256(b'other').hexdigest(), tmp_path)
+  assert done.returncode != 0 and 'NonMatchingChecksumError' in done.stderr
+  assert not list(tmp_path.glob('cifar10/*/*.array_record*'))
+
+
+@pytest.mark.parametrize('source, size, classes', [('cifar100', 32, 100), ('imagenet16_120', 16, 120)])
+def test_data_sets_of_the_paper_load_in_their_real_schema(source, size, classes):
+  dataset = data.load(source, external('TFDS_STANDINS_DIR'))
+  assert dataset.num_classes == classes and dataset.image_shape == (size, size, 3)
+  assert len(dataset.train[1]) == 100 * classes and len(dataset.test[1]) == 20 * classes
+  (_, first), (_, last) = dataset.halves()
+  assert len(first) == len(last) == 50 * classes
+
+
+def test_parts_are_halves():
+  labels = np.arange(10, dtype=np.int32)
+  images = np.zeros((10, 1, 1, 1), np.uint8)
+  whole = data.Dataset('x', (images, labels), (images, labels), 10, (0,), (1,), in_order=True)
+  assert whole.part('first half').train[1].tolist() == [0, 1, 2, 3, 4]
+  assert whole.part('second half').train[1].tolist() == [5, 6, 7, 8, 9]
+  assert whole.part('second half').halves()[1][1].tolist() == [7, 8]
+  assert whole.part('all') is whole
+
+
+def test_test_labels_that_do_not_exist_in_training_are_refused(tmp_path):
+  images, labels = np.zeros((4, 2, 2, 1), np.uint8), np.arange(4) % 2
+  np.savez(tmp_path / 'x.npz', images=images, labels=labels, test_images=images, test_labels=labels + 1)
+  with pytest.raises(InputError, match='test labels go up to 2, training labels to 1'):
+    data.load(f'npz:{tmp_path}/x.npz')
+
+
+def test_the_folder_of_tfds(tmp_path, monkeypatch):
+  """What is given, else the variable, else TFDS' own; none is made by mistake, and the remote ones are TFDS' matter."""
+  monkeypatch.setenv('HOME', str(tmp_path))
+  (tmp_path / 'here').mkdir()
+  monkeypatch.setenv('TFDS_DATA_DIR', '~/here')
+  assert data.tfds_folder() == str(tmp_path / 'here')
+  assert data.tfds_folder('gs://bucket/sets') == 'gs://bucket/sets'
+  for given, named in (('none', 'config.data.data_dir=none: no such folder'), ('', 'TFDS_DATA_DIR=/none: no such')):
+    monkeypatch.setenv('TFDS_DATA_DIR', '/none')
+    with pytest.raises(InputError, match=named):
+      data.tfds_folder(given)
+  monkeypatch.setenv('TFDS_DATA_DIR', '')
+  assert data.tfds_folder() == str(tmp_path / 'tensorflow_datasets')

@@ -1,0 +1,122 @@
+"""Streams: a batch is a function of (seed, its number), whoever decodes it."""
+
+import dataclasses
+import io
+import itertools
+
+import numpy as np
+import pytest
+from conftest import external
+from PIL import Image
+
+from beta_darts_jax import InputError
+from beta_darts_jax.data import streaming
+from beta_darts_jax.data.streaming import StreamedDataset, center_crop, color_jitter, random_resized_crop
+
+
+def encoded(value, size=(12, 10)):
+  buffer = io.BytesIO()
+  Image.fromarray(np.full((*size, 3), value, np.uint8)).save(buffer, 'PNG')
+  return buffer.getvalue()
+
+
+@pytest.fixture(scope='module')
+def dataset():
+  """22 training images of brightness = 10·label and five for testing."""
+  records = [{'image': encoded(10 * i), 'label': i} for i in range(22)]
+  return StreamedDataset('grey', records, records[:5], num_classes=22, image_size=8)
+
+
+def take(dataset, count, first=0, workers=0, seed=3, process=0, processes=1):
+  batches = streaming.train_batches(dataset, seed, 4, first, workers, process, processes)
+  return list(itertools.islice(batches, count))
+
+
+def test_every_epoch_is_a_new_permutation(dataset):
+  labels = np.stack([labels for _, labels in take(dataset, 10)]).reshape(2, -1)  # 5 steps of 4, 2 images dropped
+  assert all(len(set(epoch)) == 20 for epoch in labels.tolist())
+  assert not np.array_equal(*labels)
+  assert not np.array_equal(take(dataset, 1)[0][1], take(dataset, 1, seed=4)[0][1])
+
+
+@pytest.mark.parametrize('workers', [1, 3])
+def test_batches_do_not_depend_on_workers(dataset, workers):
+  for (a, a_labels), (b, b_labels) in zip(take(dataset, 9), take(dataset, 9, workers=workers), strict=True):
+    np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(a_labels, b_labels)
+
+
+def test_a_later_batch_needs_none_before_it(dataset):
+  for (a, _), (b, _) in zip(take(dataset, 9)[7:], take(dataset, 2, first=7), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_processes_share_a_batch(dataset):
+  whole = take(dataset, 6)
+  halves = [take(dataset, 6, process=process, processes=2) for process in (0, 1)]
+  for (images, labels), *parts in zip(whole, *halves, strict=True):
+    np.testing.assert_array_equal(images, np.concatenate([part[0] for part in parts]))
+    np.testing.assert_array_equal(labels, np.concatenate([part[1] for part in parts]))
+
+
+def test_every_test_image_counts_once(dataset):
+  batches = list(streaming.test_batches(dataset, 4))
+  labels = np.concatenate([labels[counts] for _, labels, counts in batches])
+  assert labels.tolist() == [0, 1, 2, 3, 4] and all(images.shape == (4, 8, 8, 3) for images, _, _ in batches)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_damaged_record_is_named(dataset, workers):
+  records = [*dataset.train[:5], dataset.train[5] | {'image': dataset.train[5]['image'][:30]}, *dataset.train[6:]]
+  damaged = dataclasses.replace(dataset, train=records, test=records)
+  with pytest.raises(InputError, match=r'^grey: record 5 for training cannot be read \(.*'):
+    take(damaged, 11, workers=workers)
+  with pytest.raises(InputError, match=r'^grey: record 5 for testing cannot be read'):
+    list(streaming.test_batches(damaged, 4))
+
+
+def test_random_resized_crop_covers_the_areas_and_aspects():
+  """Red grows to the right and green downwards: the corners of a crop give its box."""
+  across, down = np.meshgrid(np.arange(200), np.arange(200))
+  image = Image.fromarray(np.stack([across, down, 0 * across], -1).astype(np.uint8))
+  rng = np.random.default_rng(0)
+  areas, aspects = [], []
+  for _ in range(400):
+    crop = np.asarray(random_resized_crop(rng, image, 50), float)
+    width, height = (np.ptp(crop[..., c]) / 49 * 50 + 1 for c in (0, 1))
+    areas.append(width * height / 200**2)
+    aspects.append(width / height)
+  assert 0.07 < min(areas) < 0.12 and 0.85 < max(areas) < 1.02
+  assert 0.7 < min(aspects) < 0.8 and 1.25 < max(aspects) < 1.42
+
+
+def test_color_jitter_by_its_extremes():
+  grey = Image.fromarray(np.full((2, 2, 3), 100, np.uint8))
+  values = [np.asarray(color_jitter(np.random.default_rng(i), grey))[0, 0, 0] for i in range(200)]
+  assert 58 <= min(values) < 66 and 134 < max(values) <= 142  # brightness alone acts on grey: 100·(1 ± 0.4)
+  red = Image.fromarray(np.array([[[200, 40, 40]]], np.uint8))
+  hues = [np.asarray(color_jitter(np.random.default_rng(i), red).convert('HSV'))[0, 0, 0] for i in range(200)]
+  turned = (np.array(hues, int) + 128) % 256 - 128
+  assert -55 <= turned.min() < -40 and 40 < turned.max() <= 55  # 0.2·255 = 51, rounded through RGB
+  same = color_jitter(np.random.default_rng(0), red, strength=(0, 0, 0, 0))
+  np.testing.assert_allclose(np.asarray(same, int), np.asarray(red, int), atol=2)
+
+
+def test_center_crop_is_224_of_256():
+  picture = np.zeros((512, 1024, 3), np.uint8)
+  picture[32:480, 288:736] = 255  # the central 448×448, which becomes 224×224
+  cropped = np.asarray(center_crop(Image.fromarray(picture), 224, 256))
+  assert cropped.shape == (224, 224, 3) and cropped[2:-2, 2:-2].min() == 255
+  assert np.asarray(center_crop(Image.fromarray(255 - picture), 224, 256))[2:-2, 2:-2].max() == 0
+
+
+def test_missing_imagenet_is_one_line(tmp_path):
+  with pytest.raises(InputError, match=r'imagenet2012 is not prepared in .*tfds build imagenet2012'):
+    streaming.load('imagenet2012', str(tmp_path))
+
+
+def test_the_real_schema():
+  dataset = streaming.load('imagenet2012', external('TFDS_STANDINS_DIR'), 64)
+  assert (len(dataset.train), len(dataset.test), dataset.num_classes) == (1200, 300, 1000)
+  images, labels = next(streaming.train_batches(dataset, 0, 8, 0, 0))
+  assert images.shape == (8, 64, 64, 3) and images.dtype == np.uint8 and set(labels) <= set(range(0, 1000, 50))

@@ -1,0 +1,339 @@
+"""The parts of the method together: without them it is DARTS, neutral ones change nothing, any combination steps."""
+
+import functools
+import itertools
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from beta_darts_jax import (
+  REGULARIZERS,
+  Hyperparameters,
+  Regularizer,
+  Relaxation,
+  SearchSpace,
+  SearchState,
+  Supernet,
+  make_search_step,
+  softmax_betas,
+)
+from beta_darts_jax.method.bilevel import make_weight_step
+from beta_darts_jax.method.hypergradients import finite_difference, first_order, implicit, second_order
+from beta_darts_jax.method.losses import make_cell_gradients, make_loss
+from beta_darts_jax.method.optimizers import alpha_optimizer, weight_optimizer
+from beta_darts_jax.method.regularizers import Seen, alignment
+from beta_darts_jax.networks.initialization import Module
+from beta_darts_jax.networks.operations import Conv
+from beta_darts_jax.networks.skeletons import classify
+from beta_darts_jax.networks.supernet import SearchCell
+
+SPACE = SearchSpace('small', 'nas_bench_201', 2, ('none', 'skip_connect', 'nor_conv_1x1'))
+SUPERNET = Supernet(SPACE, num_classes=4, channels=2, cells_per_stage=1)
+RNG = np.random.default_rng(0)
+BATCHES = [(RNG.standard_normal((8, 8, 8, 3), np.float32), RNG.integers(0, 4, 8)) for _ in range(6)]
+HYPER = Hyperparameters(alpha_learning_rate=0.1, perturbation=0.2)
+
+
+def start(relaxation=None):
+  relaxation = relaxation or Relaxation()
+  alphas = {'cell': 0.3 * jax.random.normal(jax.random.key(1), SPACE.alpha_shape)}
+  edge_logits = relaxation.init_edge_logits(jax.random.key(2), SPACE)
+  variables = jax.jit(SUPERNET.init)(jax.random.key(0), BATCHES[0][0], softmax_betas(alphas))
+  return SearchState.create(variables, alphas, seed=3, edge_logits=edge_logits)
+
+
+def after(step, steps, hyper=HYPER, state=None):
+  state = state or start()
+  for i in range(steps):
+    state, _ = step(state, BATCHES[2 * i], BATCHES[2 * i + 1], jax.tree.map(np.float32, hyper))
+  return state
+
+
+@pytest.fixture(scope='module')
+def plain():
+  return after(make_search_step(SUPERNET, regularizer=()), 3)
+
+
+def test_without_any_part_it_is_darts(plain):
+  """First-order DARTS in a few lines, bit for bit."""
+
+  def loss(params, alphas, batch_stats, images, labels):
+    variables = {'params': params, 'batch_stats': batch_stats}
+    logits, updates = SUPERNET.apply(variables, images, softmax_betas(alphas), train=True, mutable=['batch_stats'])
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels)), updates['batch_stats']
+
+  @jax.jit
+  def darts(params, batch_stats, alphas, moments, momentum, train, valid, hyper):
+    gradient = jax.grad(loss, argnums=1, has_aux=True)(params, alphas, batch_stats, *valid)[0]
+    updates, moments = alpha_optimizer(hyper).update(gradient, moments, alphas)
+    alphas = optax.apply_updates(alphas, updates)
+    gradient, batch_stats = jax.grad(loss, has_aux=True)(params, alphas, batch_stats, *train)
+    updates, momentum = weight_optimizer(hyper).update(gradient, momentum, params)
+    return optax.apply_updates(params, updates), batch_stats, alphas, moments, momentum
+
+  state, hyper = start(), jax.tree.map(np.float32, HYPER)
+  params, batch_stats, alphas = state.params, state.batch_stats, state.alphas
+  moments, momentum = alpha_optimizer(hyper).init(alphas), weight_optimizer(hyper).init(params)
+  for i in range(3):
+    batches = BATCHES[2 * i], BATCHES[2 * i + 1]
+    params, batch_stats, alphas, moments, momentum = darts(
+      params, batch_stats, alphas, moments, momentum, *batches, hyper
+    )
+  chex.assert_trees_all_equal((params, batch_stats, alphas), (plain.params, plain.batch_stats, plain.alphas))
+
+
+EVERYTHING = list(REGULARIZERS.values())
+NEUTRAL = {
+  'all λ = 0, ε = 0 at random, b = 0, a skip of weight 0': (
+    dict(regularizer=EVERYTHING, relaxation=Relaxation(perturbation='random', auxiliary_skip=True), flooding=True),
+    HYPER.replace(perturbation=0.0, auxiliary_skip=0.0),
+  ),
+  'ε = 0 of the attack': (
+    dict(regularizer=(), relaxation=Relaxation(perturbation='adversarial')),
+    HYPER.replace(perturbation=0.0),
+  ),
+}
+
+
+@pytest.mark.parametrize('name', NEUTRAL)
+def test_neutral_values_change_nothing(name, plain):
+  parts, hyper = NEUTRAL[name]
+  found = after(make_search_step(SUPERNET, **parts), 3, hyper)
+  chex.assert_trees_all_close((found.params, found.alphas), (plain.params, plain.alphas), rtol=1e-6, atol=1e-6)
+
+
+# ---- any with any ----
+
+
+class TwoCells(Module):
+  """The least that has all parts: two cells between a convolution and a classifier; quick to compile."""
+
+  partial_channels: int = 1
+  sampled: bool = False
+
+  @nn.compact
+  def __call__(self, images, betas, train: bool = False):
+    x = Conv(2, 1, name='stem')(images)
+    for i in range(2):
+      cell = SearchCell(SPACE, 'cell', 2, False, self.partial_channels, self.sampled, name=f'cell_{i}')
+      x = cell((x,), betas, train=train)
+    return classify(x, 4)
+
+
+# name → (relaxation, the supernet's attributes, regularizers, flooding): every regularizer with every relaxation and
+# every hypergradient with every relaxation, in as many programs as there are of the latter pairs
+RELAXATIONS = {
+  'softmax': (Relaxation(), {}),
+  'SDARTS-RS': (Relaxation(perturbation='random'), {}),
+  'SDARTS-ADV': (Relaxation(perturbation='adversarial'), {}),
+  'PC-DARTS': (Relaxation(edges=SPACE.edges), {'partial_channels': 2}),
+  'GDAS': (Relaxation('gumbel'), {'sampled': True}),
+  'DrNAS': (Relaxation('dirichlet'), {}),
+  'DARTS-': (Relaxation(auxiliary_skip=True), {}),
+}
+METHODS = {
+  'first order': first_order,
+  'second order': second_order,
+  'finite difference': finite_difference,
+  'Neumann': functools.partial(implicit, terms=2),
+  'conjugate gradients': functools.partial(implicit, solver='cg', terms=2, damping=1.0),
+}
+BUNDLES = [
+  (),
+  ('beta_decay', 'l2', 'lambda_darts'),
+  ('decoupled_beta_decay', 'second_moment_beta_decay', 'weight_decay'),
+  ('beta_decay',),
+  ('lambda_darts',),
+]
+
+
+def test_the_covering_is_pairwise():
+  """Every bundle of regularizers meets every relaxation and every hypergradient, as those meet each other."""
+  triples = list(combinations())
+  for first, second in itertools.combinations(range(3), 2):
+    sides = [{triple[i] for triple in triples} for i in (first, second)]
+    assert {(t[first], t[second]) for t in triples} == set(itertools.product(*sides))
+  assert {name for bundle in BUNDLES for name in bundle} == set(REGULARIZERS)
+
+
+def combinations():
+  """(method, relaxation, index of BUNDLES)."""
+  for (i, method), (j, relaxation) in itertools.product(enumerate(METHODS), enumerate(RELAXATIONS)):
+    yield method, relaxation, (i + j) % len(BUNDLES)
+
+
+LONG = 'conjugate gradients'  # as Neumann's series to all else
+
+
+@pytest.mark.parametrize(
+  'method, name, bundle', [pytest.param(*c, marks=[pytest.mark.full] * (c[0] == LONG)) for c in combinations()]
+)
+def test_any_combination_takes_two_finite_steps(method, name, bundle):
+  relaxation, attributes = RELAXATIONS[name]
+  supernet = TwoCells(**attributes)
+  step = make_search_step(
+    supernet, [REGULARIZERS[r] for r in BUNDLES[bundle]], METHODS[method], relaxation, flooding=bundle % 2 == 0
+  )
+  before = small_start(supernet, relaxation)
+  hyper = HYPER.replace(beta_decay_weight=1.0, l2_weight=0.1, alignment_weight=0.5, flood_level=0.1)
+  state = after(step, 2, hyper, before)
+  chex.assert_tree_all_finite(state)
+  assert int(state.step) == 2
+  assert all(
+    bool(jnp.any(a != b))
+    for a, b in zip(jax.tree.leaves(before.architecture), jax.tree.leaves(state.architecture), strict=True)
+  )
+  assert (
+    all(
+      bool(jnp.any(a != b)) for a, b in zip(jax.tree.leaves(before.params), jax.tree.leaves(state.params), strict=True)
+    )
+    or name == 'GDAS'
+  )
+
+
+@functools.cache
+def small_start(supernet, relaxation):
+  alphas = {'cell': 0.3 * jax.random.normal(jax.random.key(1), SPACE.alpha_shape)}
+  edge_logits = relaxation.init_edge_logits(jax.random.key(2), SPACE)
+  betas = relaxation((alphas, edge_logits), jax.random.key(0), HYPER)
+  variables = jax.jit(supernet.init)(jax.random.key(0), BATCHES[0][0], betas)
+  return SearchState.create(variables, alphas, edge_logits=edge_logits)
+
+
+# ---- what parts see of the network ----
+
+
+def test_the_attack_never_lowers_the_loss():
+  """On the network as it is evaluated, from three starts at three ε; where it can, it raises it."""
+  state = after(make_search_step(SUPERNET, regularizer=()), 3)
+  loss, relaxation = make_loss(SUPERNET), Relaxation(perturbation='adversarial')
+  as_it_is = lambda betas: loss(state.params, betas, state.batch_stats, BATCHES[0], jax.random.key(0), train=False)[0]
+
+  @jax.jit
+  def attacked(key, epsilon):
+    hyper = HYPER.replace(perturbation=epsilon)
+    return as_it_is(relaxation(state.architecture, key, hyper, as_it_is)), as_it_is(softmax_betas(state.alphas))
+
+  for key, epsilon in itertools.product(jax.random.split(jax.random.key(5), 3), np.float32([0.03, 0.1, 0.3])):
+    worse, plain = attacked(key, epsilon)
+    assert worse > plain
+
+
+def test_the_attack_is_on_the_running_statistics():
+  """Others give another attack, so other weights; without it a weight step does not see them."""
+  state = start()
+  others = state.replace(batch_stats=jax.tree.map(lambda x: 4 * x + 1, state.batch_stats))
+  for perturbation in ('adversarial', 'none'):
+    step = jax.jit(make_weight_step(SUPERNET, Relaxation(perturbation=perturbation), flooding=False))
+    ends = [step(s, BATCHES[0], HYPER, jax.random.key(0))[0].params for s in (state, others)]
+    same = jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), *ends))
+    assert same == (perturbation == 'none')
+
+
+@pytest.mark.parametrize('unroll', [False, True])
+def test_cells_gradients_add_up(unroll):
+  supernet, state = SUPERNET.clone(unroll=unroll), start()
+  loss, cell_gradients = make_loss(supernet), make_cell_gradients(supernet)
+  arguments = state.params, state.batch_stats, BATCHES[0], jax.random.key(0)
+
+  @jax.jit
+  def both(alphas):
+    whole = lambda alphas: loss(state.params, softmax_betas(alphas), *arguments[1:])[0]
+    return cell_gradients(alphas, softmax_betas, *arguments), jax.grad(whole)(alphas)
+
+  cells, whole = both(state.alphas)
+  assert cells['cell'].shape == (3, *SPACE.alpha_shape)
+  np.testing.assert_allclose(cells['cell'].sum(0), whole['cell'], rtol=1e-4, atol=1e-7)
+  assert len(np.unique(np.asarray(cells['cell'])[:, 0, 1])) == 3
+
+
+def test_cells_of_two_types():
+  space = SearchSpace('small', 'darts', 1, ('skip_connect', 'nor_conv_1x1'))
+  supernet = Supernet(space, 4, channels=2, layers=4)  # normal, reduction, reduction, normal
+  alphas = space.init_alphas(jax.random.key(1))
+  variables = jax.jit(supernet.init)(jax.random.key(0), BATCHES[0][0], softmax_betas(alphas))
+  cell_gradients, loss = make_cell_gradients(supernet), make_loss(supernet)
+  arguments = variables['batch_stats'], BATCHES[0], jax.random.key(0)
+  found, whole = jax.jit(
+    lambda alphas: (
+      cell_gradients(alphas, softmax_betas, variables['params'], *arguments),
+      jax.grad(lambda alphas: loss(variables['params'], softmax_betas(alphas), *arguments)[0])(alphas),
+    )
+  )(alphas)
+  assert {name: len(cells) for name, cells in found.items()} == {'normal': 2, 'reduce': 2}
+  for name, cells in found.items():
+    np.testing.assert_allclose(cells.sum(0), whole[name], rtol=1e-3, atol=1e-6)
+
+
+def test_lambda_darts_aligns_cells():
+  """One step of it alone raises the alignment of the cells' gradients; α's own gradient is switched off."""
+  state, cell_gradients = start(), make_cell_gradients(SUPERNET)
+  of_cells = lambda alphas: cell_gradients(
+    alphas, softmax_betas, state.params, state.batch_stats, BATCHES[1], jax.random.key(0)
+  )
+
+  @jax.jit
+  def aligned(alphas):
+    seen = Seen(0.0, None, of_cells)
+    force = REGULARIZERS['lambda_darts'].decay(alphas, seen)
+    moved = jax.tree.map(lambda a, f: a - 0.01 * f, alphas, force)
+    return alignment(of_cells(alphas)), alignment(of_cells(moved))
+
+  before, after_it = aligned(state.alphas)
+  assert -1 <= before < after_it <= 1
+
+
+def test_a_regularizer_of_ones_own_stops_an_operation():
+  """Operation-level early stopping from outside: from an epoch on, the gradient of some logits is taken back."""
+  stopped = np.zeros(SPACE.alpha_shape, bool)
+  stopped[:, 2] = True
+  stop = Regularizer(
+    lambda alphas, seen: {'cell': jnp.where(stopped & (seen.epoch >= 1), -seen.gradient['cell'], 0.0)},
+    weight='l2_weight',
+  )
+  step = make_search_step(SUPERNET, stop)
+  hyper = HYPER.replace(l2_weight=1.0, alpha_weight_decay=0.0)
+  first, later = after(step, 1, hyper.replace(epoch=0.0)), after(step, 1, hyper.replace(epoch=1.0))
+  begun = start().alphas['cell']
+  assert np.all(first.alphas['cell'] != begun)
+  np.testing.assert_array_equal(later.alphas['cell'] != begun, ~stopped)
+
+
+def test_alpha_waits_at_rate_zero():
+  """Warm-up: neither α nor its moments move, the weights do."""
+  state = after(make_search_step(SUPERNET), 1, HYPER.replace(alpha_learning_rate=0.0, beta_decay_weight=1.0))
+  chex.assert_trees_all_equal(
+    (state.alphas, state.alpha_optimizer_state), (start().alphas, start().alpha_optimizer_state)
+  )
+  assert bool(jnp.any(jax.tree.leaves(state.params)[0] != jax.tree.leaves(start().params)[0]))
+
+
+def test_flooding_climbs_below_its_level():
+  """Above b the weights' step is DARTS'; below, its gradient is the opposite one."""
+  still = HYPER.replace(weight_decay=0.0, momentum=0.0, alpha_learning_rate=0.0)
+  step = make_search_step(SUPERNET, (), flooding=True)
+  low, high = (after(step, 1, still.replace(flood_level=level)).params for level in (0.0, 100.0))
+  moves = jax.tree.map(lambda a, b, c: (a - c, b - c), low, high, start().params)
+  for down, up in jax.tree.leaves(moves, is_leaf=lambda x: isinstance(x, tuple)):
+    np.testing.assert_allclose(up, -down, rtol=1e-3, atol=1e-6)
+
+
+def test_the_alignments_gradient_is_its_slope():
+  """∂Λ/∂α, by its own rule forward over reverse, against numerical differences in float64."""
+  with jax.enable_x64(True):
+    wide = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64), tree)
+    state, cell_gradients = start(), make_cell_gradients(SUPERNET)
+    images, labels = BATCHES[1]
+    arguments = wide(state.params), wide(state.batch_stats), (images.astype(np.float64), labels), jax.random.key(0)
+    aligned = jax.jit(jax.value_and_grad(lambda alphas: alignment(cell_gradients(alphas, softmax_betas, *arguments))))
+    alphas = wide(state.alphas)
+    _, gradient = aligned(alphas)
+    for seed in range(3):
+      direction = np.random.default_rng(seed).standard_normal(SPACE.alpha_shape)
+      at = lambda sign, d=direction: aligned({'cell': alphas['cell'] + sign * 1e-6 * d})[0]
+      np.testing.assert_allclose(np.vdot(gradient['cell'], direction), (at(1) - at(-1)) / 2e-6, rtol=1e-5)

@@ -1,0 +1,172 @@
+"""Regularizers on α alone: each F in closed form, and what the family does to β."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from beta_darts_jax import NAS_BENCH_201, REGULARIZERS, Hyperparameters, beta_decay, softmax_betas
+from beta_darts_jax.method.diagnostics import theta
+from beta_darts_jax.method.optimizers import adam_step, alpha_optimizer
+from beta_darts_jax.method.regularizers import SCHEDULES, Seen, alignment, flooded, linear_ramp, of_penalty, total
+
+ALPHAS = {'cell': jax.random.normal(jax.random.key(0), (6, 5))}
+NOTHING = Seen(epoch=0.0, gradient=None, cell_gradients=None)
+
+
+def test_value_at_zero_is_log_of_operations():
+  np.testing.assert_allclose(beta_decay({'cell': jnp.zeros((6, 5))}), np.log(5), rtol=1e-6)
+
+
+def test_gradient_is_softmax_over_edges():
+  gradient = jax.grad(beta_decay)(ALPHAS)['cell']
+  np.testing.assert_allclose(gradient, jax.nn.softmax(ALPHAS['cell'], -1) / 6, rtol=1e-5)
+
+
+def test_shift_adds_itself():
+  shifted = {'cell': ALPHAS['cell'] + 3}
+  np.testing.assert_allclose(beta_decay(shifted) - beta_decay(ALPHAS), 3, rtol=1e-5)
+
+
+def test_cell_types_add_up():
+  both = {'normal': ALPHAS['cell'], 'reduce': ALPHAS['cell'] + 1}
+  np.testing.assert_allclose(beta_decay(both), 2 * beta_decay(ALPHAS) + 1, rtol=1e-5)
+
+
+def test_schedules():
+  assert [linear_ramp(50.0, epoch, 100) for epoch in (0, 1, 99)] == [0.0, 0.5, 49.5]
+  assert [SCHEDULES['constant'](50.0, epoch, 100) for epoch in (0, 99)] == [50.0, 50.0]
+
+
+def test_initial_alphas_are_small():
+  alphas = NAS_BENCH_201.init_alphas(jax.random.key(0))['cell']
+  assert alphas.shape == (6, 5)
+  assert 0.5e-3 < float(jnp.std(alphas)) < 1.5e-3
+
+
+BETAS = softmax_betas(ALPHAS)['cell']
+CLOSED_FORMS = {  # name → (F(α), field of λ, into)
+  'beta_decay': (BETAS / 6, 'beta_decay_weight', 'gradient'),
+  'decoupled_beta_decay': (BETAS / 6, 'beta_decay_weight', 'alphas'),
+  'second_moment_beta_decay': (BETAS / 6, 'beta_decay_weight', 'second_moment'),
+  'l2': (ALPHAS['cell'], 'l2_weight', 'gradient'),
+  'weight_decay': (ALPHAS['cell'], 'l2_weight', 'alphas'),
+}
+
+
+@pytest.mark.parametrize('name', CLOSED_FORMS)
+def test_the_family(name):
+  expected, weight, into = CLOSED_FORMS[name]
+  hyper = Hyperparameters(**{weight: 3.0})
+  sums = total([REGULARIZERS[name]], ALPHAS, NOTHING, hyper)
+  assert list(sums) == [into]
+  np.testing.assert_allclose(sums[into]['cell'], 3 * expected, rtol=1e-5)
+
+
+def test_they_combine():
+  hyper = Hyperparameters(beta_decay_weight=2.0, l2_weight=0.5)
+  sums = total([REGULARIZERS[name] for name in CLOSED_FORMS], ALPHAS, NOTHING, hyper)
+  for into, l2_weight in {'gradient': 0.5, 'alphas': 0.5, 'second_moment': 0}.items():
+    np.testing.assert_allclose(sums[into]['cell'], 2 * BETAS / 6 + l2_weight * ALPHAS['cell'], rtol=1e-5)
+  assert total([], ALPHAS, NOTHING, hyper) == {}
+
+
+def test_coupled_l2_is_the_optimizers_own_decay():
+  """λ·α in the loss and alpha_weight_decay = λ are one thing, over three steps of Adam."""
+  ends = []
+  for weight, decay in ((0.1, 0.0), (0.0, 0.1)):
+    hyper = Hyperparameters(alpha_learning_rate=0.1, alpha_weight_decay=decay, l2_weight=weight)
+    alphas, state = ALPHAS, alpha_optimizer(hyper).init(ALPHAS)
+    for i in range(3):
+      coupled = total([REGULARIZERS['l2']], alphas, NOTHING, hyper)['gradient']
+      gradient = {'cell': coupled['cell'] + jnp.sin(i + jnp.arange(30.0)).reshape(6, 5)}
+      updates, state = alpha_optimizer(hyper).update(gradient, state, alphas)
+      alphas = optax.apply_updates(alphas, updates)
+    ends.append(alphas['cell'])
+  np.testing.assert_allclose(*ends, rtol=1e-5)
+
+
+def test_a_second_moment_of_its_own_against_numpy():
+  """Three steps of Adam by hand whose mean sees g + decay·α and whose square sees h + decay·α."""
+  hyper = Hyperparameters(alpha_learning_rate=0.1, alpha_b1=0.5, alpha_b2=0.9, alpha_weight_decay=0.2)
+  alphas, state = ALPHAS, alpha_optimizer(hyper).init(ALPHAS)
+  expected, mean, square = np.array(ALPHAS['cell']), 0.0, 0.0
+  for i in range(1, 4):
+    g, h = (np.sin(i * k + np.arange(30.0)).reshape(6, 5) for k in (1, 2))
+    mean = 0.5 * mean + 0.5 * (g + 0.2 * expected)
+    square = 0.9 * square + 0.1 * (h + 0.2 * expected) ** 2
+    expected = expected - 0.1 * mean / (1 - 0.5**i) / (np.sqrt(square / (1 - 0.9**i)) + 1e-8)
+    updates, state = adam_step(hyper, {'cell': jnp.array(g)}, state, alphas, {'cell': jnp.array(h)})
+    alphas = optax.apply_updates(alphas, updates)
+  np.testing.assert_allclose(alphas['cell'], expected, rtol=1e-4)
+  same, _ = adam_step(hyper, alphas, state, alphas, alphas)
+  np.testing.assert_allclose(same['cell'], adam_step(hyper, alphas, state, alphas)[0]['cell'], rtol=1e-6)
+
+
+def test_a_penalty_becomes_a_regularizer():
+  cubic = of_penalty(lambda alphas: jnp.sum(alphas['cell'] ** 3), lambda hyper: 2 * hyper.epoch, into='alphas')
+  found = total([cubic], ALPHAS, NOTHING, Hyperparameters(epoch=1.0))['alphas']
+  np.testing.assert_allclose(found['cell'], 6 * ALPHAS['cell'] ** 2, rtol=1e-5)
+
+
+def test_alignment_is_the_mean_cosine_of_pairs():
+  right, up = np.array([[1.0, 0.0]]), np.array([[0.0, 2.0]])
+  cells = jnp.array([right, up, right + up / 2])  # cosines 0, 1/√2, 1/√2
+  np.testing.assert_allclose(alignment({'cell': cells}), np.sqrt(2) / 3, rtol=1e-6)
+  np.testing.assert_allclose(alignment({'normal': cells, 'reduce': cells[:1]}), np.sqrt(2) / 3, rtol=1e-6)
+  np.testing.assert_allclose(alignment({'cell': 7 * cells[:1].repeat(2, 0)}), 1, rtol=1e-6)
+
+
+def test_a_cell_without_gradient_aligns_with_none():
+  cells = jnp.array([[[1.0, 0.0]], [[0.0, 0.0]]])
+  value, gradient = jax.value_and_grad(alignment)({'cell': cells})
+  assert value == 0 and np.all(np.isfinite(gradient['cell']))
+
+
+def test_flooding_by_hand():
+  loss = jnp.array([0.1, 0.3, 2.0])
+  np.testing.assert_allclose(flooded(loss, 0.3), [0.5, 0.3, 2.0], rtol=1e-6)
+  np.testing.assert_allclose(jax.vmap(jax.grad(flooded), (0, None))(loss, 0.2), [-1, 1, 1])
+  np.testing.assert_array_equal(flooded(loss, 0.0), loss)
+
+
+# ---- why it works: θ ----
+
+
+@pytest.mark.parametrize('decay', [ALPHAS['cell'], BETAS, jnp.sign(ALPHAS['cell'])], ids=['weight', 'beta', 'sign'])
+def test_theta_is_the_quotient_of_the_betas(decay):
+  """softmax(α − ηλF)/softmax(α), and below 1 exactly where e^(−ηλF_k) is below its β-weighted mean."""
+  found = theta(ALPHAS, {'cell': 0.3 * decay})['cell']
+  np.testing.assert_allclose(found, jax.nn.softmax(ALPHAS['cell'] - 0.3 * decay) / BETAS, rtol=1e-5)
+  shrinks = np.exp(-0.3 * decay) < (BETAS * np.exp(-0.3 * decay)).sum(-1, keepdims=True)
+  np.testing.assert_array_equal(found < 1, shrinks)
+
+
+def test_beta_decay_pulls_betas_together_and_keeps_their_order():
+  moved = softmax_betas({'cell': ALPHAS['cell'] - 0.5 * BETAS})['cell']
+  assert np.all(np.var(moved, -1) < np.var(BETAS, -1))
+  np.testing.assert_array_equal(np.argsort(moved, -1), np.argsort(BETAS, -1))
+
+
+def test_coupled_adam_hides_the_decay():
+  """Beta-Decay alone, λ 0 → 50 in 2,000 steps: gradient descent flattens α, inside Adam most of its spread stays."""
+  steps, rate = 2000, 3e-4 * 39_100 / 2000
+  hyper = Hyperparameters(alpha_learning_rate=rate, alpha_b2=1 - 39.1 / steps, alpha_weight_decay=0.0)
+
+  def spread_after(move):
+    def step(i, carry):
+      alphas, state = carry
+      force = jax.tree.map(lambda f: 50 * i / steps * f, REGULARIZERS['beta_decay'].decay(alphas, NOTHING))
+      return move(alphas, state, force)
+
+    end, _ = jax.lax.fori_loop(0, steps, step, (ALPHAS, alpha_optimizer(hyper).init(ALPHAS)))
+    return float(jnp.std(end['cell'] - end['cell'].mean(-1, keepdims=True)))
+
+  def adam(alphas, state, force):
+    updates, state = alpha_optimizer(hyper).update(force, state, alphas)
+    return optax.apply_updates(alphas, updates), state
+
+  descent = lambda alphas, state, force: (jax.tree.map(lambda a, f: a - rate * f, alphas, force), state)
+  before = float(jnp.std(ALPHAS['cell'] - ALPHAS['cell'].mean(-1, keepdims=True)))
+  assert spread_after(adam) > 0.5 * before > 0.05 * before > spread_after(descent)

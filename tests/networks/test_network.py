@@ -1,0 +1,162 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import GOLDEN, nhwc
+
+from beta_darts_jax import Genotype, InputError, NasBench201Network, Network
+from beta_darts_jax.networks.discrete import DiscreteCell, drop_path, multiply_adds
+from beta_darts_jax.networks.interop import network_state_dict, network_variables
+from beta_darts_jax.networks.operations import BatchNorm
+from beta_darts_jax.runtime.logs import cross_entropy
+from beta_darts_jax.spaces.genotype import published
+
+DARTS_V2 = published()['DARTS_V2']
+
+
+def official(name):
+  """(arrays of the golden file, our variables of its start)."""
+  with np.load(GOLDEN / f'{name}.npz') as file:
+    arrays = {key: file[key] for key in file.files}
+  assert Genotype.parse(str(arrays['genotype'])) == DARTS_V2
+  state_dict = {k.removeprefix('before/'): v for k, v in arrays.items() if k.startswith('before/')}
+  return arrays, state_dict, network_variables(state_dict, DARTS_V2)
+
+
+def relative(actual, expected):
+  return np.abs(actual - expected).max() / np.abs(expected).max()
+
+
+def test_cifar_network_is_the_official_one():
+  """In float64: BatchNorm over two numbers, in the auxiliary head, makes float32 noise of the file's own size."""
+  with jax.enable_x64(True):
+    arrays, _, variables = official('darts_network_cifar')
+    variables = jax.tree.map(np.float64, variables)
+    network = Network(DARTS_V2, 10, channels=4, layers=6, auxiliary=True)
+    images, labels = nhwc(arrays['x']).astype(np.float64), arrays['y']
+
+    @jax.jit
+    def train_pass(params):
+      def loss(params):
+        variables_ = {'params': params, 'batch_stats': variables['batch_stats']}
+        (logits, auxiliary), updates = network.apply(variables_, images, train=True, mutable=['batch_stats'])
+        return cross_entropy(logits, labels) + 0.4 * cross_entropy(auxiliary, labels), (logits, auxiliary, updates)
+
+      return jax.value_and_grad(loss, has_aux=True)(params)
+
+    (loss, (logits, auxiliary, updates)), gradient = train_pass(variables['params'])
+    assert relative(logits, arrays['logits']) < 1e-5
+    assert relative(auxiliary, arrays['logits_aux']) < 5e-5
+    assert relative(loss, arrays['loss']) < 1e-5
+    evaluated = network.apply({'params': variables['params'], **updates}, images, train=False)
+    assert relative(evaluated, arrays['logits_eval']) < 1e-4
+    sent_back = network_state_dict({'params': gradient, **updates}, DARTS_V2)
+    expected = {k.removeprefix('weight_grad/'): v for k, v in arrays.items() if k.startswith('weight_grad/')}
+    assert len(expected) > 100
+    for name, value in expected.items():
+      assert relative(sent_back[name], value) < 3e-3, name
+
+
+def unbiased(network, variables, images, batch_stats):
+  """`batch_stats` after one step as PyTorch keeps them: of n numbers (98 in the last cells) it divides by n − 1."""
+  numbers = {}
+
+  def note(call, args, kwargs, context):
+    if isinstance(context.module, BatchNorm):
+      numbers[(*context.module.path, 'var')] = np.prod(args[0].shape[:-1])
+    return call(*args, **kwargs)
+
+  with nn.intercept_methods(note):
+    jax.eval_shape(lambda v: network.apply(v, images, train=True, mutable=['batch_stats']), variables)
+
+  def correct(path, value):
+    n = numbers.get(tuple(key.key for key in path))
+    return value if n is None else 0.9 + (value - 0.9) * n / (n - 1)
+
+  return jax.tree_util.tree_map_with_path(correct, batch_stats)
+
+
+def test_imagenet_network_is_the_official_one():
+  arrays, state_dict, variables = official('darts_network_imagenet')
+  network = Network(DARTS_V2, 20, channels=4, layers=4, stem='imagenet', auxiliary=True)
+  images = nhwc(arrays['x'])
+  run = jax.jit(lambda variables: network.apply(variables, images, train=True, mutable=['batch_stats']))
+  (logits, auxiliary), updates = run(variables)
+  assert relative(logits, arrays['logits']) < 1e-5 and relative(auxiliary, arrays['logits_aux']) < 1e-5
+  evaluate = jax.jit(lambda variables: network.apply(variables, images, train=False))
+  assert relative(evaluate({'params': variables['params'], **updates}), arrays['logits_eval']) < 1e-3
+  corrected = unbiased(network, variables, images, updates['batch_stats'])
+  assert relative(evaluate({'params': variables['params'], 'batch_stats': corrected}), arrays['logits_eval']) < 1e-4
+  back = network_state_dict(variables, DARTS_V2)
+  assert back.keys() == {name for name in state_dict if not name.endswith('num_batches_tracked')}
+  for name in back:
+    np.testing.assert_array_equal(back[name], state_dict[name])
+
+
+@pytest.mark.parametrize(
+  'stem, size, num_classes, channels, layers, count, products',
+  [('cifar', 32, 10, 36, 20, 3_349_342, 528_359_040), ('imagenet', 224, 1000, 48, 14, 4_718_752, 529_911_552)],
+)
+def test_sizes_are_the_official_ones(stem, size, num_classes, channels, layers, count, products):
+  """Multiply-adds: the sum over all cells of k²·C_in·C_out·H·W (depthwise k²·C·H·W), written out apart from here."""
+  network = Network(DARTS_V2, num_classes, channels=channels, layers=layers, stem=stem)
+  shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+  assert sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes['params'])) == count
+  assert multiply_adds(network, shapes, (size, size, 3)) == products
+
+
+@pytest.mark.parametrize('name', published())
+def test_published_cells_are_networks(name):
+  network = Network(published()[name], 10, channels=4, layers=3)
+  images = jnp.zeros((2, 16, 16, 3))
+  variables = jax.eval_shape(network.init, jax.random.key(0), images)
+  assert jax.eval_shape(network.apply, variables, images).shape == (2, 10)
+
+
+def test_a_network_of_nas_bench_201_goes_to_pytorch_and_back():
+  genotype = Genotype.parse('|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_3x3~2|')
+  network, images = NasBench201Network(genotype, 10, channels=2, cells_per_stage=2), jnp.ones((2, 8, 8, 3))
+  variables = jax.jit(network.init)(jax.random.key(0), images)
+  state_dict = network_state_dict(variables, genotype)
+  cells = {f'cells.{i}.layers.{j}.op.1.weight' for i in (0, 1, 3, 4, 6, 7) for j in (0, 2, 5)}
+  blocks = {f'cells.{i}.{part}.weight' for i in (2, 5) for part in ('conv_a.op.1', 'conv_b.op.1', 'downsample.1')}
+  convolutions = {name for name, value in state_dict.items() if value.ndim == 4}
+  assert convolutions == cells | blocks | {'stem.0.weight'}
+  kernel = variables['params']['network']['stage2']['edge_3_2']['conv']['kernel'][1]  # the second cell of stage 2
+  np.testing.assert_array_equal(state_dict['cells.4.layers.5.op.1.weight'], kernel.transpose(3, 2, 0, 1))
+  jax.tree.map(np.testing.assert_array_equal, network_variables(state_dict, genotype), variables)
+  skips = Genotype.parse('|skip_connect~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|')
+  variables = jax.eval_shape(NasBench201Network(skips, 10, channels=2).init, jax.random.key(0), images)
+  with pytest.raises(InputError, match='have no weights'):
+    network_state_dict(variables, skips)
+
+
+def test_an_unknown_operation_is_named():
+  text = str(DARTS_V2).replace('dil_conv_3x3', 'dil_conv_9x9')
+  with pytest.raises(InputError, match="unknown operation 'dil_conv_9x9': allowed are none, skip_connect"):
+    Network(Genotype.parse(text), 10)
+
+
+def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+  y = np.asarray(drop_path(jax.random.key(0), jnp.ones((20_000, 2, 2, 1)), 0.3))
+  assert set(np.unique(y)) == {0, np.float32(1 / 0.7)}
+  assert (y == y[:, :1, :1]).all()
+  assert abs((y == 0).mean() - 0.3) < 4 * np.sqrt(0.21 / 20_000)
+
+
+def test_drop_path_spares_identities():
+  """At rate 1 − ε nothing passes but the skip connections of normal cells: a cell of them alone is untouched."""
+  text = 'Genotype(normal=[{0}], normal_concat=[2], reduce=[{1}], reduce_concat=[2])'
+  skips, convs = "('skip_connect', 0), ('skip_connect', 1)", "('sep_conv_3x3', 0), ('sep_conv_3x3', 1)"
+  images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
+
+  for normal, same in ((skips, True), (convs, False)):
+    cell = Genotype.parse(text.format(normal, skips)).normal
+    module = DiscreteCell(cell, 'normal', 3)
+    x = (images, images)
+    variables = module.init(jax.random.key(0), x, train=True)
+    apply = lambda *rate, m=module, v=variables, x=x: m.apply(
+      v, x, *rate, train=True, mutable=['batch_stats'], rngs={'draw': jax.random.key(2)}
+    )[0]
+    assert np.allclose(apply(), apply(0.999)) == same

@@ -1,0 +1,210 @@
+"""One search on 1 or 8 devices, in 1 or 4 processes, alone or beside others: the same trajectory."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from conftest import COMPILED_FAST
+from spread import SPACE
+
+from beta_darts_jax import InputError
+from beta_darts_jax.runtime import devices as parallel
+from beta_darts_jax.runtime.devices import each_member, mesh_shape
+
+HERE = pathlib.Path(__file__).parents[1]
+ENVIRONMENT = os.environ | COMPILED_FAST
+
+
+def free_port():
+  with socket.socket() as s:
+    s.bind(('localhost', 0))
+    return s.getsockname()[1]
+
+
+def start(*command):
+  return subprocess.Popen(
+    [sys.executable, *map(str, command)],
+    cwd=HERE.parent,
+    env=ENVIRONMENT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def finish(process):
+  out, err = process.communicate(timeout=900)
+  return process.returncode, out, err
+
+
+def spread(out, cases, processes=0):
+  """What tests/spread.py writes, in so many processes of one device each, else in one of eight: {name: arrays}."""
+  command, port = [HERE / 'spread.py', out, json.dumps(cases)], free_port()
+  running = [start(*command, *cluster) for cluster in [(processes, i, port) for i in range(processes)] or [()]]
+  for code, _, err in map(finish, running):
+    assert code == 0, err
+  with np.load(out) as file:
+    return {case['name']: [file[f'{case["name"]}/{i}'] for i in range(3)] for case in cases}
+
+
+def case(name, population=1, data=1, members=(1,), steps=20, dtype='float64', **more):
+  return dict(name=name, population=population, data=data, members=members, steps=steps, dtype=dtype, **more)
+
+
+def distance(a, b):
+  """The largest difference of α, losses and weights."""
+  return max(np.abs(x - y).max() for x, y in zip(a, b, strict=True))
+
+
+POPULATION = [0, 1, 2, 3]
+
+
+@pytest.fixture(scope='module')
+def one_process(tmp_path_factory, request):
+  cases = [case(f'lone {seed}', members=[seed]) for seed in POPULATION]
+  for devices in (1, 2, 4, 8) if request.config.getoption('full') else (1, 8):
+    cases.append(case(f'{devices} devices', data=devices))
+    cases.append(case(f'{devices} devices, float32', data=devices, steps=3, dtype='float32'))
+    cases.append(case(f'{devices} devices, longer', data=devices, dtype='float32'))
+  cases.append(case('one ulp', dtype='float32', ulp=True))
+  cases += [case(s, population=2, data=2, members=POPULATION, strategy=s, unroll=s == 'map') for s in ('map', 'vmap')]
+  return spread(tmp_path_factory.mktemp('spread') / 'out.npz', cases)
+
+
+def test_a_coordinator_that_does_not_answer_is_named():
+  with pytest.raises(InputError, match=r'coordinator=localhost:\d+ does not answer'):
+    parallel._await(f'localhost:{free_port()}', seconds=0)
+
+
+def test_compiled_programs_are_kept_in_the_users_cache(tmp_path):
+  code = (
+    "from beta_darts_jax.runtime.devices import set_up; set_up(cluster='none');"
+    'import jax; jax.jit(lambda x: x + 1)(1.0)'
+  )
+  environment = {name: value for name, value in os.environ.items() if name != 'JAX_COMPILATION_CACHE_DIR'}
+  environment |= {'XDG_CACHE_HOME': str(tmp_path), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+  subprocess.run([sys.executable, '-c', code], env=environment, check=True)
+  assert list((tmp_path / 'beta_darts_jax' / 'xla').iterdir())
+
+
+def sharing(one_process):
+  """How many devices share a batch: 8; with --full 2 and 4, too (two, of two processes, do below)."""
+  found = [n for n in (2, 4, 8) if f'{n} devices' in one_process]
+  assert 8 in found
+  return found
+
+
+def test_devices_that_share_a_batch_take_the_same_trajectory(one_process):
+  """Over 20 steps in float64."""
+  for devices in sharing(one_process):
+    assert distance(one_process[f'{devices} devices'], one_process['1 devices']) < 1e-9
+
+
+def test_in_float32_too(one_process):
+  """3 steps: 1e-6; beyond, no further apart than a few of the last bits."""
+  for devices in sharing(one_process):
+    assert distance(one_process[f'{devices} devices, float32'], one_process['1 devices, float32']) < 1e-6
+    lone, others = one_process['1 devices, longer'], one_process[f'{devices} devices, longer']
+    assert distance(others[::2], lone[::2]) < 30 * distance(one_process['one ulp'][::2], lone[::2]) < 1e-4
+    assert SPACE.derive({'cell': others[0][0]}) == SPACE.derive({'cell': lone[0][0]})
+
+
+@pytest.mark.parametrize('strategy', ['map', 'vmap'])
+def test_a_member_takes_the_trajectory_of_the_lone_run(one_process, strategy):
+  """On a mesh that splits members and batches, with 1×1 convolutions, unrolled and not: float64, 20 steps, 1e-9."""
+  for i, seed in enumerate(POPULATION):
+    member = [array[i] for array in one_process[strategy]]
+    assert distance(member, [array[0] for array in one_process[f'lone {seed}']]) < 1e-9
+  apart = one_process[strategy][0]
+  assert np.abs(apart[0] - apart[1]).max() > 1e-3  # (the members do differ)
+
+
+@pytest.mark.parametrize('processes, population, data', [(4, 2, 2), pytest.param(2, 1, 2, marks=pytest.mark.full)])
+def test_processes_take_the_same_trajectory(one_process, tmp_path, processes, population, data):
+  members = [0, 1][:population]
+  together = spread(tmp_path / 'out.npz', [case('run', population, data, members)], processes)['run']
+  for i, seed in enumerate(members):
+    assert distance([array[i] for array in together], [array[0] for array in one_process[f'lone {seed}']]) < 1e-9
+
+
+def test_a_run_of_two_processes_is_stopped_and_ends_on_four_devices(tmp_path):
+  """Checkpoints of two processes, one writer of logs, and an end in one process of four devices."""
+  arguments = [
+    '-m', 'beta_darts_jax.main', '--config=configs/digits.py', '--config.supernet.channels=2',
+    '--config.search.epochs=3', '--config.search.steps_per_dispatch=1', '--config.checkpoint.every_steps=5',
+    '--config.retrain.epochs=0', '--config.space.nodes=2', "--config.space.operations=('skip_connect', 'nor_conv_3x3')",
+  ]  # fmt: skip
+
+  def both(workdir, *more):
+    cluster = [f'--config.parallel.coordinator=localhost:{free_port()}', '--config.parallel.processes=2']
+    return [
+      start(*arguments, f'--workdir={workdir}', *cluster, f'--config.parallel.process={i}', *more) for i in (0, 1)
+    ]
+
+  run = tmp_path / 'run'
+  processes = both(run)
+  while not (run / 'checkpoints' / '25').exists():  # in the middle of the second epoch
+    assert processes[0].poll() is None, finish(processes[0])
+    time.sleep(0.01)
+  processes[1].send_signal(signal.SIGTERM)
+  (code, out, err), (other_code, other_out, other_err) = map(finish, processes)
+  assert (code, other_code) == (0, 0), err + other_err
+  assert 'stopped and saved' in out and not [line for line in other_out.splitlines() if 'Gloo' not in line]
+
+  results = [finish(process) for process in both(run, '--config.search.seed=5')]
+  assert [code for code, _, _ in results] == [2, 2]
+  errors = [line for _, _, err in results for line in err.splitlines() if 'error:' in line]
+  assert len(errors) == 1 and 'holds a run of another config (search.seed is 0 there, 5 here)' in errors[0]
+
+  code, out, err = finish(start(*arguments, f'--workdir={run}', '--config.parallel.cpu_devices=4'))
+  assert code == 0 and 'processes: 2 → 1' in out and 'going on from step' in out, err
+  code, _, err = finish(start(*arguments, f'--workdir={tmp_path}/whole'))
+  assert code == 0, err
+  rows, whole = (
+    [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+    for folder in (run, tmp_path / 'whole')
+  )
+  assert [row['epoch'] for row in rows] == [0, 1, 2] and json.loads((run / 'result.json').read_text())['genotype']
+  for row, other in zip(rows[:2], whole[:2], strict=True):  # (float32: the third would be chaos)
+    assert row['genotype'] == other['genotype']
+    for name in ('train_loss', 'valid_loss', 'beta_decay'):
+      np.testing.assert_allclose(row[name], other[name], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+  'arguments, shape',
+  [
+    ((1, 64), (1, 1)),
+    ((4, 64), (1, 4)),
+    ((16, 64), (1, 8)),  # eight images a device
+    ((16, 64, 1, 0, 16), (1, 16)),
+    ((8, 64, 4), (4, 2)),
+    ((8, 64, 6), (2, 4)),  # all devices before more of the population's
+    ((4, 64, 8, 2), (2, 2)),
+    ((3, 64, 4), (2, 1)),
+  ],
+)
+def test_the_mesh_takes_most_devices(arguments, shape):
+  assert mesh_shape(*arguments) == shape
+
+
+@pytest.mark.parametrize('arguments', [(2, 64, 1, 0, 4), (8, 64, 1, 0, 3), (8, 64, 4, 3), (4, 64, 4, 4, 2)])
+def test_a_mesh_that_does_not_fit_is_refused(arguments):
+  with pytest.raises(InputError, match='allowed are divisors of the batch size 64'):
+    mesh_shape(*arguments)
+
+
+@pytest.mark.parametrize('members', [1, 3])
+@pytest.mark.parametrize('strategy', ['map', 'vmap'])
+def test_each_member(strategy, members):
+  stack = {'x': np.arange(2.0 * members).reshape(members, 2)}
+  y = each_member(lambda member, shared: jax.numpy.sum(member['x']) * shared, strategy)(stack, 10.0)
+  np.testing.assert_allclose(y, 10 * stack['x'].sum(1))

@@ -1,0 +1,66 @@
+import jax
+import numpy as np
+import pytest
+
+from beta_darts_jax import DARTS, NAS_BENCH_201, S1, InputError, SearchSpace, beta_decay
+from beta_darts_jax.spaces.space import SPACES, customized
+
+
+@pytest.mark.parametrize(
+  'name, shape',
+  [('nas_bench_201', (6, 5)), ('darts', (14, 7)), ('darts_with_none', (14, 8)), ('s1', (14, 2)), ('s2', (14, 2)),
+   ('s3', (14, 3)), ('s4', (14, 2))],
+)  # fmt: skip
+def test_alphas_of_the_published_spaces(name, shape):
+  space = SPACES[name]
+  alphas = space.init_alphas(jax.random.key(0))
+  assert tuple(alphas) == space.cell_types
+  assert {alpha.shape for alpha in alphas.values()} == {shape}
+  spread = np.std(np.concatenate([np.ravel(alpha) for alpha in alphas.values()]))
+  assert 0.5e-3 < spread < 1.5e-3
+  expected = len(alphas) * np.log(shape[1])  # Beta-Decay near α = 0: log(O) for each cell type
+  np.testing.assert_allclose(beta_decay(alphas), expected, atol=1e-2)
+
+
+def test_edges_by_eye():
+  assert NAS_BENCH_201.edges == ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
+  assert DARTS.edges[:6] == ((2, 0), (2, 1), (3, 0), (3, 1), (3, 2), (4, 0)) and len(DARTS.edges) == 14
+  assert DARTS.concat == (2, 3, 4, 5) and NAS_BENCH_201.concat == ()
+
+
+def test_s1_has_candidates_of_its_own_on_each_edge():
+  assert S1.candidates('normal')[0] == ('skip_connect', 'dil_conv_3x3')
+  assert S1.candidates('reduce')[6] == ('max_pool_3x3', 'sep_conv_3x3')
+
+
+def test_a_space_of_ones_own():
+  space = SearchSpace('mine', 'darts', nodes=2, operations=('skip_connect', 'sep_conv_3x3'))
+  assert space.alpha_shape == (5, 2) and space.concat == (2, 3)
+  two = customized('s2', nodes=2)
+  assert (two.nodes, two.operations) == (space.nodes, space.operations)
+  three = customized('s1', nodes=2, operations=('none', 'skip_connect', 'sep_conv_3x3'))
+  assert three.alpha_shape == (5, 3) and three.candidates('reduce') == (('none', 'skip_connect', 'sep_conv_3x3'),) * 5
+  eight = customized('darts', nodes=8, auxiliary_skip=True)
+  assert eight.alpha_shape == (44, 7) and eight.concat == (6, 7, 8, 9) and eight.auxiliary_skip
+  assert customized('darts') == DARTS
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (('x', 'resnet', 4, ('skip_connect',)), "unknown skeleton 'resnet': allowed are nas_bench_201, darts"),
+    (('x', 'darts', 0, ('skip_connect',)), 'nodes=0, allowed are 1 or more'),
+    (('x', 'darts', 1, ()), 'equally many for each of 2 edges of 2 cell types'),
+    (('x', 'darts', 1, ((('a',), ('a', 'b')),) * 2), 'equally many'),
+    (('x', 'darts', 1, ('none',)), 'one of them not none'),
+    (('x', 'darts', 1, ('a', 'a')), 'different names'),
+  ],
+)
+def test_what_is_no_space(arguments, message):
+  with pytest.raises(InputError, match=message):
+    SearchSpace(*arguments)
+
+
+def test_s1_with_other_nodes_needs_operations():
+  with pytest.raises(InputError, match='give the operations too'):
+    customized('s1', nodes=3)
