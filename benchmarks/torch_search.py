@@ -83,7 +83,7 @@ def main():
   for method in study['METHODS']:
     config = study['arm'](method)
     dataset = load(config.data.source)
-    halves = [tensors(dataset, *half) for half in dataset.halves(config.data.fraction)]
+    halves = [tensors(dataset, *half) for half in dataset.search_splits(config.data.fraction)]
     rows = []
     for seed in range(config.search.seed, config.search.seed + (options.seeds or config.population.seeds)):
       rows += search(config, halves, seed)

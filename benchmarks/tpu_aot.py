@@ -21,7 +21,7 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import beta_darts_jax as bd
-from beta_darts_jax.runtime.devices import STRATEGIES, each_member, over_population
+from beta_darts_jax.runtime.devices import STRATEGIES, map_members, shard_population
 
 CLOCK = 1.5e9  # hertz
 IMAGE = (32, 32, 3)
@@ -62,7 +62,7 @@ def compile_step(space, options, mesh, members, strategy):
   """The compiled bilevel step of `members` searches, batches split over the mesh's axis 'data'."""
   step, state = search_step(space, options, options.unroll)
   one = lambda member, _: step(member[0], member[1], member[1], member[2])[0]
-  many = over_population(each_member(one, strategy), mesh)
+  many = shard_population(map_members(one, strategy), mesh)
   place = lambda tree, *axes: jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(
       (members, *x.shape), x.dtype, sharding=NamedSharding(mesh, PartitionSpec('population', *axes))

@@ -271,17 +271,17 @@ def main(arguments) -> None:
   logging.set_verbosity(logging.WARNING)
   with told(f'the same command goes on with {path}'):
     parallel.set_up(**{name: config.parallel[name] for name in names})
-    if not parallel.is_first():
+    if not parallel.is_process_zero():
       sys.stdout = open(os.devnull, 'w')  # noqa: SIM115 (process 0 speaks)
     for said in without_effect(config):
       print(said)
     try:
       {'search': run_search, 'retrain': run_retrain}[config.task](config, path)
     except NonFiniteLoss:
-      if parallel.is_first():
+      if parallel.is_process_zero():
         add_report(path)
       raise
-    if parallel.is_first():
+    if parallel.is_process_zero():
       add_report(path)
 
 
@@ -334,14 +334,14 @@ def run_search(config, path) -> None:
   from beta_darts_jax.spaces.space import NAS_BENCH_201
 
   space = programs.space_of(config)
-  parallel.on_first(workdir.refuse_other, path, config.to_dict())
+  parallel.run_on_process_zero(workdir.refuse_other, path, config.to_dict())
   if (result := workdir.read_result(path)) is not None:
     print(f'{path} is finished')
     return report(result, path)
   table = nas_bench_201.find_table(config.benchmark.table) if space == NAS_BENCH_201 else None
   print(f'reading {config.data.source}', flush=True)
   dataset = quietly(data.load, config.data.source, config.data.data_dir, config.data.image_size)
-  dataset = dataset.part(config.data.part)
+  dataset = dataset.half(config.data.part)
   programs.check_sizes(config, dataset)
   with workdir.Workdir(path, config.to_dict(), command()) as run:
     benchmarked = nas_bench_201.covers(space, dataset.name)
@@ -357,8 +357,10 @@ def run_search(config, path) -> None:
       result = search.summarize(config, dataset, table, run, outcome, stop) if outcome else None
       if result and config.retrain.epochs:
         print(f'training the found cell, and {config.retrain.random_cells} random ones', flush=True)
-        result['retrain'] = parallel.on_first(comparison.compare, space, result['genotype'], dataset, config, run, stop)
-      stopped = parallel.agree(result is None or (bool(config.retrain.epochs) and stop.is_set()))
+        result['retrain'] = parallel.run_on_process_zero(
+          comparison.compare, space, result['genotype'], dataset, config, run, stop
+        )
+      stopped = parallel.any_process(result is None or (bool(config.retrain.epochs) and stop.is_set()))
     if stopped or result is None:
       return print(f'stopped and saved in {path}; the same command goes on from there')
     other = time.perf_counter() - started - search_seconds  # data, Kendall's τ, retraining
@@ -377,12 +379,13 @@ def run_retrain(config, path) -> None:
   from beta_darts_jax.runtime import devices as parallel
   from beta_darts_jax.runtime import workdir
   from beta_darts_jax.runtime.environment import environment, peak_memory
+  from beta_darts_jax.spaces import lookup
 
-  genotype, auxiliary_skip = workdir.find_genotype(config.genotype)
+  genotype, auxiliary_skip = lookup.find_genotype(config.genotype)
   config.genotype = str(genotype)  # the cell itself, so that the run keeps it whatever becomes of its file
   config.network.auxiliary_skip |= auxiliary_skip
   retrain.check_network(genotype, config.network.stem, config.network.auxiliary_weight)
-  parallel.on_first(workdir.refuse_other, path, config.to_dict())
+  parallel.run_on_process_zero(workdir.refuse_other, path, config.to_dict())
   if (result := workdir.read_result(path)) is not None:
     print(f'{path} is finished')
     return report_retrain(result, path)
@@ -393,7 +396,7 @@ def run_retrain(config, path) -> None:
     augmentation = {name: config.data[name] for name in names}
     dataset = quietly(functools.partial(streaming.load, **augmentation), *where)
   else:
-    dataset = quietly(data.load, *where).part(config.data.part)
+    dataset = quietly(data.load, *where).half(config.data.part)
   network = retrain.make_network(genotype, dataset.num_classes, config.network, dataset.image_shape[:2])
   retrain.check_sizes(config, dataset)
   mesh = parallel.make_mesh(config.train.batch_size, data=config.parallel.data)

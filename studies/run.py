@@ -28,7 +28,7 @@ from beta_darts_jax.runtime import devices as parallel
 from beta_darts_jax.runtime.workdir import read_result, write_json
 from beta_darts_jax.search.population import mean_and_spread
 from beta_darts_jax.spaces.nas_bench_201 import DATASETS, HOW_TO_GET, NasBench201, covers, find_table
-from beta_darts_jax.spaces.space import customized
+from beta_darts_jax.spaces.space import make_space
 from studies import measures as evidence
 
 STOPPED = 75  # "try again later" of sysexits.h
@@ -274,7 +274,7 @@ def write_up(study: dict, evidence_folder: pathlib.Path, table: NasBench201 | No
     return
   folder.mkdir(parents=True, exist_ok=True)
   config, result = (next(iter(kept.values()))[part] for part in ('config', 'result'))
-  if not covers(customized(**config['space']), result['dataset']):
+  if not covers(make_space(**config['space']), result['dataset']):
     table = None
   elif table is None:
     raise InputError(_needs_table(study))
@@ -351,7 +351,7 @@ def main(argv=None) -> None:
       raise InputError(f'--pages: no such file: {", ".join(missing)}')
     finished, table = True, find_table('')
     arms = study['arms'].values()
-    if table is None and any(covers(customized(**arm.space), arm.data.source) for arm in arms):
+    if table is None and any(covers(make_space(**arm.space), arm.data.source) for arm in arms):
       raise InputError(_needs_table(study))  # before days of computing
     if not options.tables_only:
       parallel.set_up(options.cpu_devices, cluster='none')

@@ -88,7 +88,7 @@ def main():
   for case in json.loads(cases):
     name = case.pop('name')
     results |= {f'{name}/{i}': array for i, array in enumerate(run(**case))}
-  if parallel.is_first():
+  if parallel.is_process_zero():
     np.savez(out, **results)
 
 

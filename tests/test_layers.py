@@ -38,14 +38,6 @@ ONLY = {  # library → the folders that import it
   'orbax': {'runtime'},
   'matplotlib': {'report', 'studies'},
 }
-TO_MEND = {
-  'method → runtime',
-  'spaces → runtime',
-  'runtime → spaces',
-  'config → runtime',
-  'config → search',
-  'method → search',
-}
 
 
 def modules():
@@ -73,7 +65,7 @@ def test_imports_go_one_way(folder):
   allowed = {other for other in ORDER[: ORDER.index(folder) + 1] if (folder, other) not in NEVER}
   for path in (path for path, of in modules().items() if of == folder):
     ours = {name.split('.')[1] for name in imported(path) if name.startswith('beta_darts_jax.')}
-    wrong = {other for other in ours & set(ORDER) - allowed if f'{folder} → {other}' not in TO_MEND}
+    wrong = ours & set(ORDER) - allowed
     assert not wrong, f'{path.relative_to(ROOT)} imports {wrong}'
 
 

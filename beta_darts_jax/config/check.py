@@ -6,14 +6,11 @@ import re
 
 from ml_collections import ConfigDict
 
-from beta_darts_jax.config.schema import DEFAULTS, leaves, reference
+from beta_darts_jax.config.schema import DEFAULTS, VARIED, is_asked_for, leaves, reference
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.method.hypergradients import HYPERGRADIENTS, SOLVERS
 from beta_darts_jax.method.regularizers import REGULARIZERS, SCHEDULES
 from beta_darts_jax.method.relaxations import PERTURBATIONS, SAMPLINGS
-from beta_darts_jax.runtime.devices import STRATEGIES
-from beta_darts_jax.runtime.logs import step_range
-from beta_darts_jax.search.population import VARIED, is_asked_for
 from beta_darts_jax.spaces.space import SPACES
 
 # numbers that must be above 0; the others may be 0
@@ -63,7 +60,7 @@ CHOICES = {
   'network.stem': ('cifar', 'imagenet', 'nas_bench_201'),
   'train.schedule': ('cosine_epochs', 'cosine_steps', 'linear_tail'),
   'parallel.cluster': ('auto', 'none'),
-  'parallel.strategy': ('auto', *STRATEGIES),
+  'parallel.strategy': ('auto', 'map', 'vmap'),
   'retrain.schedule': ('cosine_epochs', 'cosine_steps', 'linear_tail'),
 }
 # half-open intervals [0, end); other whole numbers are below 2³¹
@@ -124,6 +121,21 @@ def check(config: ConfigDict) -> ConfigDict:
   if config.task == 'retrain' and config.train.schedule == 'linear_tail' and config.train.epochs <= 5:
     raise InputError(f'config.train.epochs={config.train.epochs}: linear_tail allows 6 or more')
   return config.lock()
+
+
+def step_range(text: str) -> tuple[int, ...]:
+  """'START:STOP' → (START, STOP), rising step numbers; '' → (). Raises InputError."""
+  match = re.fullmatch(r'(\d+):(\d+)', text)
+  steps = tuple(map(int, match.groups())) if match else ()
+  if text and not (steps and steps[0] < steps[1]):
+    raise InputError(f"config.profile={text!r}: allowed is '', or START:STOP with two rising numbers of steps")
+  return steps
+
+
+def check_profile(text: str, steps: int) -> None:
+  """Raises InputError where a trace of steps `text` ends after the run's last step."""
+  if max(step_range(text), default=0) > steps:
+    raise InputError(f'config.profile={text!r}: allowed are steps up to {steps}, all that the run has')
 
 
 def _check_method(config):

@@ -11,7 +11,26 @@ import re
 from ml_collections import ConfigDict
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.search.population import VARIED
+
+# scalars of config.search that are arguments of the program, so that members may differ in them
+VARIED = (
+  'learning_rate',
+  'learning_rate_min',
+  'momentum',
+  'weight_decay',
+  'clip_norm',
+  'alpha_learning_rate',
+  'alpha_weight_decay',
+  'beta_decay_weight',
+  'l2_weight',
+  'alignment_weight',
+  'flood_level',
+)
+
+
+def is_asked_for(settings) -> bool:
+  """Whether `settings`, a mapping like `config.population`, asks for several seeds, or for values."""
+  return settings['seeds'] > 1 or any(settings[name] for name in VARIED)
 
 
 def _data() -> ConfigDict:

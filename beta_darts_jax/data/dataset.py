@@ -54,20 +54,20 @@ class Dataset:
     """(H, W, C)."""
     return self.train[0].shape[1:]
 
-  def part(self, which: str) -> 'Dataset':
+  def half(self, which: str) -> 'Dataset':
     """This data set with only the 'first half' or 'second half' of its training images; 'all' is all of it."""
     if which == 'all':
       return self
-    return dataclasses.replace(self, train=self.halves()[which == 'second half'])
+    return dataclasses.replace(self, train=self.search_splits()[which == 'second half'])
 
-  def share(self, fraction: float) -> 'Dataset':
+  def subset(self, fraction: float) -> 'Dataset':
     """This data set with a share of its training images: the first in published order, else drawn with seed 0."""
     images, labels = self.train
     order = np.arange(len(labels)) if self.in_order else np.random.default_rng(0).permutation(len(labels))
     kept = np.sort(order[: int(len(labels) * fraction)])
     return dataclasses.replace(self, train=(images[kept], labels[kept]))
 
-  def halves(self, fraction: float = 1.0):
+  def search_splits(self, fraction: float = 1.0):
     """The two halves of the training images: one trains the weights, the other α.
 
     Of data in published order the first and the last half; else of an order drawn with seed 0.

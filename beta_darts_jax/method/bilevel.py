@@ -13,13 +13,11 @@ import jax.numpy as jnp
 import optax
 
 from beta_darts_jax.method.hypergradients import Problem, first_order
-from beta_darts_jax.method.losses import make_cell_gradients, make_loss
+from beta_darts_jax.method.losses import DRAW_SALT, make_cell_gradients, make_loss
 from beta_darts_jax.method.optimizers import Hyperparameters, adam_step, sgd_step, weight_optimizer
-from beta_darts_jax.method.regularizers import Regularizer, Seen, beta_decay, flooded, of_penalty, total
+from beta_darts_jax.method.regularizers import Regularizer, RegularizerContext, beta_decay, flooded, from_penalty, total
 from beta_darts_jax.method.relaxations import SOFTMAX, Relaxation
 from beta_darts_jax.method.state import METRICS, SearchState
-
-DRAWS = 0x6472  # sets the keys of operations that draw apart from those of the batches
 
 
 def make_alpha_step(
@@ -53,16 +51,16 @@ def make_alpha_step(
     metrics, (gradient, edge_gradient) = hypergradient(problem)
     mean = lambda alphas: relaxation.with_skip(relaxation.mean((alphas, state.edge_logits)), hyper)
     of_cells = lambda alphas: cell_gradients(alphas, mean, state.params, state.batch_stats, valid_batch, key)
-    sums = total(regularizers, state.alphas, Seen(hyper.epoch, gradient, of_cells), hyper)
-    if 'gradient' in sums:
-      gradient = optax.tree.add(gradient, sums['gradient'])
+    sums = total(regularizers, state.alphas, RegularizerContext(hyper.epoch, gradient, of_cells), hyper)
+    if 'coupled' in sums:
+      gradient = optax.tree.add(gradient, sums['coupled'])
     squared = (optax.tree.add(gradient, sums['second_moment']), edge_gradient) if 'second_moment' in sums else None
     updates, moments = adam_step(
       hyper, (gradient, edge_gradient), state.alpha_optimizer_state, state.architecture, squared
     )
     alphas, edge_logits = optax.apply_updates(state.architecture, updates)
-    if 'alphas' in sums:
-      alphas = jax.tree.map(lambda a, f: a - hyper.alpha_learning_rate * f, alphas, sums['alphas'])
+    if 'decoupled' in sums:
+      alphas = jax.tree.map(lambda a, f: a - hyper.alpha_learning_rate * f, alphas, sums['decoupled'])
     moves = hyper.alpha_learning_rate > 0
     moments = jax.tree.map(lambda new, old: jnp.where(moves, new, old), moments, state.alpha_optimizer_state)
     return state.replace(alphas=alphas, edge_logits=edge_logits, alpha_optimizer_state=moments), metrics
@@ -125,7 +123,7 @@ def make_search_step(
     >>> state.alphas['cell'].shape, sorted(metrics)
     ((6, 5), ['alpha_accuracy', 'alpha_loss', 'beta_decay', 'train_accuracy', 'train_loss'])
   """
-  regularizer = of_penalty(regularizer) if callable(regularizer) else regularizer
+  regularizer = from_penalty(regularizer) if callable(regularizer) else regularizer
   regularizers = (regularizer,) if isinstance(regularizer, Regularizer) else tuple(regularizer)
   alpha_step = make_alpha_step(supernet, regularizers, hypergradient, relaxation, flooding)
   weight_step = make_weight_step(supernet, relaxation, flooding)
@@ -145,4 +143,4 @@ def make_search_step(
 def step_keys(state: SearchState) -> tuple[jax.Array, jax.Array]:
   """The keys of the α step and of the weight step."""
   step_key = jax.random.fold_in(jax.random.key(state.seed), state.step)
-  return tuple(jax.random.split(jax.random.fold_in(step_key, DRAWS)))
+  return tuple(jax.random.split(jax.random.fold_in(step_key, DRAW_SALT)))

@@ -7,11 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-
-def correct(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Whether the label has the largest logit, and one of the five largest: bool [B] each; logits [B, K], labels [B]."""
-  best = lax.top_k(logits, min(5, logits.shape[-1]))[1] == labels[:, None]
-  return best[:, 0], jnp.any(best, axis=-1)
+from beta_darts_jax.method.losses import correct
 
 
 def make_evaluate(

@@ -4,8 +4,32 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
+from jax import lax
 
-from beta_darts_jax.runtime.logs import accuracy, cross_entropy
+DRAW_SALT = 0x6472  # folded into the keys of operations that draw, to set them apart from the keys of batches
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
+  """Mean over the batch of −log softmax(logits)[label], in nats; logits [B, K], labels int [B].
+
+  With `smoothing` ε the target gives 1 − ε to the label and spreads ε evenly over all K classes.
+  """
+  losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  if smoothing:
+    losses = (1 - smoothing) * losses - smoothing * jnp.mean(jax.nn.log_softmax(logits), axis=-1)
+  return jnp.mean(losses)
+
+
+def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """Share of the batch, 0 to 1, whose largest logit is the label; logits [B, K], labels int [B]."""
+  return jnp.mean(jnp.argmax(logits, axis=-1) == labels, dtype=logits.dtype)
+
+
+def correct(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Whether the label has the largest logit, and one of the five largest: bool [B] each; logits [B, K], labels [B]."""
+  best = lax.top_k(logits, min(5, logits.shape[-1]))[1] == labels[:, None]
+  return best[:, 0], jnp.any(best, axis=-1)
 
 
 def make_loss(supernet) -> Callable:

@@ -49,7 +49,7 @@ def alignment(gradients) -> jax.Array:
   Movahedi et al., Λ-DARTS, ICLR 2023.
 
   Args:
-    gradients: tree of [cells, E, O], as of `Seen.cell_gradients`; a type of fewer than two cells counts 0.
+    gradients: tree of [cells, E, O], as of `cell_gradients` below; a type of fewer than two cells counts 0.
   """
   total = jnp.zeros((), jax.tree.leaves(gradients)[0].dtype)
   for gradient in jax.tree.leaves(gradients):
@@ -66,7 +66,7 @@ def alignment(gradients) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class RegularizerContext:
   """What a regularizer may look at besides α.
 
   Attributes:
@@ -86,48 +86,48 @@ class Regularizer:
   """One member of the family.
 
   Attributes:
-    decay: F: (α, Seen) → tree like α.
+    decay: F: (α, RegularizerContext) → tree like α.
     weight: the field of Hyperparameters that is its λ, or a function Hyperparameters → λ.
-    into: 'gradient': λ·F(α) is added to the gradient that Adam gets (coupled), and changes its size there; 'alphas': α
+    mode: 'coupled': λ·F(α) is added to the gradient that Adam gets, and changes its size there; 'decoupled': α
       moves by −η·λ·F(α) beside Adam, η = alpha_learning_rate (decoupled); 'second_moment': the sum with the gradient is
       seen by Adam's second moment alone, a control.
 
   Example, of one's own: α shrinks beside Adam by l2_weight·sign(α).
-    >>> lasso = Regularizer(lambda alphas, seen: jax.tree.map(jnp.sign, alphas), 'l2_weight', into='alphas')
+    >>> lasso = Regularizer(lambda alphas, seen: jax.tree.map(jnp.sign, alphas), 'l2_weight', mode='decoupled')
     >>> lasso.decay({'cell': jnp.array([[0.5, -2.0]])}, None)['cell'].tolist()
     [[1.0, -1.0]]
   """
 
   decay: Callable
   weight: str | Callable = 'beta_decay_weight'
-  into: str = 'gradient'
+  mode: str = 'coupled'
 
 
-def of_penalty(penalty: Callable, weight: str | Callable = 'beta_decay_weight', into: str = 'gradient') -> Regularizer:
+def from_penalty(penalty: Callable, weight: str | Callable = 'beta_decay_weight', mode: str = 'coupled') -> Regularizer:
   """The regularizer with F = ∇penalty, a scalar function of α."""
-  return Regularizer(lambda alphas, seen: jax.grad(penalty)(alphas), weight, into)
+  return Regularizer(lambda alphas, seen: jax.grad(penalty)(alphas), weight, mode)
 
 
 REGULARIZERS = {
-  'beta_decay': of_penalty(beta_decay),
-  'decoupled_beta_decay': of_penalty(beta_decay, into='alphas'),
-  'second_moment_beta_decay': of_penalty(beta_decay, into='second_moment'),
-  'l2': of_penalty(l2, 'l2_weight'),
-  'weight_decay': of_penalty(l2, 'l2_weight', into='alphas'),
+  'beta_decay': from_penalty(beta_decay),
+  'decoupled_beta_decay': from_penalty(beta_decay, mode='decoupled'),
+  'second_moment_beta_decay': from_penalty(beta_decay, mode='second_moment'),
+  'l2': from_penalty(l2, 'l2_weight'),
+  'weight_decay': from_penalty(l2, 'l2_weight', mode='decoupled'),
   'lambda_darts': Regularizer(
     lambda alphas, seen: jax.grad(lambda alphas: -alignment(seen.cell_gradients(alphas)))(alphas), 'alignment_weight'
   ),
 }
 
 
-def total(regularizers: Iterable[Regularizer], alphas, seen: Seen, hyper) -> dict:
+def total(regularizers: Iterable[Regularizer], alphas, seen: RegularizerContext, hyper) -> dict:
   """{where it goes into: Σ λ·F(α), a tree like α}; only what there is."""
   sums: dict[str, Any] = {}
   for regularizer in regularizers:
     weight = regularizer.weight(hyper) if callable(regularizer.weight) else getattr(hyper, regularizer.weight)
     scaled = optax.tree.scale(weight, regularizer.decay(alphas, seen))
-    before = sums.get(regularizer.into)
-    sums[regularizer.into] = scaled if before is None else optax.tree.add(before, scaled)
+    before = sums.get(regularizer.mode)
+    sums[regularizer.mode] = scaled if before is None else optax.tree.add(before, scaled)
   return sums
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.networks.skeletons import cell_plan, equal_runs
-from beta_darts_jax.networks.supernet import edge_runs
+from beta_darts_jax.networks.skeletons import cell_plan, equal_cells
+from beta_darts_jax.networks.supernet import equal_edges
 from beta_darts_jax.spaces.genotype import Cell, Genotype
 from beta_darts_jax.spaces.space import SearchSpace
 
@@ -111,7 +111,7 @@ def _nas_bench_201(cell: list[Entry], cells_per_stage: int) -> Iterator[Entry]:
 
 def _search_cell(space: SearchSpace, cell_type: str, edge_name) -> Iterator[Entry]:
   """Entries of a cell of the supernet, relative to it; `edge_name` calls row e of α as the official program does."""
-  for stride, edges in edge_runs(space, cell_type):
+  for stride, edges in equal_edges(space, cell_type):
     for i, e in enumerate(edges):
       stack = [(i, len(edges))] if len(edges) > 1 else []
       for k, operation in enumerate(space.candidates(cell_type)[e]):
@@ -145,7 +145,7 @@ def _darts(cell_of, depth: int, affine: bool, stem: str, auxiliary: bool) -> Ite
     yield from _conv('stem.0', 'stem_conv')
     yield from _norm('stem.1', 'stem_batch_norm', affine=True)
   plan = cell_plan(depth, 1, reduced=stem == 'imagenet')
-  for first, length in equal_runs(plan):
+  for first, length in equal_cells(plan):
     cell_type, _, after_reduction = plan[first]
     entries = [entry.within('', ('cell',)) for entry in cell_of(cell_type)]
     preprocess0 = _factorized_reduce(affine) if after_reduction else _relu_conv_bn(affine)

@@ -171,7 +171,7 @@ def cell_plan(depth: int, channels: int, reduced: bool = False) -> list[tuple[st
   return plan
 
 
-def equal_runs(plan) -> list[tuple[int, int]]:
+def equal_cells(plan) -> list[tuple[int, int]]:
   """[(first layer, length)]: runs of cells that differ in nothing, not in the shapes of their inputs either."""
   runs: list[tuple[int, int]] = []
   for layer, cell in enumerate(plan):
@@ -217,7 +217,7 @@ class DartsSkeleton(Module):
     older, newer = self._imagenet_stem(images, train) if self.stem == 'imagenet' else self._cifar_stem(images, train)
     plan = cell_plan(self.depth, self.channels, reduced=self.stem == 'imagenet')
     auxiliary_logits = None
-    for layer, length in equal_runs(plan):
+    for layer, length in equal_cells(plan):
       of_cell = (self.make_cell, *plan[layer], self.affine, self.dtype)
       cell = PreprocessedCell(*of_cell, name=f'cells_{layer}')
       if length == 1:

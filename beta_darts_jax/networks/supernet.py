@@ -131,7 +131,7 @@ class SearchCell(Module):
     if stride == 1:
       nodes = nodes.at[: space.num_inputs].set(inputs)
 
-    for stride, edges in edge_runs(space, self.cell_type):
+    for stride, edges in equal_edges(space, self.cell_type):
       operation = self._mixed(space.candidates(self.cell_type)[edges[0]], stride, name=f'edges_{edges[0]}')
 
       def add_edge(operation, nodes, edge, stride=stride):
@@ -199,7 +199,7 @@ class SearchCell(Module):
           for c in updates:
             changed[e][c][name] = updates[c]
 
-    for _, edges in edge_runs(space, self.cell_type):
+    for _, edges in equal_edges(space, self.cell_type):
       for collection in changed[edges[0]]:
         leaves = [changed[e][collection] for e in edges]
         stacked = jax.tree.map(lambda *x: jnp.stack(x), *leaves) if len(edges) > 1 else leaves[0]
@@ -209,7 +209,7 @@ class SearchCell(Module):
   def _variables_by_edge(self):
     """[{collection: variables of the edge}], by row of α."""
     variables = [None] * len(self.space.edges)
-    for _, edges in edge_runs(self.space, self.cell_type):
+    for _, edges in equal_edges(self.space, self.cell_type):
       name = f'edges_{edges[0]}'
       run = {c: self.get_variable(c, name) for c in ('params', 'batch_stats') if self.has_variable(c, name)}
       for i, e in enumerate(edges):
@@ -231,7 +231,7 @@ LINEAR = {'nas_bench_201': ('skip_connect', 'avg_pool_3x3'), 'darts': ('skip_con
 WIDE = ('nor_conv_1x1', 'nor_conv_3x3')
 
 
-def edge_runs(space: SearchSpace, cell_type: str) -> list[tuple[int, list[int]]]:
+def equal_edges(space: SearchSpace, cell_type: str) -> list[tuple[int, list[int]]]:
   """[(stride, rows of α)]: the edges in an order that respects the nodes, alike and neighbouring ones together."""
   stride = lambda e: 2 if cell_type == 'reduce' and space.edges[e][1] < space.num_inputs else 1
   order = sorted(range(len(space.edges)), key=stride, reverse=True)  # from the inputs first: they need no node

@@ -323,7 +323,7 @@ def _drawn(genotype, space=None, of_epoch=None):
 
 def _cells(run, of_run):
   """Sections of the cells and of β; of a population the members' are folded."""
-  space = spaces.customized(**run.config['space'])
+  space = spaces.make_space(**run.config['space'])
   members = {k: rows for k, rows in run.members.items() if rows[-1].get('genotype')}
   found = (run.result or {}).get('members') or ([run.result] if run.result else [])
   cells, betas = {}, {}

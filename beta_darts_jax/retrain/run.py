@@ -15,10 +15,12 @@ import numpy as np
 import optax
 from jax import lax
 
+from beta_darts_jax.config.check import check_profile, step_range
 from beta_darts_jax.data.dataset import Augmentation, Dataset, check_augmentation, epoch_order, normalize
 from beta_darts_jax.data.streaming import StreamedDataset, test_batches, train_batches
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.method.evaluation import correct, make_evaluate
+from beta_darts_jax.method.evaluation import make_evaluate
+from beta_darts_jax.method.losses import correct
 from beta_darts_jax.networks.discrete import NasBench201Network, Network, multiply_adds
 from beta_darts_jax.networks.operations import known_operations
 from beta_darts_jax.networks.skeletons import check_image_size
@@ -33,7 +35,6 @@ from beta_darts_jax.retrain.step import (
 )
 from beta_darts_jax.runtime.checkpoint import Checkpoints
 from beta_darts_jax.runtime.devices import Placement, compile_together
-from beta_darts_jax.runtime.logs import check_profile, step_range
 from beta_darts_jax.runtime.loop import run_epochs
 from beta_darts_jax.runtime.workdir import Workdir, read_result
 from beta_darts_jax.spaces.genotype import Genotype, in_short
@@ -244,7 +245,7 @@ def build(config, network, dataset, mesh) -> Programs:
   if isinstance(dataset, StreamedDataset):
     return streamed_programs(network, dataset, config.train, weight, placement, config.data.workers)
   data = config.data
-  dataset = dataset.share(data.fraction)
+  dataset = dataset.subset(data.fraction)
   augmentation = Augmentation(dataset.mean, dataset.std, data.crop_padding, data.flip, data.cutout)
   return resident_programs(network, dataset, augmentation, config.train, weight, placement)
 

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from beta_darts_jax.method.bilevel import DRAWS
+from beta_darts_jax.method.losses import DRAW_SALT, accuracy, cross_entropy
 from beta_darts_jax.method.optimizers import clip_by_global_norm
-from beta_darts_jax.runtime.logs import accuracy, cross_entropy
 
 
 @flax.struct.dataclass
@@ -90,7 +89,7 @@ def make_train_step(network, recipe, auxiliary_weight: float = 0.0) -> Callable:
     return value, (accuracy(logits, labels), updates['batch_stats'])
 
   def step(state, images, labels, learning_rate, drop_path_rate):
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(state.seed), DRAWS), state.step)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(state.seed), DRAW_SALT), state.step)
     (train_loss, (train_accuracy, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(
       state.params, state.batch_stats, images, labels, drop_path_rate, key
     )

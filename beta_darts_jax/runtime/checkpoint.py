@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.runtime.devices import is_first, on_first
+from beta_darts_jax.runtime.devices import is_process_zero, run_on_process_zero
 from beta_darts_jax.runtime.workdir import write_json
 
 
@@ -40,7 +40,7 @@ class Checkpoints:
   def __init__(self, workdir: pathlib.Path, keep: int = 2):
     self._folder = (workdir / 'checkpoints').absolute()
     self._seals = (workdir / 'seals').absolute()
-    on_first(self._drop_damaged)
+    run_on_process_zero(self._drop_damaged)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
     self._manager = ocp.CheckpointManager(self._folder, options=options)
 
@@ -73,10 +73,10 @@ class Checkpoints:
   def _seal(self):
     self._manager.wait_until_finished()
     steps = self._manager.all_steps()
-    for step in steps if is_first() else ():
+    for step in steps if is_process_zero() else ():
       if not (self._seals / f'{step}.json').is_file():
         write_json(self._seals / f'{step}.json', fingerprint(self._folder / str(step)))
-    for seal in self._seals.glob('*.json') if is_first() else ():
+    for seal in self._seals.glob('*.json') if is_process_zero() else ():
       if seal.stem.isdigit() and int(seal.stem) not in steps:
         seal.unlink()
 

@@ -201,7 +201,7 @@ def compile_together(*lowered) -> list:
 # ---- members of a population ----
 
 
-def each_member(function: Callable, strategy: str) -> Callable:
+def map_members(function: Callable, strategy: str) -> Callable:
   """Of function(member, shared) → result makes the function of a stack of members, leading axis M, to results [M, …].
 
   Args:
@@ -220,7 +220,7 @@ def each_member(function: Callable, strategy: str) -> Callable:
   return every
 
 
-def over_population(function: Callable, mesh) -> Callable:
+def shard_population(function: Callable, mesh) -> Callable:
   """function(stack, shared), each device along 'population' with its members of the stack; 'data' stays automatic.
 
   By shard_map: vmapped convolutions that jit partitions over their members give wrong numbers.
@@ -243,12 +243,12 @@ class ToldElsewhere(InputError):
   """An InputError of process 0, which says it."""
 
 
-def is_first() -> bool:
+def is_process_zero() -> bool:
   """Whether this process writes the files of the run and speaks."""
   return jax.process_index() == 0
 
 
-def on_first(function: Callable, *arguments):
+def run_on_process_zero(function: Callable, *arguments):
   """function(*arguments) in process 0 only, the others wait; → its result, None in the others.
 
   Raises:
@@ -257,16 +257,16 @@ def on_first(function: Callable, *arguments):
   if jax.process_count() == 1:
     return function(*arguments)
   result, failed = None, None
-  if is_first():
+  if is_process_zero():
     try:
       result = function(*arguments)
     except (InputError, OSError) as error:
       failed = error
-  if agree(failed is not None):
+  if any_process(failed is not None):
     raise failed or ToldElsewhere('process 0 has said why')
   return result
 
 
-def agree(flag: bool) -> bool:
+def any_process(flag: bool) -> bool:
   """Whether `flag` is set in any process; every process must ask."""
   return flag if jax.process_count() == 1 else bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))

@@ -1,36 +1,16 @@
-"""Losses and accuracies; where the numbers of a run go: files, TensorBoard, a terminal."""
+"""Where the numbers of a run go: files, TensorBoard, a terminal."""
 
 import json
 import os
 import pathlib
-import re
 import statistics
 import sys
 from typing import IO
 
 import jax
-import jax.numpy as jnp
-import optax
 from absl import logging
 
-from beta_darts_jax.errors import InputError
-from beta_darts_jax.runtime.devices import is_first
-
-
-def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
-  """Mean over the batch of −log softmax(logits)[label], in nats; logits [B, K], labels int [B].
-
-  With `smoothing` ε the target gives 1 − ε to the label and spreads ε evenly over all K classes.
-  """
-  losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-  if smoothing:
-    losses = (1 - smoothing) * losses - smoothing * jnp.mean(jax.nn.log_softmax(logits), axis=-1)
-  return jnp.mean(losses)
-
-
-def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Share of the batch, 0 to 1, whose largest logit is the label; logits [B, K], labels int [B]."""
-  return jnp.mean(jnp.argmax(logits, axis=-1) == labels, dtype=logits.dtype)
+from beta_darts_jax.runtime.devices import is_process_zero
 
 
 class MetricsFile:
@@ -44,7 +24,7 @@ class MetricsFile:
     self.text = text
     self.rows: list[dict] = [json.loads(line) for line in text.splitlines()]
     self._file: IO[str] | None = None
-    if is_first():
+    if is_process_zero():
       temporary = path.with_name(f'.{path.name}.tmp')
       temporary.write_text(text)
       os.replace(temporary, path)
@@ -87,21 +67,6 @@ class TensorBoard:
 
   def close(self) -> None:
     self._writer.close()
-
-
-def step_range(text: str) -> tuple[int, ...]:
-  """'START:STOP' → (START, STOP), rising step numbers; '' → (). Raises InputError."""
-  match = re.fullmatch(r'(\d+):(\d+)', text)
-  steps = tuple(map(int, match.groups())) if match else ()
-  if text and not (steps and steps[0] < steps[1]):
-    raise InputError(f"config.profile={text!r}: allowed is '', or START:STOP with two rising numbers of steps")
-  return steps
-
-
-def check_profile(text: str, steps: int) -> None:
-  """Raises InputError where a trace of steps `text` ends after the run's last step."""
-  if max(step_range(text), default=0) > steps:
-    raise InputError(f'config.profile={text!r}: allowed are steps up to {steps}, all that the run has')
 
 
 class Profile:

@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from beta_darts_jax.errors import NonFiniteLoss
 from beta_darts_jax.runtime.checkpoint import Checkpoints
-from beta_darts_jax.runtime.devices import agree, is_first
+from beta_darts_jax.runtime.devices import any_process, is_process_zero
 from beta_darts_jax.runtime.logs import MetricsFile, Profile, Progress, TensorBoard
 from beta_darts_jax.runtime.workdir import Workdir
 
@@ -77,12 +77,12 @@ def run_epochs(
   state, metrics = checkpoints.restore(state) or (state, '')
   step = int(jax.device_get(look(state)[0])[0])
   members = state.step.size
-  say = functools.partial(print, flush=True) if is_first() else lambda *_: None
+  say = functools.partial(print, flush=True) if is_process_zero() else lambda *_: None
   if step:
     say(f'going on from step {step} of {epochs * steps_per_epoch}')
   log = MetricsFile(workdir.path / 'metrics.jsonl', metrics)
   writers: list[MetricsFile | TensorBoard] = [log]
-  if tensorboard and is_first():
+  if tensorboard and is_process_zero():
     writers.append(TensorBoard(workdir.path / 'tensorboard', epochs=step // steps_per_epoch))
 
   def check(values, epoch, finite):
@@ -96,8 +96,8 @@ def run_epochs(
       )
 
   with contextlib.ExitStack() as stack:
-    progress = stack.enter_context(Progress(epochs, steps_per_epoch, step, shows=is_first()))
-    profiler = Profile(workdir.path / 'profile', profile if is_first() else ())
+    progress = stack.enter_context(Progress(epochs, steps_per_epoch, step, shows=is_process_zero()))
+    profiler = Profile(workdir.path / 'profile', profile if is_process_zero() else ())
     for close in (checkpoints.close, *(writer.close for writer in writers), profiler.close):
       stack.callback(close)
     for epoch in range(step // steps_per_epoch, epochs):
@@ -121,7 +121,7 @@ def run_epochs(
         rate = members * images_per_step * (step - begun) / (time.perf_counter() - epoch_started)
         overall = {name: float(np.mean(values[finite])) for name, values in means.items()}
         progress.steps(epoch, step, overall | {'images_per_second': rate})
-        stopped = agree(stop.is_set())
+        stopped = any_process(stop.is_set())
         if step < end and (stopped or (checkpoint_every and step % checkpoint_every == 0)):
           checkpoints.save(step, state, log.text)
           if stopped:
@@ -138,7 +138,7 @@ def run_epochs(
         writer.append(rows)
       progress.epoch(rows)
       checkpoints.save(step, state, log.text)
-      if agree(stop.is_set()):
+      if any_process(stop.is_set()):
         return None
   return state, log.rows
 

@@ -1,7 +1,6 @@
 """The folder of a run: one process at a time, one config, written whole or not at all."""
 
 import contextlib
-import difflib
 import fcntl
 import hashlib
 import itertools
@@ -11,8 +10,7 @@ import pathlib
 import time
 
 from beta_darts_jax.errors import InputError, NonFiniteLoss
-from beta_darts_jax.runtime.devices import is_first, on_first
-from beta_darts_jax.spaces.genotype import Genotype, published
+from beta_darts_jax.runtime.devices import is_process_zero, run_on_process_zero
 
 
 def write_json(path: pathlib.Path, value, indent: int | None = 2) -> None:
@@ -96,7 +94,7 @@ class Workdir:
 
   def __init__(self, path, config: dict, command: str = ''):
     self.path, self.command, self._lock = pathlib.Path(path), command, None
-    on_first(self._open, config)
+    run_on_process_zero(self._open, config)
 
   def _open(self, config):
     refuse_other(self.path, config)
@@ -125,7 +123,7 @@ class Workdir:
 
   def changes(self, environment: dict) -> list[str]:
     """Notes the `environment` in which a run began; later, what differs from it: `name: before → now` (process 0)."""
-    if not is_first():
+    if not is_process_zero():
       return []
     file = self.path / 'environment.json'
     if not file.is_file():
@@ -148,7 +146,7 @@ class Workdir:
 
   def finish(self, result: dict) -> None:
     """Marks the run as finished."""
-    if is_first():
+    if is_process_zero():
       write_json(self.path / 'result.json', result)
 
   def __enter__(self):
@@ -160,56 +158,6 @@ class Workdir:
         with contextlib.suppress(OSError):  # a full disk
           (self.path / 'diverged.txt').write_text(f'{error}\n')
       self._lock.close()
-
-
-def find_genotype(text: str) -> tuple[Genotype, bool]:
-  """Reads what a user calls a genotype.
-
-  Args:
-    text: the folder of a search, a file with a genotype's text or JSON, the name of a published cell, or the text.
-
-  Returns:
-    (genotype, whether its search space adds auxiliary skips).
-
-  Raises:
-    InputError: it is none of them.
-  """
-  if not text:
-    raise InputError(
-      'the genotype (config.genotype of a retraining) is missing: allowed are the folder of a search, a file, '
-      f'a name of {", ".join(published())}, or the text itself'
-    )
-  if text in published():
-    return published()[text], False
-  path = pathlib.Path(text)
-  if os.path.isdir(text):
-    path /= 'genotype.json'
-    if not path.is_file():
-      within = ', of a population members/K in it' if (path.parent / 'members').is_dir() else ''
-      unfinished = (path.parent / 'config.json').is_file() and not (path.parent / 'result.json').is_file()
-      raise InputError(
-        f'{text} has no genotype.json{" and is not finished" if unfinished else ""}: allowed is the folder of a '
-        f'finished search{within}'
-      )
-  elif not os.path.isfile(text):  # (False for what is too long to be a file's name)
-    if not any(mark in text for mark in '|({"'):
-      near = difflib.get_close_matches(text.upper(), published(), n=1, cutoff=0.5)
-      meant = f'did you mean {near[0]}? ' if near else ''
-      raise InputError(f'{text!r}: no such folder or file, and no published cell: {meant}{", ".join(published())}')
-    return Genotype.parse(text), False
-  try:
-    content = path.read_text(encoding='utf-8')
-  except (OSError, UnicodeDecodeError) as error:
-    raise InputError(f'{path} cannot be read as a genotype: {error}') from None
-  try:
-    tree = json.loads(content)
-  except ValueError:
-    return Genotype.parse(content), False
-  if isinstance(tree, dict) and isinstance(tree.get('genotype'), str):
-    return Genotype.parse(tree['genotype']), isinstance(tree.get('space'), dict) and bool(
-      tree['space'].get('auxiliary_skip')
-    )
-  return Genotype.parse(content), False
 
 
 def in_use(path) -> bool:

@@ -4,25 +4,7 @@ import itertools
 
 import numpy as np
 
-# scalars of config.search that are arguments of the program, so that members may differ in them
-VARIED = (
-  'learning_rate',
-  'learning_rate_min',
-  'momentum',
-  'weight_decay',
-  'clip_norm',
-  'alpha_learning_rate',
-  'alpha_weight_decay',
-  'beta_decay_weight',
-  'l2_weight',
-  'alignment_weight',
-  'flood_level',
-)
-
-
-def is_asked_for(settings) -> bool:
-  """Whether `settings`, a mapping like `config.population`, asks for several seeds, or for values."""
-  return settings['seeds'] > 1 or any(settings[name] for name in VARIED)
+from beta_darts_jax.config.schema import VARIED
 
 
 def members(seed: int, seeds: int, values: dict[str, tuple[float, ...]]) -> list[dict]:

@@ -16,6 +16,8 @@ import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec
 
+from beta_darts_jax.config.check import check_profile
+from beta_darts_jax.config.schema import is_asked_for
 from beta_darts_jax.data.dataset import (
   Augmentation,
   Dataset,
@@ -36,24 +38,23 @@ from beta_darts_jax.method.state import SearchState
 from beta_darts_jax.networks.operations import known_operations
 from beta_darts_jax.networks.skeletons import check_image_size
 from beta_darts_jax.networks.supernet import Supernet
-from beta_darts_jax.runtime.devices import Placement, compile_together, each_member, make_mesh, over_population
-from beta_darts_jax.runtime.logs import check_profile
+from beta_darts_jax.runtime.devices import Placement, compile_together, make_mesh, map_members, shard_population
 from beta_darts_jax.search import population
-from beta_darts_jax.spaces.space import SearchSpace, customized
+from beta_darts_jax.spaces.space import SearchSpace, make_space
 
 # ---- what a config says ----
 
 
 def space_of(config) -> SearchSpace:
   """The search space that `config.space` describes. Raises InputError."""
-  space = customized(**config.space.to_dict())
+  space = make_space(**config.space.to_dict())
   known_operations(space.operation_names)
   return space
 
 
 def check_sizes(config, dataset: Dataset) -> None:
   """Raises InputError where the space, the batches, the devices and the data do not fit: before anything is written."""
-  smallest = min(len(labels) for _, labels in dataset.halves(config.data.fraction))
+  smallest = min(len(labels) for _, labels in dataset.search_splits(config.data.fraction))
   batch_size = config.search.batch_size
   if batch_size > smallest:
     left = f' that config.data.fraction={config.data.fraction} leaves' if config.data.fraction < 1 else ''
@@ -79,7 +80,7 @@ def members_of(config) -> list[dict]:
 
 def is_population(config) -> bool:
   """Whether the run reports members."""
-  return population.is_asked_for(config.population)
+  return is_asked_for(config.population)
 
 
 def mesh_of(config) -> jax.sharding.Mesh:
@@ -192,7 +193,7 @@ def make_train(
     batch_size: B.
     steps_per_epoch: steps.
     mesh: ('population', 'data').
-    strategy: of parallel.each_member.
+    strategy: of parallel.map_members.
     shuffled: α's labels are dealt out at random, once for each seed: a control.
   """
 
@@ -214,7 +215,7 @@ def make_train(
     valid_batch = batch(alpha_half, valid_index, valid_key)
     return step(state, train_batch, valid_batch, hyper)[0]
 
-  step_all = each_member(bilevel_step, strategy)
+  step_all = map_members(bilevel_step, strategy)
 
   def train(states, orders, hypers, halves, stop):
     lone = len(states.step) == 1
@@ -229,7 +230,7 @@ def make_train(
 
       return lax.while_loop(proceed, lambda states: step_all((states, orders, hypers), halves), states)
 
-    return over_population(local, mesh)((states, orders, hypers), (halves, stop))
+    return shard_population(local, mesh)((states, orders, hypers), (halves, stop))
 
   return train
 
@@ -267,7 +268,7 @@ def build(config, dataset: Dataset, mesh) -> Programs:
   """Puts the data on the devices of `mesh` and compiles the programs of a search."""
   search, space, members = config.search, space_of(config), members_of(config)
   replicate, split = Placement(mesh), Placement(mesh, 'population')
-  on_host = dataset.halves(config.data.fraction)
+  on_host = dataset.search_splits(config.data.fraction)
   halves = replicate(on_host)
   num_images = len(on_host[0][1])
   steps_per_epoch = num_images // search.batch_size
@@ -303,10 +304,10 @@ def build(config, dataset: Dataset, mesh) -> Programs:
   size = max(1, min(250, len(evaluated[1])) // devices) * devices
   spread = lambda index: lax.with_sharding_constraint(index, PartitionSpec('data'))
   evaluate_one = make_evaluate(supernet_logits, prepare, size, spread)
-  evaluate = each_member(lambda member, images: evaluate_one(member, *images), strategy)
+  evaluate = map_members(lambda member, images: evaluate_one(member, *images), strategy)
 
   started = time.perf_counter()
-  initial_states = each_member(initial_state, 'map')
+  initial_states = map_members(initial_state, 'map')
   seeds = split(np.array([member['seed'] for member in members], np.uint32))
   arguments = seeds, replicate(np.zeros((1, *dataset.image_shape), np.float32))
   shapes = jax.tree.map(
@@ -319,7 +320,9 @@ def build(config, dataset: Dataset, mesh) -> Programs:
     jax.jit(train, donate_argnums=0, out_shardings=split.sharding).lower(
       shapes, *epoch_arguments(0), halves, replicate(np.int32(0))
     ),
-    jax.jit(over_population(evaluate, mesh), out_shardings=replicate.sharding).lower((shapes, hypers_of(0)), evaluated),
+    jax.jit(shard_population(evaluate, mesh), out_shardings=replicate.sharding).lower(
+      (shapes, hypers_of(0)), evaluated
+    ),
     jax.jit(initial_states, out_shardings=split.sharding).lower(*arguments),
   )
 

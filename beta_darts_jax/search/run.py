@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from beta_darts_jax.config.check import step_range
 from beta_darts_jax.data.dataset import Dataset
 from beta_darts_jax.errors import NonFiniteLoss
 from beta_darts_jax.method import diagnostics
 from beta_darts_jax.method import selection as derivation
 from beta_darts_jax.method.state import SearchState
-from beta_darts_jax.runtime.devices import agree, is_first
+from beta_darts_jax.runtime.devices import any_process, is_process_zero
 from beta_darts_jax.runtime.environment import environment, peak_memory
-from beta_darts_jax.runtime.logs import step_range
 from beta_darts_jax.runtime.loop import next_stop, run_epochs
 from beta_darts_jax.runtime.workdir import Workdir, write_json
 from beta_darts_jax.search import population
@@ -191,7 +191,7 @@ def _by_perturbation(config, space, outcome, k, stop):
   step, tuned = (epoch + 1) * programs.steps_per_epoch, 0
 
   def accuracy_of(betas):
-    if agree(stop.is_set()):
+    if any_process(stop.is_set()):
       raise _Stopped
     return programs.one_shot(states, k, betas, config.derivation.images, epoch)
 
@@ -201,7 +201,7 @@ def _by_perturbation(config, space, outcome, k, stop):
       tuned += 1  # an epoch beyond the search: its images come in an order of their own
       end = step + programs.steps_per_epoch
       while step < end:
-        if agree(stop.is_set()):
+        if any_process(stop.is_set()):
           raise _Stopped
         step = next_stop(step, end, config.search.steps_per_dispatch, 0)
         states, finite = programs.tune(states, epoch + tuned, k, betas, step)
@@ -260,6 +260,6 @@ def summarize(
 
 def _write_genotype(folder, config, genotype: str) -> None:
   """genotype.json, as `workdir.find_genotype` reads it."""
-  if is_first():
+  if is_process_zero():
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / 'genotype.json', {'space': config.space.to_dict(), 'genotype': genotype})

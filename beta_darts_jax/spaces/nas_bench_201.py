@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.runtime.workdir import find_genotype
 from beta_darts_jax.spaces.genotype import Genotype
+from beta_darts_jax.spaces.lookup import find_genotype
 from beta_darts_jax.spaces.space import NAS_BENCH_201, SearchSpace
 
 DATASETS = ('cifar10', 'cifar100', 'imagenet16_120')
@@ -28,8 +28,8 @@ NUM_CELLS = 5**6
 _INTEGERS = ('trials', 'parameters_cifar10', 'flops_cifar10')
 _COLUMNS = ('index', 'arch', *ACCURACIES, *_INTEGERS)
 HOW_TO_GET = (
-  'no NAS-Bench-201 table: export it once from the published files (python -m '
-  'beta_darts_jax.spaces.nas_bench_201 export --help) and set NAS_BENCH_201_TABLE or config.benchmark.table to see what the benchmark says of each cell'
+  'no NAS-Bench-201 table: export it once from the published files (python -m beta_darts_jax.spaces.nas_bench_201 '
+  'export --help) and set NAS_BENCH_201_TABLE or config.benchmark.table to see what the benchmark says of each cell'
 )
 
 

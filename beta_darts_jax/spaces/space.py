@@ -214,7 +214,7 @@ S4 = SearchSpace('s4', 'darts', 4, ('noise', 'sep_conv_3x3'))
 SPACES = {space.name: space for space in (NAS_BENCH_201, DARTS, DARTS_WITH_NONE, S1, S2, S3, S4)}
 
 
-def customized(
+def make_space(
   name: str, nodes: int = 0, operations: tuple[str, ...] = (), auxiliary_skip: bool = False
 ) -> SearchSpace:
   """A space of SPACES, changed where something is given.

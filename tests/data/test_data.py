@@ -103,12 +103,12 @@ def test_digits():
 def test_halves_follow_the_published_order_or_a_fixed_one():
   images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
   whole = data.Dataset('x', (images, np.arange(10)), (images, np.arange(10)), 10, (0.0,), (1.0,), in_order=True)
-  first, last = whole.halves()
+  first, last = whole.search_splits()
   assert first[1].tolist() == [0, 1, 2, 3, 4] and last[1].tolist() == [5, 6, 7, 8, 9]
-  first, last = whole.halves(0.4)
+  first, last = whole.search_splits(0.4)
   assert first[1].tolist() == [0, 1] and last[1].tolist() == [5, 6]
   shuffled = data.Dataset('x', whole.train, whole.test, 10, (0.0,), (1.0,))
-  first, last = shuffled.halves()
+  first, last = shuffled.search_splits()
   assert sorted([*first[1], *last[1]]) == list(range(10)) and first[1].tolist() != [0, 1, 2, 3, 4]
 
 
@@ -316,7 +316,7 @@ def test_data_sets_of_the_paper_load_in_their_real_schema(source, size, classes)
   dataset = data.load(source, external('TFDS_STANDINS_DIR'))
   assert dataset.num_classes == classes and dataset.image_shape == (size, size, 3)
   assert len(dataset.train[1]) == 100 * classes and len(dataset.test[1]) == 20 * classes
-  (_, first), (_, last) = dataset.halves()
+  (_, first), (_, last) = dataset.search_splits()
   assert len(first) == len(last) == 50 * classes
 
 
@@ -326,7 +326,7 @@ def test_parts_are_halves():
   whole = data.Dataset('x', (images, labels), (images, labels), 10, (0,), (1,), in_order=True)
   assert whole.part('first half').train[1].tolist() == [0, 1, 2, 3, 4]
   assert whole.part('second half').train[1].tolist() == [5, 6, 7, 8, 9]
-  assert whole.part('second half').halves()[1][1].tolist() == [7, 8]
+  assert whole.part('second half').search_splits()[1][1].tolist() == [7, 8]
   assert whole.part('all') is whole
 
 

@@ -26,7 +26,7 @@ from beta_darts_jax.method.bilevel import make_weight_step
 from beta_darts_jax.method.hypergradients import finite_difference, first_order, implicit, second_order
 from beta_darts_jax.method.losses import make_cell_gradients, make_loss
 from beta_darts_jax.method.optimizers import alpha_optimizer, weight_optimizer
-from beta_darts_jax.method.regularizers import Seen, alignment
+from beta_darts_jax.method.regularizers import RegularizerContext, alignment
 from beta_darts_jax.networks.initialization import Module
 from beta_darts_jax.networks.operations import Conv
 from beta_darts_jax.networks.skeletons import classify
@@ -279,7 +279,7 @@ def test_lambda_darts_aligns_cells():
 
   @jax.jit
   def aligned(alphas):
-    seen = Seen(0.0, None, of_cells)
+    seen = RegularizerContext(0.0, None, of_cells)
     force = REGULARIZERS['lambda_darts'].decay(alphas, seen)
     moved = jax.tree.map(lambda a, f: a - 0.01 * f, alphas, force)
     return alignment(of_cells(alphas)), alignment(of_cells(moved))

@@ -9,10 +9,18 @@ import pytest
 from beta_darts_jax import NAS_BENCH_201, REGULARIZERS, Hyperparameters, beta_decay, softmax_betas
 from beta_darts_jax.method.diagnostics import theta
 from beta_darts_jax.method.optimizers import adam_step, alpha_optimizer
-from beta_darts_jax.method.regularizers import SCHEDULES, Seen, alignment, flooded, linear_ramp, of_penalty, total
+from beta_darts_jax.method.regularizers import (
+  SCHEDULES,
+  RegularizerContext,
+  alignment,
+  flooded,
+  from_penalty,
+  linear_ramp,
+  total,
+)
 
 ALPHAS = {'cell': jax.random.normal(jax.random.key(0), (6, 5))}
-NOTHING = Seen(epoch=0.0, gradient=None, cell_gradients=None)
+NOTHING = RegularizerContext(epoch=0.0, gradient=None, cell_gradients=None)
 
 
 def test_value_at_zero_is_log_of_operations():
@@ -47,11 +55,11 @@ def test_initial_alphas_are_small():
 
 BETAS = softmax_betas(ALPHAS)['cell']
 CLOSED_FORMS = {  # name → (F(α), field of λ, into)
-  'beta_decay': (BETAS / 6, 'beta_decay_weight', 'gradient'),
-  'decoupled_beta_decay': (BETAS / 6, 'beta_decay_weight', 'alphas'),
+  'beta_decay': (BETAS / 6, 'beta_decay_weight', 'coupled'),
+  'decoupled_beta_decay': (BETAS / 6, 'beta_decay_weight', 'decoupled'),
   'second_moment_beta_decay': (BETAS / 6, 'beta_decay_weight', 'second_moment'),
-  'l2': (ALPHAS['cell'], 'l2_weight', 'gradient'),
-  'weight_decay': (ALPHAS['cell'], 'l2_weight', 'alphas'),
+  'l2': (ALPHAS['cell'], 'l2_weight', 'coupled'),
+  'weight_decay': (ALPHAS['cell'], 'l2_weight', 'decoupled'),
 }
 
 
@@ -67,7 +75,7 @@ def test_the_family(name):
 def test_they_combine():
   hyper = Hyperparameters(beta_decay_weight=2.0, l2_weight=0.5)
   sums = total([REGULARIZERS[name] for name in CLOSED_FORMS], ALPHAS, NOTHING, hyper)
-  for into, l2_weight in {'gradient': 0.5, 'alphas': 0.5, 'second_moment': 0}.items():
+  for into, l2_weight in {'coupled': 0.5, 'alphas': 0.5, 'second_moment': 0}.items():
     np.testing.assert_allclose(sums[into]['cell'], 2 * BETAS / 6 + l2_weight * ALPHAS['cell'], rtol=1e-5)
   assert total([], ALPHAS, NOTHING, hyper) == {}
 
@@ -79,7 +87,7 @@ def test_coupled_l2_is_the_optimizers_own_decay():
     hyper = Hyperparameters(alpha_learning_rate=0.1, alpha_weight_decay=decay, l2_weight=weight)
     alphas, state = ALPHAS, alpha_optimizer(hyper).init(ALPHAS)
     for i in range(3):
-      coupled = total([REGULARIZERS['l2']], alphas, NOTHING, hyper)['gradient']
+      coupled = total([REGULARIZERS['l2']], alphas, NOTHING, hyper)['coupled']
       gradient = {'cell': coupled['cell'] + jnp.sin(i + jnp.arange(30.0)).reshape(6, 5)}
       updates, state = alpha_optimizer(hyper).update(gradient, state, alphas)
       alphas = optax.apply_updates(alphas, updates)
@@ -105,8 +113,8 @@ def test_a_second_moment_of_its_own_against_numpy():
 
 
 def test_a_penalty_becomes_a_regularizer():
-  cubic = of_penalty(lambda alphas: jnp.sum(alphas['cell'] ** 3), lambda hyper: 2 * hyper.epoch, into='alphas')
-  found = total([cubic], ALPHAS, NOTHING, Hyperparameters(epoch=1.0))['alphas']
+  cubic = from_penalty(lambda alphas: jnp.sum(alphas['cell'] ** 3), lambda hyper: 2 * hyper.epoch, mode='decoupled')
+  found = total([cubic], ALPHAS, NOTHING, Hyperparameters(epoch=1.0))['decoupled']
   np.testing.assert_allclose(found['cell'], 6 * ALPHAS['cell'] ** 2, rtol=1e-5)
 
 

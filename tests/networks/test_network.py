@@ -6,10 +6,10 @@ import pytest
 from conftest import GOLDEN, nhwc
 
 from beta_darts_jax import Genotype, InputError, NasBench201Network, Network
+from beta_darts_jax.method.losses import cross_entropy
 from beta_darts_jax.networks.discrete import DiscreteCell, drop_path, multiply_adds
 from beta_darts_jax.networks.interop import network_state_dict, network_variables
 from beta_darts_jax.networks.operations import BatchNorm
-from beta_darts_jax.runtime.logs import cross_entropy
 from beta_darts_jax.spaces.genotype import published
 
 DARTS_V2 = published()['DARTS_V2']

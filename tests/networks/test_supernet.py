@@ -21,11 +21,11 @@ from beta_darts_jax import (
   beta_decay,
   softmax_betas,
 )
+from beta_darts_jax.method.losses import cross_entropy
 from beta_darts_jax.networks.interop import supernet_state_dict, supernet_variables
 from beta_darts_jax.networks.operations import Noise
 from beta_darts_jax.networks.skeletons import cell_plan
-from beta_darts_jax.networks.supernet import edge_runs
-from beta_darts_jax.runtime.logs import cross_entropy
+from beta_darts_jax.networks.supernet import equal_edges
 
 SUPERNET = Supernet(NAS_BENCH_201, num_classes=10, channels=4, cells_per_stage=1)
 
@@ -120,7 +120,9 @@ def discrete(tree, space, genotype):
 
   def of_cell(cell_tree, cell_type, stacked):
     kept = {}
-    rows = {e: (run[0], run.index(e) if len(run) > 1 else None) for _, run in edge_runs(space, cell_type) for e in run}
+    rows = {
+      e: (run[0], run.index(e) if len(run) > 1 else None) for _, run in equal_edges(space, cell_type) for e in run
+    }
     cell = genotype.cells[space.cell_types.index(cell_type)]
     for target, node in enumerate(cell.nodes, start=space.num_inputs):
       for k, (operation, source) in enumerate(node):

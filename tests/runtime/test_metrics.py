@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beta_darts_jax.method.evaluation import correct, make_evaluate
-from beta_darts_jax.runtime.logs import MetricsFile, Progress, TensorBoard, accuracy, cross_entropy
+from beta_darts_jax.method.evaluation import make_evaluate
+from beta_darts_jax.method.losses import accuracy, correct, cross_entropy
+from beta_darts_jax.runtime.logs import MetricsFile, Progress, TensorBoard
 
 
 def test_cross_entropy_and_accuracy_by_hand():

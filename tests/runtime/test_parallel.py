@@ -17,7 +17,7 @@ from spread import SPACE
 
 from beta_darts_jax import InputError
 from beta_darts_jax.runtime import devices as parallel
-from beta_darts_jax.runtime.devices import each_member, mesh_shape
+from beta_darts_jax.runtime.devices import map_members, mesh_shape
 
 HERE = pathlib.Path(__file__).parents[1]
 ENVIRONMENT = os.environ | COMPILED_FAST
@@ -206,5 +206,5 @@ def test_a_mesh_that_does_not_fit_is_refused(arguments):
 @pytest.mark.parametrize('strategy', ['map', 'vmap'])
 def test_each_member(strategy, members):
   stack = {'x': np.arange(2.0 * members).reshape(members, 2)}
-  y = each_member(lambda member, shared: jax.numpy.sum(member['x']) * shared, strategy)(stack, 10.0)
+  y = map_members(lambda member, shared: jax.numpy.sum(member['x']) * shared, strategy)(stack, 10.0)
   np.testing.assert_allclose(y, 10 * stack['x'].sum(1))

@@ -29,9 +29,10 @@ from beta_darts_jax.method.optimizers import Hyperparameters
 from beta_darts_jax.retrain import comparison
 from beta_darts_jax.runtime.logs import MetricsFile
 from beta_darts_jax.runtime.loop import next_stop
-from beta_darts_jax.runtime.workdir import Workdir, find_genotype
+from beta_darts_jax.runtime.workdir import Workdir
 from beta_darts_jax.search import programs
 from beta_darts_jax.search import run as search
+from beta_darts_jax.spaces.lookup import find_genotype
 from beta_darts_jax.spaces.nas_bench_201 import Row
 
 CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'nas_bench_201.py'

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from beta_darts_jax import DARTS, NAS_BENCH_201, S1, InputError, SearchSpace, beta_decay
-from beta_darts_jax.spaces.space import SPACES, customized
+from beta_darts_jax.spaces.space import SPACES, make_space
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,13 @@ def test_s1_has_candidates_of_its_own_on_each_edge():
 def test_a_space_of_ones_own():
   space = SearchSpace('mine', 'darts', nodes=2, operations=('skip_connect', 'sep_conv_3x3'))
   assert space.alpha_shape == (5, 2) and space.concat == (2, 3)
-  two = customized('s2', nodes=2)
+  two = make_space('s2', nodes=2)
   assert (two.nodes, two.operations) == (space.nodes, space.operations)
-  three = customized('s1', nodes=2, operations=('none', 'skip_connect', 'sep_conv_3x3'))
+  three = make_space('s1', nodes=2, operations=('none', 'skip_connect', 'sep_conv_3x3'))
   assert three.alpha_shape == (5, 3) and three.candidates('reduce') == (('none', 'skip_connect', 'sep_conv_3x3'),) * 5
-  eight = customized('darts', nodes=8, auxiliary_skip=True)
+  eight = make_space('darts', nodes=8, auxiliary_skip=True)
   assert eight.alpha_shape == (44, 7) and eight.concat == (6, 7, 8, 9) and eight.auxiliary_skip
-  assert customized('darts') == DARTS
+  assert make_space('darts') == DARTS
 
 
 @pytest.mark.parametrize(
@@ -63,4 +63,4 @@ def test_what_is_no_space(arguments, message):
 
 def test_s1_with_other_nodes_needs_operations():
   with pytest.raises(InputError, match='give the operations too'):
-    customized('s1', nodes=3)
+    make_space('s1', nodes=3)
