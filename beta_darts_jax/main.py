@@ -180,12 +180,8 @@ def told(goes_on: str):
 
   That is an InputError, a loss that is not finite, Ctrl-C, a disk that takes no more, output that nobody reads.
   """
-  from beta_darts_jax.runtime.devices import ToldElsewhere
-
   try:
     yield
-  except ToldElsewhere:
-    sys.exit(2)
   except InputError as error:
     _fail(str(error))
   except NonFiniteLoss as error:
@@ -265,23 +261,23 @@ def main(arguments) -> None:
   seed = config.search.seed if config.task == 'search' else config.train.seed
   path = _WORKDIR.value or f'runs/{config.name}-{dataset}-{seed}'
   from beta_darts_jax.config.check import without_effect
-  from beta_darts_jax.runtime import devices as parallel
+  from beta_darts_jax.runtime import devices, processes
 
   names = ('cpu_devices', 'cluster', 'coordinator', 'processes', 'process')
   logging.set_verbosity(logging.WARNING)
   with told(f'the same command goes on with {path}'):
-    parallel.set_up(**{name: config.parallel[name] for name in names})
-    if not parallel.is_process_zero():
+    devices.set_up(**{name: config.parallel[name] for name in names})
+    if not processes.is_process_zero():
       sys.stdout = open(os.devnull, 'w')  # noqa: SIM115 (process 0 speaks)
     for said in without_effect(config):
       print(said)
     try:
       {'search': run_search, 'retrain': run_retrain}[config.task](config, path)
     except NonFiniteLoss:
-      if parallel.is_process_zero():
+      if processes.is_process_zero():
         add_report(path)
       raise
-    if parallel.is_process_zero():
+    if processes.is_process_zero():
       add_report(path)
 
 
@@ -326,15 +322,14 @@ def run_search(config, path) -> None:
   started = time.perf_counter()
   from beta_darts_jax import data
   from beta_darts_jax.retrain import comparison
-  from beta_darts_jax.runtime import devices as parallel
-  from beta_darts_jax.runtime import workdir
+  from beta_darts_jax.runtime import processes, workdir
   from beta_darts_jax.search import programs
   from beta_darts_jax.search import run as search
   from beta_darts_jax.spaces import nas_bench_201
   from beta_darts_jax.spaces.space import NAS_BENCH_201
 
   space = programs.space_of(config)
-  parallel.run_on_process_zero(workdir.refuse_other, path, config.to_dict())
+  processes.run_on_process_zero(workdir.refuse_other, path, config.to_dict())
   if (result := workdir.read_result(path)) is not None:
     print(f'{path} is finished')
     return report(result, path)
@@ -357,10 +352,10 @@ def run_search(config, path) -> None:
       result = search.summarize(config, dataset, table, run, outcome, stop) if outcome else None
       if result and config.retrain.epochs:
         print(f'training the found cell, and {config.retrain.random_cells} random ones', flush=True)
-        result['retrain'] = parallel.run_on_process_zero(
+        result['retrain'] = processes.run_on_process_zero(
           comparison.compare, space, result['genotype'], dataset, config, run, stop
         )
-      stopped = parallel.any_process(result is None or (bool(config.retrain.epochs) and stop.is_set()))
+      stopped = processes.any_process(result is None or (bool(config.retrain.epochs) and stop.is_set()))
     if stopped or result is None:
       return print(f'stopped and saved in {path}; the same command goes on from there')
     other = time.perf_counter() - started - search_seconds  # data, Kendall's τ, retraining
@@ -376,8 +371,7 @@ def run_retrain(config, path) -> None:
   from beta_darts_jax.data import streaming
   from beta_darts_jax.retrain import run as retrain
   from beta_darts_jax.retrain.step import variables_of
-  from beta_darts_jax.runtime import devices as parallel
-  from beta_darts_jax.runtime import workdir
+  from beta_darts_jax.runtime import devices, processes, workdir
   from beta_darts_jax.runtime.environment import environment, peak_memory
   from beta_darts_jax.spaces import lookup
 
@@ -385,7 +379,7 @@ def run_retrain(config, path) -> None:
   config.genotype = str(genotype)  # the cell itself, so that the run keeps it whatever becomes of its file
   config.network.auxiliary_skip |= auxiliary_skip
   retrain.check_network(genotype, config.network.stem, config.network.auxiliary_weight)
-  parallel.run_on_process_zero(workdir.refuse_other, path, config.to_dict())
+  processes.run_on_process_zero(workdir.refuse_other, path, config.to_dict())
   if (result := workdir.read_result(path)) is not None:
     print(f'{path} is finished')
     return report_retrain(result, path)
@@ -399,7 +393,7 @@ def run_retrain(config, path) -> None:
     dataset = quietly(data.load, *where).half(config.data.part)
   network = retrain.make_network(genotype, dataset.num_classes, config.network, dataset.image_shape[:2])
   retrain.check_sizes(config, dataset)
-  mesh = parallel.make_mesh(config.train.batch_size, data=config.parallel.data)
+  mesh = devices.make_mesh(config.train.batch_size, data=config.parallel.data)
   with workdir.Workdir(path, config.to_dict(), command()) as run:
     if changes := run.changes(environment(mesh)):
       print(f'this run began elsewhere, so its last bits may come out differently: {"; ".join(changes)}', flush=True)

@@ -14,8 +14,8 @@ import numpy as np
 
 from beta_darts_jax import Hyperparameters, SearchSpace, SearchState, Supernet, make_search_step, softmax_betas
 from beta_darts_jax.data.dataset import Augmentation
-from beta_darts_jax.runtime import devices as parallel
-from beta_darts_jax.runtime.devices import Placement, make_mesh
+from beta_darts_jax.runtime.devices import Placement, make_mesh, set_up
+from beta_darts_jax.runtime.processes import is_process_zero
 from beta_darts_jax.search.programs import make_train
 
 BATCH, IMAGES = 16, 64
@@ -82,13 +82,13 @@ def main():
   processes, process, port = map(int, cluster or (1, 0, 0))
   coordinator = f'localhost:{port}' if port else ''
   devices = 1 if port else 8
-  parallel.set_up(cpu_devices=devices, coordinator=coordinator, processes=processes, process=process)
+  set_up(cpu_devices=devices, coordinator=coordinator, processes=processes, process=process)
   jax.config.update('jax_enable_x64', True)
   results = {}
   for case in json.loads(cases):
     name = case.pop('name')
     results |= {f'{name}/{i}': array for i, array in enumerate(run(**case))}
-  if parallel.is_process_zero():
+  if is_process_zero():
     np.savez(out, **results)
 
 

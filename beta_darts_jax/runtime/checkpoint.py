@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.runtime.devices import is_process_zero, run_on_process_zero
+from beta_darts_jax.runtime.processes import is_process_zero, run_on_process_zero
 from beta_darts_jax.runtime.workdir import write_json
 
 

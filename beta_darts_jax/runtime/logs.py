@@ -10,7 +10,7 @@ from typing import IO
 import jax
 from absl import logging
 
-from beta_darts_jax.runtime.devices import is_process_zero
+from beta_darts_jax.runtime.processes import is_process_zero
 
 
 class MetricsFile:

@@ -17,8 +17,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from beta_darts_jax.errors import NonFiniteLoss
 from beta_darts_jax.runtime.checkpoint import Checkpoints
-from beta_darts_jax.runtime.devices import any_process, is_process_zero
 from beta_darts_jax.runtime.logs import MetricsFile, Profile, Progress, TensorBoard
+from beta_darts_jax.runtime.processes import any_process, is_process_zero
 from beta_darts_jax.runtime.workdir import Workdir
 
 

@@ -10,7 +10,7 @@ import pathlib
 import time
 
 from beta_darts_jax.errors import InputError, NonFiniteLoss
-from beta_darts_jax.runtime.devices import is_process_zero, run_on_process_zero
+from beta_darts_jax.runtime.processes import is_process_zero, run_on_process_zero
 
 
 def write_json(path: pathlib.Path, value, indent: int | None = 2) -> None:

@@ -14,9 +14,9 @@ from beta_darts_jax.errors import NonFiniteLoss
 from beta_darts_jax.method import diagnostics
 from beta_darts_jax.method import selection as derivation
 from beta_darts_jax.method.state import SearchState
-from beta_darts_jax.runtime.devices import any_process, is_process_zero
 from beta_darts_jax.runtime.environment import environment, peak_memory
 from beta_darts_jax.runtime.loop import next_stop, run_epochs
+from beta_darts_jax.runtime.processes import any_process, is_process_zero
 from beta_darts_jax.runtime.workdir import Workdir, write_json
 from beta_darts_jax.search import population
 from beta_darts_jax.search.programs import (
