@@ -329,7 +329,7 @@ def run_search(config, path) -> None:
   from beta_darts_jax.spaces.space import NAS_BENCH_201
 
   space = programs.space_of(config)
-  processes.run_on_process_zero(workdir.refuse_other, path, config.to_dict())
+  processes.run_on_process_zero(workdir.refuse_other_config, path, config.to_dict())
   if (result := workdir.read_result(path)) is not None:
     print(f'{path} is finished')
     return report(result, path)
@@ -372,14 +372,14 @@ def run_retrain(config, path) -> None:
   from beta_darts_jax.retrain import run as retrain
   from beta_darts_jax.retrain.step import variables_of
   from beta_darts_jax.runtime import devices, processes, workdir
-  from beta_darts_jax.runtime.environment import environment, peak_memory
+  from beta_darts_jax.runtime.workdir import environment, peak_memory
   from beta_darts_jax.spaces import lookup
 
   genotype, auxiliary_skip = lookup.find_genotype(config.genotype)
   config.genotype = str(genotype)  # the cell itself, so that the run keeps it whatever becomes of its file
   config.network.auxiliary_skip |= auxiliary_skip
   retrain.check_network(genotype, config.network.stem, config.network.auxiliary_weight)
-  processes.run_on_process_zero(workdir.refuse_other, path, config.to_dict())
+  processes.run_on_process_zero(workdir.refuse_other_config, path, config.to_dict())
   if (result := workdir.read_result(path)) is not None:
     print(f'{path} is finished')
     return report_retrain(result, path)
@@ -395,7 +395,7 @@ def run_retrain(config, path) -> None:
   retrain.check_sizes(config, dataset)
   mesh = devices.make_mesh(config.train.batch_size, data=config.parallel.data)
   with workdir.Workdir(path, config.to_dict(), command()) as run:
-    if changes := run.changes(environment(mesh)):
+    if changes := run.environment_changes(environment(mesh)):
       print(f'this run began elsewhere, so its last bits may come out differently: {"; ".join(changes)}', flush=True)
     print('compiling', flush=True)
     train_started = time.perf_counter()

@@ -1,16 +1,13 @@
-"""Exact states, and metrics.jsonl up to them, on disk: Orbax's CheckpointManager, with a SHA-256 seal beside each step.
+"""Checkpoints: Orbax saves the exact state and the text of metrics.jsonl; SHA-256 checksums find damaged files.
 
-Orbax writes atomically and asynchronously, but restores flipped bits without a
-word; the seals notice them.
+Orbax writes atomically and asynchronously, but it restores a state with flipped bits without an error.
 """
 
-import errno
 import hashlib
 import json
-import os
 import pathlib
-import re
 import shutil
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,112 +19,116 @@ from beta_darts_jax.runtime.processes import is_process_zero, run_on_process_zer
 from beta_darts_jax.runtime.workdir import write_json
 
 
-def fingerprint(folder: pathlib.Path) -> dict[str, str]:
-  """SHA-256 of every file below `folder`."""
+class Restored(NamedTuple):
+  """A state, and the text of metrics.jsonl when it was saved."""
+
+  state: Any
+  metrics: str
+
+
+def checksums(folder: pathlib.Path) -> dict[str, str]:
+  """Returns the SHA-256 of every file below `folder`: {relative path: hexadecimal digest}."""
   files = sorted(f for f in folder.rglob('*') if f.is_file())
   return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 class Checkpoints:
-  """The checkpoints of a run in `workdir/checkpoints`, seals in `workdir/seals`; the newest `keep` stay.
+  """The newest `keep` checkpoints of a run, in `workdir/checkpoints`; their checksums are in `workdir/seals`.
 
-  With several processes all of them call every method, and share the folder; process 0 seals.
-
-  Raises:
-    InputError: the checkpoints there are of an older version of the program.
+  Several processes share the folder. Each of them calls every method, and process 0 writes the checksums. Opening the
+  folder removes damaged checkpoints, with a warning.
   """
 
   def __init__(self, workdir: pathlib.Path, keep: int = 2):
     self._folder = (workdir / 'checkpoints').absolute()
-    self._seals = (workdir / 'seals').absolute()
-    run_on_process_zero(self._drop_damaged)
+    self._checksums = (workdir / 'seals').absolute()
+    run_on_process_zero(self._remove_damaged)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
     self._manager = ocp.CheckpointManager(self._folder, options=options)
 
-  def _drop_damaged(self):
-    """Before Orbax looks: steps whose bytes are not those that were sealed go, with a word about it."""
+  def _checksum_file(self, step: int) -> pathlib.Path:
+    return self._checksums / f'{step}.json'
+
+  def _remove_damaged(self):
+    self._checksums.mkdir(parents=True, exist_ok=True)
     steps = [int(f.name) for f in self._folder.iterdir() if f.name.isdigit()] if self._folder.is_dir() else []
-    if any((self._folder / str(step) / 'default').is_dir() for step in steps):
-      raise InputError(
-        f'{self._folder} is of an older version of this program, which can go on with it: choose another --workdir'
-      )
-    self._seals.mkdir(parents=True, exist_ok=True)
     for step in sorted(steps):
-      seal = self._seals / f'{step}.json'
-      if not seal.is_file():
-        continue  # finalised by an atomic rename, killed before sealing
+      file = self._checksum_file(step)
+      if not file.is_file():
+        continue  # Orbax finished the checkpoint, but the process was killed before it recorded the checksums
       try:
-        intact = json.loads(seal.read_text()) == fingerprint(self._folder / str(step))
+        intact = json.loads(file.read_text()) == checksums(self._folder / str(step))
       except (ValueError, FileNotFoundError):
         intact = False
       if not intact:
         logging.warning('checkpoint %d is damaged and not used', step)
         shutil.rmtree(self._folder / str(step))
-        seal.unlink()
+        file.unlink()
 
-  def seal(self) -> None:
-    """Seals what has been saved, without waiting for a save under way: call it often."""
+  def record_checksums(self) -> None:
+    """Records the checksums of finished checkpoints. It never waits, so a loop can call it often."""
     if jax.process_count() == 1 and not self._manager.is_saving_in_progress():
-      self._seal()
+      self._record_checksums()
 
-  def _seal(self):
+  def _record_checksums(self):
     self._manager.wait_until_finished()
+    if not is_process_zero():
+      return
     steps = self._manager.all_steps()
-    for step in steps if is_process_zero() else ():
-      if not (self._seals / f'{step}.json').is_file():
-        write_json(self._seals / f'{step}.json', fingerprint(self._folder / str(step)))
-    for seal in self._seals.glob('*.json') if is_process_zero() else ():
-      if seal.stem.isdigit() and int(seal.stem) not in steps:
-        seal.unlink()
+    for step in steps:
+      if not self._checksum_file(step).is_file():
+        write_json(self._checksum_file(step), checksums(self._folder / str(step)))
+    for file in self._checksums.glob('*.json'):
+      if file.stem.isdigit() and int(file.stem) not in steps:
+        file.unlink()
 
   def save(self, step: int, state, metrics: str = '') -> None:
-    """Begins to save `state` and the text of metrics.jsonl as `step`; a step that is there already stays as it is.
-
-    Raises:
-      OSError: ENOSPC, before anything is written, where the disk has no room for it.
-    """
-    self._seal()
+    """Starts to save `state` and the text of metrics.jsonl as `step`. Keeps a checkpoint of that step if there is one."""
+    self._record_checksums()
     if step not in self._manager.all_steps():
-      room = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + 2 * len(metrics) + 2**20  # (Orbax's own)
-      if shutil.disk_usage(self._folder).free < room:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
       parts = {'state': ocp.args.StandardSave(state), 'metrics': ocp.args.JsonSave(metrics)}
       self._manager.save(step, args=ocp.args.Composite(**parts))
 
-  def restore(self, state):
-    """(the newest intact state, in the shapes, dtypes and shardings of `state`; its metrics.jsonl), None without any.
+  def restore(self, state) -> Restored | None:
+    """Restores the newest intact checkpoint; returns None if there is none.
+
+    Args:
+      state: a tree of arrays. The restored state takes its structure, dtypes and shardings.
 
     Raises:
-      InputError: what was saved, undamaged, is not of the tree or the shapes of `state`.
+      InputError: the checkpoint is intact, but its arrays are not those of `state`.
     """
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    parts = {'state': ocp.args.StandardRestore(target), 'metrics': ocp.args.JsonRestore()}
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
-        parts = {'state': ocp.args.StandardRestore(target), 'metrics': ocp.args.JsonRestore()}
-        found = self._manager.restore(step, args=ocp.args.Composite(**parts))
-        return found.state, found.metrics
-      except Exception as error:  # Orbax's types vary with the kind of damage
-        if (self._seals / f'{step}.json').is_file():  # its bytes are what was saved: not damage
-          if re.search('tree structures do not match|not compatible with the stored shape', str(error)):
-            raise InputError(
-              f'{self._folder / str(step)} is of another config or version of this program: choose another --workdir'
-            ) from error
+        restored = self._manager.restore(step, args=ocp.args.Composite(**parts))
+        return Restored(restored.state, restored.metrics)
+      except Exception as error:  # Orbax raises many types for damaged files
+        if not self._checksum_file(step).is_file():
+          logging.warning('checkpoint %d cannot be read (%s) and is not used', step, type(error).__name__)
+          self._manager.delete(step)
+        elif isinstance(error, ValueError):  # the files are intact
+          raise InputError(
+            f'{self._folder / str(step)} was written with another config or version and cannot be resumed: '
+            'choose another workdir'
+          ) from error
+        else:
           raise
-        logging.warning('checkpoint %d cannot be read (%s) and is not used', step, type(error).__name__)
-        self._manager.delete(step)
     return None
 
-  def restore_arrays(self):
-    """The newest intact state as nested dicts of numpy arrays; None where there is none."""
+  def restore_arrays(self) -> dict | None:
+    """Restores the newest intact state as nested dicts of numpy arrays; returns None if there is none."""
     steps = self._manager.all_steps()
     if not steps:
       return None
     folder = self._folder / str(max(steps)) / 'state'
-    tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree  # a Checkpointer misses a file that no manager writes
+    # ocp.Checkpointer would expect a file that the manager does not write
+    tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree
     arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
     return ocp.PyTreeCheckpointer().restore(folder, restore_args=arrays)
 
   def close(self) -> None:
-    """Waits for the last save and seals it."""
-    self._seal()
+    """Waits for the last save and records its checksums."""
+    self._record_checksums()
     self._manager.close()

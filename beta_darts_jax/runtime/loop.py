@@ -117,7 +117,7 @@ def run_epochs(
         profiler.at(step)
         means = {name: total / (step - first) for name, total in sums.items()}
         check(means, epoch, finite)
-        checkpoints.seal()
+        checkpoints.record_checksums()
         rate = members * images_per_step * (step - begun) / (time.perf_counter() - epoch_started)
         overall = {name: float(np.mean(values[finite])) for name, values in means.items()}
         progress.steps(epoch, step, overall | {'images_per_second': rate})

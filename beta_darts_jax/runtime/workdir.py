@@ -1,20 +1,31 @@
-"""The folder of a run: one process at a time, one config, written whole or not at all."""
+"""The folder of a run: one process and one config at a time, and files that are written whole or not at all."""
 
 import contextlib
 import fcntl
-import hashlib
-import itertools
 import json
 import os
 import pathlib
+import platform
+import resource
+import sys
 import time
+from importlib import metadata
+
+import jax
+from flax.traverse_util import flatten_dict
 
 from beta_darts_jax.errors import InputError, NonFiniteLoss
 from beta_darts_jax.runtime.processes import is_process_zero, run_on_process_zero
 
+# parts of a config that say where a run computes and what it logs, not what it computes
+NOT_COMPARED = ('parallel', 'profile', 'tensorboard')
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+
+# ---- JSON files ----
+
 
 def write_json(path: pathlib.Path, value, indent: int | None = 2) -> None:
-  """Writes `value` so that a reader finds the old file or the new one, never a part."""
+  """Writes `value` atomically: a reader finds the old file or the new file, never a part of one."""
   temporary = path.with_name(f'.{path.name}.tmp')
   with open(temporary, 'w') as file:
     file.write(json.dumps(value, indent=indent) + '\n')
@@ -23,161 +34,16 @@ def write_json(path: pathlib.Path, value, indent: int | None = 2) -> None:
   os.replace(temporary, path)
 
 
-# of a run, besides what TensorBoard and the profiler write
-FILES = (
-  'config.json', 'environment.json', 'metrics.jsonl', 'result.json', 'genotype.json', 'trained_cells.json',
-  'report.html', 'diverged.txt', 'lock',
-)  # fmt: skip
-FOLDERS = ('checkpoints', 'seals', 'members')
-
-
-def differences(ours, theirs, prefix='') -> list[str]:
-  """Dotted names of the leaves in which two trees of dicts differ."""
-  if isinstance(ours, dict) and isinstance(theirs, dict):
-    names = sorted(ours.keys() | theirs.keys())
-    missing = object()
-    return [d for n in names for d in differences(ours.get(n, missing), theirs.get(n, missing), f'{prefix}.{n}')]
-  return [] if ours == theirs else [prefix.lstrip('.')]
-
-
-def _at(tree, name):
-  for part in name.split('.'):
-    tree = tree.get(part) if isinstance(tree, dict) else None
-  return tree
-
-
-def _sha256(tree):
-  return hashlib.sha256(json.dumps(tree).encode()).hexdigest()
-
-
-def _apart(*values):
-  """JSON of two values, of long ones forty characters where they begin to differ."""
-  texts = [json.dumps(value) for value in values]
-  same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False)))
-  begin = max(0, same - 10)
-  cut = lambda text: ('…' if begin else '') + text[begin : begin + 40] + ('…' if len(text) > begin + 40 else '')
-  return [text if max(map(len, texts)) <= 40 else cut(text) for text in texts]
-
-
-def refuse_other(path, config: dict) -> None:
-  """Raises InputError if `path` holds a run of another config than `config` (a JSON tree). Writes nothing."""
-  path = pathlib.Path(path)
-  for name in FILES + FOLDERS:
-    if (path / name).exists() and (path / name).is_dir() != (name in FOLDERS):
-      raise InputError(f'{path / name} is no {"folder" if name in FOLDERS else "file"}: choose another --workdir')
-  file = path / 'config.json'
-  if not file.is_file():
-    return
-  theirs = _read_json(file, 'remove it if the run is of this config, or choose another --workdir')
-  beside = ('parallel', 'profile', 'tensorboard')  # where it runs and who watches, not what it computes
-  without = lambda tree: {name: value for name, value in tree.items() if name not in beside}
-  if names := differences(without(json.loads(json.dumps(config))), without(theirs)):
-    more = [f'{len(names) - 3} more'] if len(names) > 3 else []
-    values = [f'{n} is {" there, ".join(_apart(_at(theirs, n), _at(config, n)))} here' for n in names[:3]]
-    unknown = any(_at(config, name) is None for name in names)
-    raise InputError(
-      f'{path} holds a run of another config ({"; ".join(values + more)}): choose another --workdir '
-      '(by default, config.name is part of it)' + (f'; if {file.name} is damaged, remove it' if unknown else '')
-    )
-
-
-class Workdir:
-  """Opens `path` for the run of `config` (a JSON tree). Use as a context: process 0 holds the lock, and alone writes.
-
-  Attributes:
-    path: the folder.
-    command: which began the run, kept in environment.json; '' is none.
+def read_result(path) -> dict | None:
+  """Reads result.json of the run in `path`; returns None if the run has not finished.
 
   Raises:
-    InputError: the folder cannot be written, is in use by another process, or holds a run of another config.
+    InputError: the file is damaged.
   """
-
-  def __init__(self, path, config: dict, command: str = ''):
-    self.path, self.command, self._lock = pathlib.Path(path), command, None
-    run_on_process_zero(self._open, config)
-
-  def _open(self, config):
-    refuse_other(self.path, config)
-    try:
-      self.path.mkdir(parents=True, exist_ok=True)
-      self._lock = open(self.path / 'lock', 'a')  # noqa: SIM115 (held until __exit__)
-    except OSError as error:
-      raise InputError(f'cannot write to {self.path}: {error.strerror}') from None
-    try:
-      self._take_lock()
-      refuse_other(self.path, config)  # again: another process may have begun its run before we got the lock
-    except InputError:
-      self._lock.close()
-      raise
-    (self.path / 'diverged.txt').unlink(missing_ok=True)
-    if not (self.path / 'config.json').exists():
-      write_json(self.path / 'config.json', config)
-
-  def _take_lock(self):
-    for wait in (0.1, 0.4, 0):  # `in_use` may be holding it, for an instant
-      try:
-        return fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except OSError:
-        time.sleep(wait)
-    raise InputError(f'{self.path} is in use by another process: wait for it, or choose another --workdir')
-
-  def changes(self, environment: dict) -> list[str]:
-    """Notes the `environment` in which a run began; later, what differs from it: `name: before → now` (process 0)."""
-    if not is_process_zero():
-      return []
-    file = self.path / 'environment.json'
-    if not file.is_file():
-      write_json(file, environment | {'command': self.command})
-    before = _read_json(file, 'remove it to go on')
-    before.pop('command', None)
-    return [f'{n}: {_at(before, n)} → {_at(environment, n)}' for n in differences(environment, before)]
-
-  def trained_cells(self) -> dict[str, dict]:
-    """What a process before kept by `keep_trained_cells`; of a damaged file nothing."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-      tree = json.loads((self.path / 'trained_cells.json').read_text())
-      if tree['sha256'] == _sha256(tree['cells']):
-        return tree['cells']
-    return {}
-
-  def keep_trained_cells(self, cells: dict[str, dict]) -> None:
-    """Keeps the results of cells that are trained after a search."""
-    write_json(self.path / 'trained_cells.json', {'cells': cells, 'sha256': _sha256(cells)})
-
-  def finish(self, result: dict) -> None:
-    """Marks the run as finished."""
-    if is_process_zero():
-      write_json(self.path / 'result.json', result)
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, kind, error, traceback):
-    if self._lock:
-      if isinstance(error, NonFiniteLoss):
-        with contextlib.suppress(OSError):  # a full disk
-          (self.path / 'diverged.txt').write_text(f'{error}\n')
-      self._lock.close()
-
-
-def in_use(path) -> bool:
-  """Whether a process of this machine works on the run in `path`."""
-  try:
-    with open(pathlib.Path(path) / 'lock') as lock:
-      fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    return False
-  except BlockingIOError:
-    return True
-  except OSError:
-    return False
-
-
-def read_result(path) -> dict | None:
-  """result.json of a finished run, None of an unfinished one. Raises InputError where it is damaged."""
   file = pathlib.Path(path) / 'result.json'
   if not file.is_file():
     return None
-  remedy = 'remove it to finish the run again, or choose another --workdir'
+  remedy = 'remove it to finish the run again, or choose another workdir'
   result = _read_json(file, remedy)
   if not {'genotype', 'members'} & result.keys():
     raise InputError(f'{file} is damaged: {remedy}')
@@ -192,3 +58,167 @@ def _read_json(file: pathlib.Path, remedy: str) -> dict:
   if not isinstance(tree, dict):
     raise InputError(f'{file} is damaged: {remedy}')
   return tree
+
+
+def _differences(before: dict, now: dict) -> dict[str, tuple]:
+  """{dotted name: (value before, value now)} of the leaves that differ; None stands for a missing leaf."""
+  before, now = flatten_dict(before, sep='.'), flatten_dict(now, sep='.')
+  names = sorted(before.keys() | now.keys())
+  return {name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
+
+
+# ---- the folder ----
+
+
+def refuse_other_config(path, config: dict) -> None:
+  """Checks that the folder `path` holds no run, or a run of `config` (a JSON tree). Writes nothing.
+
+  Raises:
+    InputError: the folder holds a run of another config, or its config.json is damaged.
+  """
+  file = pathlib.Path(path) / 'config.json'
+  if not file.is_file():
+    return
+  before = _read_json(file, 'remove it if the run belongs to this config, or choose another workdir')
+  now = json.loads(json.dumps(config))  # tuples become lists, as in the file
+  for name in NOT_COMPARED:
+    before.pop(name, None)
+    now.pop(name, None)
+  if differences := _differences(before, now):
+    shown = [f'{name}: {json.dumps(old)}, yours: {json.dumps(new)}' for name, (old, new) in differences.items()]
+    more = [f'{len(shown) - 3} more'] if len(shown) > 3 else []
+    raise InputError(
+      f'{path} belongs to a run with different settings ({"; ".join(shown[:3] + more)}). '
+      'Choose another workdir or config.name.'
+    )
+
+
+class Workdir:
+  """The folder of one run. Use it as a context: process 0 holds the lock until the end.
+
+  Args:
+    path: the folder; it is made if it does not exist.
+    config: a JSON tree.
+    command: the command line that started the run, for environment.json; '' if there is none.
+
+  Attributes:
+    path: the folder.
+
+  Raises:
+    InputError: the folder is not writable, another process uses it, or it holds a run of another config.
+  """
+
+  def __init__(self, path, config: dict, command: str = ''):
+    self.path, self._command, self._lock = pathlib.Path(path), command, None
+    run_on_process_zero(self._open, config)
+
+  def _open(self, config):
+    refuse_other_config(self.path, config)
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+      self._lock = open(self.path / 'lock', 'a')  # noqa: SIM115 (closed by __exit__)
+    except OSError as error:
+      raise InputError(f'cannot write to {self.path}: {error.strerror}') from None
+    try:
+      self._take_lock()
+      refuse_other_config(self.path, config)  # another process may have started its run before we got the lock
+    except InputError:
+      self._lock.close()
+      raise
+    (self.path / 'diverged.txt').unlink(missing_ok=True)
+    if not (self.path / 'config.json').exists():
+      write_json(self.path / 'config.json', config)
+
+  def _take_lock(self):
+    for wait in (0.1, 0.4, 0):  # `in_use` of another process holds the lock for an instant
+      try:
+        return fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        time.sleep(wait)
+      except OSError as error:
+        raise InputError(f'cannot lock {self.path / "lock"}: {error.strerror}; choose a workdir on another disk') from None
+    raise InputError(f'{self.path} is in use by another process: wait for it, or choose another workdir')
+
+  def environment_changes(self, environment: dict) -> list[str]:
+    """Compares `environment` with the one in which the run started, which the first call records.
+
+    Returns:
+      'name: before → now' for each value that differs; [] in all processes but process 0.
+
+    Raises:
+      InputError: environment.json is damaged.
+    """
+    if not is_process_zero():
+      return []
+    file = self.path / 'environment.json'
+    if not file.is_file():
+      write_json(file, environment | {'command': self._command})
+    before = _read_json(file, 'remove it to resume the run')
+    before.pop('command', None)
+    return [f'{name}: {old} → {new}' for name, (old, new) in _differences(before, environment).items()]
+
+  def trained_cells(self) -> dict[str, dict]:
+    """Reads the results that `keep_trained_cells` wrote; returns {} if there are none.
+
+    Raises:
+      InputError: trained_cells.json is damaged.
+    """
+    file = self.path / 'trained_cells.json'
+    return _read_json(file, 'remove it to train its cells again').get('cells', {}) if file.is_file() else {}
+
+  def keep_trained_cells(self, cells: dict[str, dict]) -> None:
+    """Writes the results of cells trained after a search, so that a resumed run does not train them again."""
+    write_json(self.path / 'trained_cells.json', {'cells': cells})
+
+  def finish(self, result: dict) -> None:
+    """Writes result.json, which marks the run as finished."""
+    if is_process_zero():
+      write_json(self.path / 'result.json', result)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, error, traceback):
+    if self._lock:
+      if isinstance(error, NonFiniteLoss):
+        with contextlib.suppress(OSError):  # the disk may be full
+          (self.path / 'diverged.txt').write_text(f'{error}\n')
+      self._lock.close()
+
+
+def in_use(path) -> bool:
+  """Returns whether a process of this machine is working on the run in `path`."""
+  try:
+    with open(pathlib.Path(path) / 'lock') as lock:
+      fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return True
+  except OSError:  # no lock file, or a file system without locks
+    return False
+  return False
+
+
+# ---- the machine ----
+
+
+def environment(mesh: jax.sharding.Mesh) -> dict:
+  """Returns what must be equal for a run to repeat to the last bit: devices, processes, cores and versions."""
+  return {
+    'device': mesh.devices.flat[0].device_kind,
+    'devices': mesh.size,
+    'mesh': dict(mesh.shape),
+    'processes': jax.process_count(),
+    'cores': len(os.sched_getaffinity(0)),
+    'machine': platform.machine(),
+    'processor': platform.processor(),
+    'python': platform.python_version(),
+    'versions': {name: metadata.version(name) for name in PACKAGES},
+  }
+
+
+def peak_memory() -> dict[str, int]:
+  """Returns the peak memory in bytes: `host` (this process), and `device` (the maximum over local devices, if known)."""
+  unit = 1 if sys.platform == 'darwin' else 1024
+  peak = {'host': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+  devices = [(device.memory_stats() or {}).get('peak_bytes_in_use', 0) for device in jax.local_devices()]
+  return peak | ({'device': max(devices)} if all(devices) else {})

@@ -14,10 +14,9 @@ from beta_darts_jax.errors import NonFiniteLoss
 from beta_darts_jax.method import diagnostics
 from beta_darts_jax.method import selection as derivation
 from beta_darts_jax.method.state import SearchState
-from beta_darts_jax.runtime.environment import environment, peak_memory
 from beta_darts_jax.runtime.loop import next_stop, run_epochs
 from beta_darts_jax.runtime.processes import any_process, is_process_zero
-from beta_darts_jax.runtime.workdir import Workdir, write_json
+from beta_darts_jax.runtime.workdir import Workdir, environment, peak_memory, write_json
 from beta_darts_jax.search import population
 from beta_darts_jax.search.programs import (
   Programs,
@@ -62,7 +61,7 @@ def run(config, dataset: Dataset, table: NasBench201 | None, workdir: Workdir, s
   search, space, members = config.search, space_of(config), members_of(config)
   table = table if dataset.name in DATASETS else None
   mesh = mesh_of(config)
-  if changes := workdir.changes(environment(mesh)):
+  if changes := workdir.environment_changes(environment(mesh)):
     print(f'this run began elsewhere, so its last bits may come out differently: {"; ".join(changes)}', flush=True)
   programs = build(config, dataset, mesh)
   if (reach := alpha_reach(config, programs.steps_per_epoch)) < 0.5:
