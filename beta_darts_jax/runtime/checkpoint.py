@@ -83,7 +83,7 @@ class Checkpoints:
         file.unlink()
 
   def save(self, step: int, state, metrics: str = '') -> None:
-    """Starts to save `state` and the text of metrics.jsonl as `step`. Keeps a checkpoint of that step if there is one."""
+    """Starts to save `state` and the text of metrics.jsonl as `step`. An existing checkpoint of that step is kept."""
     self._record_checksums()
     if step not in self._manager.all_steps():
       parts = {'state': ocp.args.StandardSave(state), 'metrics': ocp.args.JsonSave(metrics)}

@@ -1,28 +1,90 @@
-"""Where the numbers of a run go: files, TensorBoard, a terminal."""
+"""The numbers of a run: metrics.jsonl, TensorBoard, profiler traces and the terminal."""
 
+import importlib.util
 import json
 import os
 import pathlib
 import statistics
 import sys
-from typing import IO
+from typing import IO, Any, Self, TypedDict
 
 import jax
-from absl import logging
+from tqdm import tqdm
 
+from beta_darts_jax.errors import InputError
 from beta_darts_jax.runtime.processes import is_process_zero
 
 
-class MetricsFile:
-  """metrics.jsonl: one line an epoch, of a population one for each member; on disk before the epoch's checkpoint is.
+class Row(TypedDict, total=False):
+  """One line of metrics.jsonl: one epoch of a search or a retraining; of a population, one epoch of one member.
 
-  Process 0 writes it, the others know its text and rows.
+  Losses are means in nats per image, accuracies are 0 … 1. Search steps see two batches, one of each half of the
+  training images: the weights are trained on the first half, α on the second. A number that is not finite is None.
+  Arrays are nested lists: E edges, O operations.
+  """
+
+  # ---- every run ----
+  epoch: int  # from 0
+  train_loss: float | None  # of the weights' batches, before each step
+  train_accuracy: float | None
+  learning_rate: float  # of the weights: in a search during this epoch, in a retraining at its last step
+  seconds: float  # of the epoch, evaluation included; of a resumed epoch, since the run was resumed
+  images_per_second: float  # of training, all members together; a search step counts both batches
+
+  # ---- a search of a population ----
+  member: int  # from 0
+  seed: int
+
+  # ---- a search ----
+  alpha_loss: float | None  # of α's batches, without regularizers
+  alpha_accuracy: float | None
+  beta_decay: float | None  # mean of the Beta-Decay loss over the steps, not multiplied by λ
+  beta_decay_weight: float  # λ in this epoch
+  valid_loss: float | None  # of the supernet on images of α's half, after the epoch
+  valid_accuracy: float | None
+  genotype: str | None  # the cell of the mean β; None, like skips and betas, if the member has diverged
+  skips: int | None  # skip connections of the normal cell
+  betas: dict[str, list[list[float]]] | None  # mean β: {cell type: [E, O]}
+  diagnostics: 'Diagnostics'  # absent if the member has diverged
+  benchmark: dict[str, Any]  # NasBench201.summary(genotype), on a data set of the benchmark
+
+  # ---- a retraining ----
+  test_loss: float | None  # on all test images, after the epoch
+  test_accuracy: float | None
+  test_top5_accuracy: float | None
+  drop_path_rate: float  # in this epoch
+
+
+class Diagnostics(TypedDict, total=False):
+  """The row's `diagnostics`. The first three are there in every epoch, the others in every n-th."""
+
+  shares: dict[str, float]  # share of the cell's operations that are 'skip', 'none' or 'pool', 0 … 1
+  entropies: dict[str, list[float]]  # of β on each edge, nats: {cell type: [E]}
+  variances: dict[str, list[float]]  # of β on each edge over its operations: {cell type: [E]}
+  continuous_accuracy: float  # of the supernet with the mean β
+  discrete_accuracy: float  # of the supernet restricted to the cell
+  eigenvalues: list[float]  # up to five dominant ones of ∇²_α L_valid, the largest magnitude first
+  theta: dict[str, list[list[float]]]  # what the regularizers do to softmax(α) in a step: {cell type: [E, O]}
+  kendall_tau: dict[str, dict[str, float]]  # of 'one_shot' and 'parameters' with the benchmark: tau, low, high, n
+
+
+class MetricsFile:
+  """metrics.jsonl, of which an epoch's rows are on disk before the epoch's checkpoint.
+
+  Process 0 writes the file. All processes keep its text and rows.
+
+  Args:
+    path: the file. It is replaced by `text`, whatever it contains.
+    text: what the file held when the checkpoint was saved from which the run resumes.
+
+  Attributes:
+    text: of the whole file.
+    rows: of the whole file.
   """
 
   def __init__(self, path: pathlib.Path, text: str = ''):
-    """Writes the file anew with the `text` that a checkpoint kept, whatever it held."""
     self.text = text
-    self.rows: list[dict] = [json.loads(line) for line in text.splitlines()]
+    self.rows: list[Row] = [json.loads(line) for line in text.splitlines()]
     self._file: IO[str] | None = None
     if is_process_zero():
       temporary = path.with_name(f'.{path.name}.tmp')
@@ -30,8 +92,8 @@ class MetricsFile:
       os.replace(temporary, path)
       self._file = open(path, 'a')  # noqa: SIM115 (closed by close())
 
-  def append(self, rows: list[dict]) -> None:
-    """Adds lines and waits until the disk has them."""
+  def append(self, rows: list[Row]) -> None:
+    """Appends rows and waits until they are on disk."""
     lines = ''.join(json.dumps(row) + '\n' for row in rows)
     self.rows += rows
     self.text += lines
@@ -45,17 +107,31 @@ class MetricsFile:
       self._file.close()
 
 
+def require_tensorboard() -> None:
+  """Checks that tensorboardX is installed. Raises InputError, so call it before a run starts."""
+  if importlib.util.find_spec('tensorboardX') is None:
+    raise InputError("TensorBoard's event files need tensorboardX: pip install 'beta-darts-jax[tensorboard]'")
+
+
 class TensorBoard:
-  """Event files of the numbers of each row, by tensorboardX (no TensorFlow)."""
+  """Event files of the numbers in each row, written by tensorboardX, which does not need TensorFlow.
+
+  Args:
+    folder: of the event files.
+    epochs: epochs completed before. What older event files hold of later epochs becomes void.
+
+  Raises:
+    InputError: tensorboardX is not installed.
+  """
 
   def __init__(self, folder: pathlib.Path, epochs: int):
-    """Opens new files for the epochs after the first `epochs`; what older files say of later ones is void."""
+    require_tensorboard()
     from tensorboardX import SummaryWriter
 
     self._writer = SummaryWriter(str(folder), purge_step=epochs)
 
-  def append(self, rows: list[dict]) -> None:
-    """Adds the numbers and the genotype of each row; those of members are named member_K/…"""
+  def append(self, rows: list[Row]) -> None:
+    """Writes the numbers and the genotype of each row. Those of a population are called member_K/…"""
     for row in rows:
       prefix = f'member_{row["member"]}/' if 'member' in row else ''
       for name, value in row.items():
@@ -70,90 +146,76 @@ class TensorBoard:
 
 
 class Profile:
-  """A trace of some steps in `folder`, by jax.profiler: ui.perfetto.dev opens its perfetto_trace.json.gz.
+  """Traces some steps with jax.profiler; ui.perfetto.dev opens the resulting perfetto_trace.json.gz.
 
-  `steps` are (first, the one after the last); () is none.
+  Args:
+    folder: of the trace.
+    steps: (first step, one past the last); () traces nothing.
   """
 
   def __init__(self, folder: pathlib.Path, steps: tuple[int, ...]):
-    self._folder, self._steps, self._traces = folder, range(*steps) if steps else (), False
+    self._folder, self._steps, self._is_tracing = folder, range(*steps) if steps else (), False
 
   def at(self, step: int) -> None:
-    """Starts and ends the trace; `step` is the one that comes next."""
-    if (step in self._steps) != self._traces:
-      if self._traces:
+    """Starts or stops the trace, if `step`, the next one, is the first to trace or follows the last."""
+    if (step in self._steps) != self._is_tracing:
+      if self._is_tracing:
         jax.profiler.stop_trace()
       else:
         jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
-      self._traces = not self._traces
+      self._is_tracing = not self._is_tracing
 
   def close(self) -> None:
-    """Ends the trace where the run ends."""
+    """Stops the trace if the run ends within it."""
     self.at(-1)
 
 
 class Progress:
-  """One line an epoch, on a terminal above a bar; nothing unless it `shows`. Use as a context.
+  """Prints one line an epoch and, on a terminal, shows a bar below the lines. Use it as a context.
 
   Args:
-    epochs, steps: of the run, and of an epoch.
-    done: steps before this process.
+    epochs: of the whole run.
+    steps: of one epoch.
+    done: steps taken before this process started.
     shows: whether anything is printed.
   """
 
   def __init__(self, epochs: int, steps: int, done: int = 0, shows: bool = True):
-    self._epochs, self._steps, self._done, self._shows = epochs, steps, done, shows
-    self._bar = None
+    self._epochs, self._shows = epochs, shows
+    disable = None if shows else True  # None: no bar unless stderr is a terminal
+    self._bar = tqdm(total=epochs * steps, initial=done, unit='step', leave=False, dynamic_ncols=True, disable=disable)
 
-  def __enter__(self):
-    if self._shows and sys.stderr.isatty():
-      from rich import progress
-      from rich.console import Console
-      from rich.table import Column
-
-      self._bar = progress.Progress(
-        progress.TextColumn('{task.description}'),
-        progress.BarColumn(bar_width=12),
-        progress.TextColumn('{task.completed}/{task.total}'),
-        progress.TimeRemainingColumn(),
-        progress.TextColumn('{task.fields[state]}', table_column=Column(no_wrap=True, overflow='ellipsis', ratio=1)),
-        console=Console(stderr=True),
-        expand=True,  # gives the last column what is left
-        redirect_stdout=sys.stdout.isatty(),
-      )
-      self._bar.start()
-      self._task = self._bar.add_task('starting', completed=self._done, total=self._epochs * self._steps, state='')
-      self._handler = logging.get_absl_handler().python_handler
-      self._stream = self._handler.stream
-      self._handler.setStream(sys.stderr)  # rich has replaced it: log lines go above the bar
+  def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *_):
-    if self._bar:
-      self._handler.setStream(self._stream)
-      self._bar.stop()
+  def __exit__(self, *error) -> None:
+    self._bar.close()
 
-  def steps(self, epoch: int, step: int, values: dict) -> None:
-    """After a chunk of steps: `values` has train_loss, train_accuracy, images_per_second."""
-    if self._bar:
-      description = f'epoch {epoch + 1}/{self._epochs}'
-      self._bar.update(self._task, description=description, completed=step, state=_figures(values))
+  def steps(self, epoch: int, step: int, values: dict[str, float]) -> None:
+    """Moves the bar to `step`. `values` has train_loss, train_accuracy and images_per_second."""
+    self._bar.set_description(f'epoch {epoch + 1}/{self._epochs}', refresh=False)
+    self._bar.set_postfix_str(_format_training(values), refresh=False)
+    self._bar.update(step - self._bar.n)
 
-  def epoch(self, rows: list[dict]) -> None:
-    """After an epoch, with its rows of metrics.jsonl: of a population the means of the members that did not diverge."""
+  def epoch(self, rows: list[Row]) -> None:
+    """Prints a line about the rows of an epoch; of a population, the means over the members that have not diverged."""
     if self._shows:
-      half = 'valid' if 'valid_loss' in rows[0] else 'test'
-      names = ('train_loss', 'train_accuracy', 'images_per_second', f'{half}_loss', f'{half}_accuracy')
-      good = [row for row in rows if None not in map(row.get, names)]
-      means = {name: statistics.fmean(row[name] for row in good) for name in names}
-      held_out = f'{half} loss {means[f"{half}_loss"]:.3f} accuracy {means[f"{half}_accuracy"]:.3f}'
-      whose = f'mean of {len(good)} members' if 'member' in rows[0] else rows[0].get('genotype', '')
-      line = f'epoch {rows[0]["epoch"] + 1}/{self._epochs}  train {_figures(means)}  {held_out}  {whose}'
-      print(line.rstrip(), flush=True)
+      tqdm.write(f'epoch {rows[0]["epoch"] + 1}/{self._epochs}  {_format_epoch(rows)}'.rstrip(), file=sys.stdout)
+      sys.stdout.flush()
 
 
-def _figures(values):
+def _format_epoch(rows: list[Row]) -> str:
+  images = 'valid' if 'valid_loss' in rows[0] else 'test'
+  loss, accuracy = f'{images}_loss', f'{images}_accuracy'
+  names = ('train_loss', 'train_accuracy', 'images_per_second', loss, accuracy)
+  finite: list[dict] = [dict(row) for row in rows if all(row.get(name) is not None for name in names)]
+  means = {name: statistics.fmean(row[name] for row in finite) for name in names}
+  subject = f'mean of {len(finite)} members' if 'member' in rows[0] else rows[0].get('genotype', '')
+  return f'{_format_training(means)}  {images} loss {means[loss]:.3f} accuracy {means[accuracy]:.3f}  {subject}'
+
+
+def _format_training(values: dict[str, float]) -> str:
   return (
-    f'loss {values["train_loss"]:.3f} accuracy {values["train_accuracy"]:.3f}  '
+    f'train loss {values["train_loss"]:.3f} accuracy {values["train_accuracy"]:.3f}  '
     f'{values["images_per_second"]:.0f} images/s'
   )

@@ -136,7 +136,7 @@ class Workdir:
       except BlockingIOError:
         time.sleep(wait)
       except OSError as error:
-        raise InputError(f'cannot lock {self.path / "lock"}: {error.strerror}; choose a workdir on another disk') from None
+        raise InputError(f'cannot lock {self.path / "lock"} ({error.strerror}): use another file system') from None
     raise InputError(f'{self.path} is in use by another process: wait for it, or choose another workdir')
 
   def environment_changes(self, environment: dict) -> list[str]:
@@ -217,7 +217,7 @@ def environment(mesh: jax.sharding.Mesh) -> dict:
 
 
 def peak_memory() -> dict[str, int]:
-  """Returns the peak memory in bytes: `host` (this process), and `device` (the maximum over local devices, if known)."""
+  """Returns the peak memory in bytes: `host` (this process) and `device` (maximum over local devices, if reported)."""
   unit = 1 if sys.platform == 'darwin' else 1024
   peak = {'host': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
   devices = [(device.memory_stats() or {}).get('peak_bytes_in_use', 0) for device in jax.local_devices()]

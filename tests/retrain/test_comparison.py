@@ -59,8 +59,7 @@ def test_a_cell_learns_beside_a_random_one(capsys, tmp_path):
   assert found['parameters'] == 9 * 2 + 4 + cells + blocks + 16 + 8 * 2 + 2
 
   assert compared() == result
-  file = tmp_path / 'trained_cells.json'
-  file.write_text(file.read_text().replace('"test_loss": 0.', '"test_loss": 1.'))
+  (tmp_path / 'trained_cells.json').unlink()
   with pytest.raises(RuntimeError, match='again'):
     compared(RuntimeError('again'), RuntimeError('again'))
   stop.set()
