@@ -52,10 +52,10 @@ def training_program(channels):
   """(training step of (state, batch), its state): 20 cells, auxiliary head, drop path."""
   from beta_darts_jax.config import default_retrain
   from beta_darts_jax.retrain import step as training
-  from beta_darts_jax.spaces.genotype import published
+  from beta_darts_jax.spaces.published import PUBLISHED
 
   recipe = default_retrain().train.to_dict()
-  network = bd.Network(published()['DARTS_V2'], 10, channels=channels, auxiliary=True)
+  network = bd.Network(PUBLISHED['DARTS_V2'], 10, channels=channels, auxiliary=True)
   step = training.make_train_step(network, recipe, auxiliary_weight=0.4)
   state = jax.jit(lambda seed: training.create_state(network, (32, 32, 3), recipe, seed))(0)
   return lambda state, batch: step(state, *batch, 0.025, 0.1), state

@@ -108,11 +108,11 @@ def _as_a_command(folder, arguments, environment):
     ([DIGITS, '--config.name=../up'], "config.name='../up': allowed are letters, digits, _, - and ."),
     ([DIGITS, '--config.profile=5:441'], "config.profile='5:441': allowed are steps up to 440"),
     ([RETRAIN, *SMALL], 'config.data.cutout=16: allowed is less than the image, 8'),
-    ([DIGITS, '--config.space.name=s5'], "unknown search space 's5': allowed are nas_bench_201, darts"),
+    ([DIGITS, '--config.space.name=s5'], "unknown search space 's5': expected one of nas_bench_201, darts"),
     ([DIGITS, '--config.space.operations=("none", "conv_9x9")'], "unknown operation 'conv_9x9'"),
     ([DIGITS, '--config.space.operations=(3,)'], 'allowed is a tuple of texts'),
     (['--config=configs/robust_darts.py:s9,cifar10'], 'SPACE,DATASET[,proxy] of s1, s2, s3, s4 and cifar10'),
-    ([RETRAIN], 'config.genotype of a retraining) is missing'),
+    ([RETRAIN], 'the genotype is missing'),
     ([RETRAIN, '--config.genotype=Genotype(normal=[])'], "cannot read the genotype 'Genotype(normal=[])'"),
     (
       ['--config', 'configs/digits.py', '--config.search.epoch', '3'],
@@ -121,11 +121,11 @@ def _as_a_command(folder, arguments, environment):
     (['--config', 'configs/none.py'], '--config=configs/none.py: no such file'),
     (
       [RETRAIN, '--config.genotype=DARTSV2'],
-      "'DARTSV2': no such folder or file, and no published cell: did you mean DARTS_V2? NASNET",
+      "'DARTSV2' is not a folder, a file or a published cell: did you mean DARTS_V2?",
     ),
     ([RETRAIN, '--config.genotype=tests'], 'tests has no genotype.json'),
     ([RETRAIN, f'--config.genotype={ARCH}'], 'is one cell: allowed is config.network.stem'),
-    ([RETRAIN, '--config.genotype=Genotype(normal=[(a, 0)])'], '(a is no list, text in quotes or number): expected'),
+    ([RETRAIN, '--config.genotype=Genotype(normal=[(a, 0)])'], '(a is a name: expected a string in quotes'),
     (
       [RETRAIN, '--config.genotype=DARTS_V2', '--config.network.stem=nas_bench_201'],
       'stem are cifar, imagenet; see configs/retrain_cifar10.py',
@@ -148,7 +148,7 @@ def _as_a_command(folder, arguments, environment):
     ([DIGITS, '--config.genotype=x'], 'unknown config.genotype: it is of the task retrain; allowed are benchmark'),
     (['--config=configs/retrain_imagenet.py', '--config.genotype=DARTS_V2'], 'imagenet2012 is not prepared in'),
     ([DIGITS, '--config.benchmark.table=README.md'], 'README.md: line 2 is damaged'),
-    ([DIGITS, '--config.benchmark.table=none.csv'], f'{ROOT / "none.csv"}: no such file, which config.benchmark.table'),
+    ([DIGITS, '--config.benchmark.table=none.csv'], f'NAS-Bench-201 table not found: {ROOT / "none.csv"}'),
     ([DIGITS, '--config.data.source=cifar10', '--config.data.data_dir=none'], 'data_dir=none: no such folder; make it'),
   ],
 )

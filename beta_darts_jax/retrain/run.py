@@ -20,7 +20,7 @@ from beta_darts_jax.data.dataset import Augmentation, Dataset, check_augmentatio
 from beta_darts_jax.data.streaming import StreamedDataset, test_batches, train_batches
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.method.evaluation import make_evaluate
-from beta_darts_jax.method.losses import correct
+from beta_darts_jax.method.losses import top_1_and_top_5
 from beta_darts_jax.networks.discrete import NasBench201Network, Network, multiply_adds
 from beta_darts_jax.networks.operations import known_operations
 from beta_darts_jax.networks.skeletons import check_image_size
@@ -37,7 +37,8 @@ from beta_darts_jax.runtime.checkpoint import Checkpoints
 from beta_darts_jax.runtime.devices import Placement, compile_together
 from beta_darts_jax.runtime.loop import run_epochs
 from beta_darts_jax.runtime.workdir import Workdir, read_result
-from beta_darts_jax.spaces.genotype import Genotype, in_short
+from beta_darts_jax.spaces.genotype import Genotype
+from beta_darts_jax.spaces.published import short_name
 
 
 def check_network(genotype: Genotype, stem: str, auxiliary_weight: float) -> None:
@@ -46,12 +47,12 @@ def check_network(genotype: Genotype, stem: str, auxiliary_weight: float) -> Non
   if len(genotype.cells) == 1:
     if stem != 'nas_bench_201' or auxiliary_weight:
       raise InputError(
-        f"{in_short(genotype)} is one cell: allowed is config.network.stem='nas_bench_201' with auxiliary_weight 0; "
+        f"{short_name(genotype)} is one cell: allowed is config.network.stem='nas_bench_201' with auxiliary_weight 0; "
         'see configs/retrain_nas_bench_201.py'
       )
   elif stem not in ('cifar', 'imagenet'):
     raise InputError(
-      f'{in_short(genotype)} is of the DARTS family: allowed for config.network.stem are cifar, imagenet; '
+      f'{short_name(genotype)} is of the DARTS family: allowed for config.network.stem are cifar, imagenet; '
       'see configs/retrain_cifar10.py'
     )
 
@@ -179,7 +180,7 @@ def streamed_programs(network, dataset: StreamedDataset, recipe, auxiliary_weigh
   def evaluate_batch(variables, images, labels, counts):
     logits = evaluation_logits(network, variables, prepare(images))
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return jnp.stack([jnp.sum(value * counts) for value in (loss, *correct(logits, labels))])
+    return jnp.stack([jnp.sum(value * counts) for value in (loss, *top_1_and_top_5(logits, labels))])
 
   stream = {'next': None, 'batches': None}
 

@@ -1,4 +1,4 @@
-"""What a search finds: the operations that its cells keep, as a value.
+"""Genotypes: discrete cells as hashable values, their text forms, and the two rules that derive a cell from β.
 
 Legend: E edges, O candidate operations of an edge.
 """
@@ -6,6 +6,7 @@ Legend: E edges, O candidate operations of an edge.
 import ast
 import dataclasses
 import json
+import operator
 import re
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from beta_darts_jax.errors import InputError
 
 _EDGE = re.compile(r'([A-Za-z0-9_]+)~(\d+)')
+_PARTS = ('normal', 'normal_concat', 'reduce', 'reduce_concat')
 _FORMS = (
   "|op~0|+|op~0|op~1|+…, or Genotype(normal=[('op', 0), …], normal_concat=range(2, 6), reduce=…, reduce_concat=…)"
 )
@@ -23,9 +25,10 @@ class Cell:
   """A discrete cell.
 
   Attributes:
-    nodes: for each intermediate node its incoming edges as `(operation, source node)`. Nodes are numbered from
-      the inputs on: input 0 (NAS-Bench-201), or inputs 0 and 1 (the DARTS family).
-    concat: nodes whose concatenation is the output; () is NAS-Bench-201's: the last node alone.
+    nodes: the incoming edges of each intermediate node, as `(operation, source node)`. Node numbers begin with the
+      inputs: node 0 is the input of a NAS-Bench-201 cell, nodes 0 and 1 are the inputs of a DARTS cell.
+    concat: the nodes whose concatenation is the output (DARTS). () means that the last node is the output
+      (NAS-Bench-201).
   """
 
   nodes: tuple[tuple[tuple[str, int], ...], ...]
@@ -33,68 +36,69 @@ class Cell:
 
   @property
   def num_inputs(self) -> int:
-    """1, or 2 in the DARTS family."""
+    """Number of input nodes: 1 (NAS-Bench-201) or 2 (DARTS)."""
     return 2 if self.concat else 1
 
   @property
   def edges(self) -> tuple[tuple[int, int, str], ...]:
-    """(target, source, operation) of every edge."""
+    """All edges as `(target, source, operation)`, ordered by target."""
     targets = enumerate(self.nodes, start=self.num_inputs)
     return tuple((target, source, operation) for target, node in targets for operation, source in node)
 
   @property
   def operations(self) -> tuple[str, ...]:
-    """The operation of every edge."""
+    """The operation of every edge, in the order of `edges`."""
     return tuple(operation for _, _, operation in self.edges)
 
 
 @dataclasses.dataclass(frozen=True)
 class Genotype:
-  """The cells of an architecture. Hashable, so it keys dictionaries and parametrizes modules.
+  """The cells of an architecture. It is hashable, so it can be a key of a dict and a field of a Linen module.
 
   Attributes:
-    cells: one (NAS-Bench-201), or the normal and the reduction cell (the DARTS family).
+    cells: one cell (NAS-Bench-201), or the normal and the reduction cell (DARTS).
   """
 
   cells: tuple[Cell, ...]
 
   @property
   def normal(self) -> Cell:
-    """The normal cell; NAS-Bench-201's only cell."""
+    """The normal cell (DARTS) or the only cell (NAS-Bench-201)."""
     return self.cells[0]
 
   @property
   def reduce(self) -> Cell:
-    """The reduction cell."""
+    """The reduction cell (DARTS) or the only cell (NAS-Bench-201)."""
     return self.cells[-1]
 
   def __str__(self) -> str:
-    """The text of the field: NAS-Bench-201's arch string `|op~0|+…`, or DARTS' `Genotype(normal=[…], …)`."""
+    """Returns the arch string of NAS-Bench-201, `|op~0|+…`, or DARTS' form, `Genotype(normal=[…], …)`."""
     if len(self.cells) == 1:
-      nodes = ('|'.join(f'{operation}~{source}' for operation, source in node) for node in self.normal.nodes)
-      return '+'.join(f'|{node}|' for node in nodes)
-    return 'Genotype({})'.format(
-      ', '.join(
-        f'{name}={[edge for node in cell.nodes for edge in node]}, {name}_concat={_ranged(cell.concat)}'
-        for name, cell in zip(('normal', 'reduce'), self.cells, strict=True)
-      )
+      return '+'.join(_arch_node(node) for node in self.normal.nodes)
+    parts = (
+      f'{name}={_flat_edges(cell)}, {name}_concat={_concat_text(cell.concat)}' for name, cell in self._named_cells()
     )
+    return f'Genotype({", ".join(parts)})'
 
   def to_json(self) -> str | dict:
-    """As JSON: the arch string, or {'normal': [[op, source], …], 'normal_concat': […], 'reduce': …}."""
+    """Returns the arch string, or `{'normal': [[op, source], …], 'normal_concat': […], 'reduce': …}`."""
     if len(self.cells) == 1:
       return str(self)
     tree: dict = {}
-    for name, cell in zip(('normal', 'reduce'), self.cells, strict=True):
-      tree |= {name: [list(edge) for node in cell.nodes for edge in node], f'{name}_concat': list(cell.concat)}
+    for name, cell in self._named_cells():
+      tree[name] = [list(edge) for edge in _flat_edges(cell)]
+      tree[f'{name}_concat'] = list(cell.concat)
     return tree
+
+  def _named_cells(self):
+    return zip(('normal', 'reduce'), self.cells, strict=True)
 
   @classmethod
   def parse(cls, text: str) -> 'Genotype':
-    """Reads any of the forms that are written: an arch string, `Genotype(…)`, or the JSON of either.
+    """Reads an arch string, the text `Genotype(…)`, or the JSON of either form.
 
     Raises:
-      InputError: `text` is none of them.
+      InputError: `text` has none of these forms.
 
     Example:
       >>> cell = Genotype.parse('|nor_conv_3x3~0|+|none~0|skip_connect~1|').normal
@@ -102,99 +106,120 @@ class Genotype:
       ((1, 0, 'nor_conv_3x3'), (2, 0, 'none'), (2, 1, 'skip_connect'))
     """
     text = text.strip()
-    if text.startswith('|'):
-      return cls((_parse_arch(text),))
     try:
-      tree = json.loads(text) if text.startswith(('{', '"')) else _call(text)
-      if isinstance(tree, str):
-        return cls.parse(tree)
-      if sorted(tree) != ['normal', 'normal_concat', 'reduce', 'reduce_concat']:
-        raise ValueError(f'it names {", ".join(sorted(tree))}')
-      return cls(tuple(_cell(name, tree[name], tree[f'{name}_concat']) for name in ('normal', 'reduce')))
+      return cls(_parse_cells(text))
+    # ast.parse raises the last two types for deeply nested text
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
       detail = error.msg if isinstance(error, SyntaxError) else str(error)
-      raise InputError(f'cannot read the genotype {_short(text)} ({detail}): expected {_FORMS}') from None
+      raise InputError(f'cannot read the genotype {abbreviate(text)} ({detail}): expected {_FORMS}') from None
 
 
-def in_short(genotype: Genotype) -> str:
-  """What messages call a genotype: its published name, or how its text begins."""
-  names = [name for name, known in published().items() if known == genotype]
-  return names[0] if names else _short(str(genotype))
-
-
-def _short(text):
+def abbreviate(text: str) -> str:
+  """Returns `text` in quotes, cut after 97 characters. For messages."""
   return repr(text if len(text) < 100 else f'{text[:97]}…')
 
 
-def _ranged(concat):
-  whole = concat == tuple(range(concat[0], concat[-1] + 1))
-  return f'range({concat[0]}, {concat[-1] + 1})' if whole else list(concat)
+def _arch_node(node):
+  return '|{}|'.format('|'.join(f'{operation}~{source}' for operation, source in node))
+
+
+def _flat_edges(cell):
+  return [edge for node in cell.nodes for edge in node]
+
+
+def _concat_text(concat):
+  first, last = concat[0], concat[-1]
+  return f'range({first}, {last + 1})' if concat == tuple(range(first, last + 1)) else str(list(concat))
+
+
+# ---- parsing: each function raises ValueError, which Genotype.parse turns into an InputError ----
+
+
+def _parse_cells(text):
+  if text.startswith('|'):
+    return (_parse_arch(text),)
+  tree = json.loads(text) if text.startswith(('{', '"')) else _parse_call(text)
+  if isinstance(tree, str):
+    return _parse_cells(tree.strip())
+  if set(tree) != set(_PARTS):
+    raise ValueError(f'it has the parts {", ".join(map(str, tree))}; needed are {", ".join(_PARTS)}')
+  return tuple(_parse_cell(name, tree[name], tree[f'{name}_concat']) for name in ('normal', 'reduce'))
 
 
 def _parse_arch(text):
+  """Reads the arch string of NAS-Bench-201: `|op~source|op~source|+…`, one group of edges per node."""
   nodes = []
-  for target, part in enumerate(text.split('+'), start=1):
-    edges = [_EDGE.fullmatch(edge) for edge in part.strip('|').split('|')]
-    if not (part.startswith('|') and part.endswith('|') and all(edges)):
-      raise InputError(f'cannot read the genotype {_short(text)}: expected {_FORMS}')
+  for target, group in enumerate(text.split('+'), start=1):
+    edges = [_EDGE.fullmatch(edge) for edge in group.strip('|').split('|')]
+    if not (group.startswith('|') and group.endswith('|') and all(edges)):
+      raise ValueError(f'node {target} is {abbreviate(group)}')
     node = tuple((edge[1], int(edge[2])) for edge in edges)
-    if any(source >= target for _, source in node):
-      raise InputError(
-        f'cannot read the genotype {_short(text)}: node {target} may only take from nodes below it; expected {_FORMS}'
-      )
+    _check_sources(node, target)
     nodes.append(node)
   return Cell(tuple(nodes))
 
 
-def _call(text):
-  """`Genotype(name=literal or range(…), …)` → {name: value}."""
+def _check_sources(node, target, name='the cell'):
+  if any(not 0 <= source < target for _, source in node):
+    raise ValueError(f'{name}: the inputs of node {target} must be nodes 0 … {target - 1}')
+
+
+def _parse_call(text):
+  """Reads `Genotype(name=value, …)` into {name: value}; a value is a literal or range(…)."""
   call = ast.parse(text, mode='eval').body
   if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == 'Genotype'):
-    raise ValueError('it is no Genotype(…)')
+    raise ValueError('it does not begin with Genotype(')
   if call.args:
-    raise ValueError('its parts have no names')
-
-  def literal(node):
-    try:
-      return ast.literal_eval(node)
-    except ValueError:
-      names = [part.id for part in ast.walk(node) if isinstance(part, ast.Name)]
-      raise ValueError(f'{names[0] if names else "a part"} is no list, text in quotes or number') from None
-
-  def value(node):
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'range':
-      bounds = [literal(bound) for bound in node.args]
-      if any(not isinstance(bound, int) or abs(bound) > 1000 for bound in bounds):
-        raise ValueError('a range takes small integers')
-      return list(range(*bounds))
-    return literal(node)
-
-  return {keyword.arg: value(keyword.value) for keyword in call.keywords}
+    raise ValueError('its arguments have no names')
+  return {keyword.arg: _parse_value(keyword.value) for keyword in call.keywords}
 
 
-def _cell(name, edges, concat):
-  """A DARTS cell of a flat list of edges, two a node."""
+def _parse_value(node):
+  if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'range'):
+    return _parse_literal(node)
+  bounds = [_parse_literal(bound) for bound in node.args]
+  if any(not isinstance(bound, int) or abs(bound) > 1000 for bound in bounds):
+    raise ValueError('the bounds of range(…) must be small integers')
+  return list(range(*bounds))
+
+
+def _parse_literal(node):
+  try:
+    return ast.literal_eval(node)
+  except ValueError:
+    names = [part.id for part in ast.walk(node) if isinstance(part, ast.Name)]
+    what = f'{names[0]} is a name' if names else f'{abbreviate(ast.unparse(node))} is an expression'
+    raise ValueError(f'{what}: expected a string in quotes, a number or a list') from None
+
+
+def _parse_cell(name, edges, concat):
+  """Makes a DARTS cell from a flat list of edges, two per node."""
   edges, concat = [tuple(edge) for edge in edges], tuple(concat)
   if not edges or len(edges) % 2:
-    raise ValueError(f'{name} has {len(edges)} edges, not two a node')
+    raise ValueError(f'{name} has {len(edges)} edges, expected two per node')
   if any(len(edge) != 2 or type(edge[0]) is not str or type(edge[1]) is not int for edge in edges):
-    raise ValueError(f"{name}: an edge is ('operation', source)")
+    raise ValueError(f"{name}: expected edges ('operation', source)")
   nodes = tuple(zip(edges[::2], edges[1::2], strict=True))
   for target, node in enumerate(nodes, start=2):
-    if any(not 0 <= source < target for _, source in node):
-      raise ValueError(f'{name}: node {target} may only take from nodes below it')
-  if not concat or any(type(node) is not int or not 2 <= node < len(nodes) + 2 for node in concat):
-    raise ValueError(f'{name}_concat is {list(concat)}, allowed are nodes 2 … {len(nodes) + 1}')
+    _check_sources(node, target, name)
+  last = len(nodes) + 1
+  if not concat or any(type(node) is not int or not 2 <= node <= last for node in concat):
+    raise ValueError(f'{name}_concat={list(concat)}: expected nodes from 2 … {last}')
   return Cell(nodes, concat)
 
 
+# ---- deriving: SearchSpace.derive applies one of these rules to each cell type ----
+
+
 def derive_every_edge(betas, edges, operations) -> Cell:
-  """Arg-max per edge, `none` included: NAS-Bench-201's rule (ties go to the first operation).
+  """Derives a cell by the rule of NAS-Bench-201: every edge keeps its strongest operation, which may be `none`.
+
+  Ties go to the first operation.
 
   Args:
-    betas: [E, O] weights of the operations (or the logits; only their order counts).
+    betas: [E, O] weights of the operations. The logits α give the same cell: only the order counts.
     edges: E pairs `(target, source)`, grouped by target.
-    operations: for each edge its O candidate names.
+    operations: the O candidate names of each edge, [E][O].
   """
   choice = np.argmax(np.asarray(betas), axis=-1)
   nodes: dict[int, list] = {}
@@ -204,47 +229,21 @@ def derive_every_edge(betas, edges, operations) -> Cell:
 
 
 def derive_two_per_node(betas, edges, operations, concat) -> Cell:
-  """DARTS' rule: of each node's incoming edges the two with the largest weight of an operation that is not `none`.
+  """Derives a cell by the rule of DARTS: every node keeps its two strongest edges.
 
-  In descending order of that weight (ties: the lower source), each with that operation (ties: the first).
+  The strength of an edge is the largest weight of its operations other than `none`, and the edge keeps that operation
+  (ties: the first). The edges of a node are in descending order of strength (ties: the lower source first).
 
   Args:
     betas: [E, O] weights of the operations.
     edges: E pairs `(target, source)`, grouped by target.
-    operations: for each edge its O candidate names.
-    concat: nodes that make the output.
+    operations: the O candidate names of each edge, [E][O].
+    concat: the nodes whose concatenation is the output.
   """
   nodes: dict[int, list] = {}
   for (target, source), names, weights in zip(edges, operations, np.asarray(betas), strict=True):
-    real = [(float(weight), name) for weight, name in zip(weights, names, strict=True) if name != 'none']
-    weight, name = max(real, key=lambda pair: pair[0])
-    nodes.setdefault(target, []).append((-weight, source, name))
-  kept = (sorted(node, key=lambda edge: edge[:2])[:2] for node in nodes.values())
-  return Cell(tuple(tuple((name, source) for _, source, name in node) for node in kept), tuple(concat))
-
-
-# A letter for each operation of the DARTS family
-LETTERS = {
-  'k': 'skip_connect', 'm': 'max_pool_3x3', 'a': 'avg_pool_3x3', 's': 'sep_conv_3x3', 'S': 'sep_conv_5x5',
-  'Z': 'sep_conv_7x7', 'd': 'dil_conv_3x3', 'D': 'dil_conv_5x5', 'f': 'conv_7x1_1x7',
-}  # fmt: skip
-# Cells of published papers: for each node two edges, operation and source; the concatenated nodes
-_PUBLISHED = {
-  'NASNET': ('S1 s0 S0 s0 a1 k0 a0 a0 s1 k1', '23456', 'S1 Z0 m1 Z0 a1 S0 k3 a2 s2 m1', '456'),
-  'AMOEBANET': ('a0 m1 s0 S2 s0 a3 s1 k1 k0 a1', '456', 'a0 s1 m0 Z2 Z0 a1 m0 m1 f0 s5', '346'),
-  'DARTS_V1': ('s1 s0 k0 s1 k0 s1 s0 k2', '2345', 'm0 m1 k2 m0 m0 k2 k2 a0', '2345'),
-  'DARTS_V2': ('s0 s1 s0 s1 s1 k0 k0 d2', '2345', 'm0 m1 k2 m1 m0 k2 k2 m1', '2345'),
-  'SNAS': ('s0 s1 k0 d1 k1 k0 k0 s1', '2345', 'm0 m1 m1 k2 k2 m1 m0 D2', '2345'),
-  'P_DARTS': ('k0 d1 k0 s1 s1 s3 s0 D4', '2345', 'a0 S1 s0 D2 m0 d1 d1 D3', '2345'),
-  'PC_DARTS_CIFAR': ('s1 k0 s0 d1 S0 s1 a0 d1', '2345', 'S1 m0 S1 S2 s0 s3 s1 s2', '2345'),
-  'PC_DARTS_IMAGENET': ('k1 s0 s0 k1 s1 s3 s1 D4', '2345', 's0 k1 D2 m1 s2 s1 S0 s3', '2345'),
-}
-
-
-def published() -> dict[str, Genotype]:
-  """Cells of published papers by the names that the field gives them."""
-
-  def cell(edges, concat):
-    return _cell('', [(LETTERS[edge[0]], int(edge[1])) for edge in edges.split()], map(int, concat))
-
-  return {name: Genotype((cell(*parts[:2]), cell(*parts[2:]))) for name, parts in _PUBLISHED.items()}
+    candidates = [(float(weight), name) for weight, name in zip(weights, names, strict=True) if name != 'none']
+    strength, name = max(candidates, key=operator.itemgetter(0))
+    nodes.setdefault(target, []).append((-strength, source, name))
+  strongest = (sorted(node, key=operator.itemgetter(0, 1))[:2] for node in nodes.values())
+  return Cell(tuple(tuple((name, source) for _, source, name in node) for node in strongest), tuple(concat))

@@ -1,4 +1,4 @@
-"""Finds the genotype that a user names: a run folder, a file, a published cell, or the text itself."""
+"""Finds the genotype that a user names: a published cell, a run folder, a file, or the text of a genotype."""
 
 import difflib
 import json
@@ -6,54 +6,67 @@ import os
 import pathlib
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.spaces.genotype import Genotype, published
+from beta_darts_jax.spaces.genotype import Genotype
+from beta_darts_jax.spaces.published import PUBLISHED
 
 
 def find_genotype(text: str) -> tuple[Genotype, bool]:
-  """Reads what a user calls a genotype.
+  """Reads a genotype from the place that a user names.
 
   Args:
-    text: the folder of a search, a file with a genotype's text or JSON, the name of a published cell, or the text.
+    text: the name of a published cell, the folder of a finished search, a file with the text or JSON of a genotype, or
+      the text itself.
 
   Returns:
-    (genotype, whether its search space adds auxiliary skips).
+    The genotype, and whether its search space adds auxiliary skips.
 
   Raises:
-    InputError: it is none of them.
+    InputError: `text` is none of these.
   """
   if not text:
     raise InputError(
-      'the genotype (config.genotype of a retraining) is missing: allowed are the folder of a search, a file, '
-      f'a name of {", ".join(published())}, or the text itself'
+      'the genotype is missing: expected the folder of a search, a file, the text of a genotype, '
+      f'or one of {", ".join(PUBLISHED)}'
     )
-  if text in published():
-    return published()[text], False
-  path = pathlib.Path(text)
+  if text in PUBLISHED:
+    return PUBLISHED[text], False
   if os.path.isdir(text):
-    path /= 'genotype.json'
-    if not path.is_file():
-      within = ', of a population members/K in it' if (path.parent / 'members').is_dir() else ''
-      unfinished = (path.parent / 'config.json').is_file() and not (path.parent / 'result.json').is_file()
-      raise InputError(
-        f'{text} has no genotype.json{" and is not finished" if unfinished else ""}: allowed is the folder of a '
-        f'finished search{within}'
-      )
-  elif not os.path.isfile(text):  # (False for what is too long to be a file's name)
-    if not any(mark in text for mark in '|({"'):
-      near = difflib.get_close_matches(text.upper(), published(), n=1, cutoff=0.5)
-      meant = f'did you mean {near[0]}? ' if near else ''
-      raise InputError(f'{text!r}: no such folder or file, and no published cell: {meant}{", ".join(published())}')
+    return _read_file(_file_of_run(pathlib.Path(text)))
+  if os.path.isfile(text):  # False for a text that is too long for a file name
+    return _read_file(pathlib.Path(text))
+  if any(character in text for character in '|({"'):
     return Genotype.parse(text), False
+  raise InputError(f'{text!r} is not a folder, a file or a published cell: {_suggestion(text)}')
+
+
+def _suggestion(text):
+  names = ', '.join(PUBLISHED)
+  close = difflib.get_close_matches(text.upper(), PUBLISHED, n=1, cutoff=0.5)
+  return f'did you mean {close[0]}? The published cells are {names}' if close else f'the published cells are {names}'
+
+
+def _file_of_run(folder):
+  """Returns the path of genotype.json in the folder of a finished search."""
+  file = folder / 'genotype.json'
+  if file.is_file():
+    return file
+  if (folder / 'members').is_dir():
+    raise InputError(f'{folder} holds a population: expected one of its members, {folder}/members/K')
+  if (folder / 'config.json').is_file() and not (folder / 'result.json').is_file():
+    raise InputError(f'{folder} has no genotype.json because its run is not finished')
+  raise InputError(f'{folder} has no genotype.json: expected the folder of a finished search')
+
+
+def _read_file(path):
   try:
     content = path.read_text(encoding='utf-8')
   except (OSError, UnicodeDecodeError) as error:
     raise InputError(f'{path} cannot be read as a genotype: {error}') from None
   try:
     tree = json.loads(content)
-  except ValueError:
+  except ValueError:  # not JSON, so the text of a genotype
     return Genotype.parse(content), False
-  if isinstance(tree, dict) and isinstance(tree.get('genotype'), str):
-    return Genotype.parse(tree['genotype']), isinstance(tree.get('space'), dict) and bool(
-      tree['space'].get('auxiliary_skip')
-    )
-  return Genotype.parse(content), False
+  if not (isinstance(tree, dict) and isinstance(tree.get('genotype'), str)):
+    return Genotype.parse(content), False
+  space = tree.get('space')  # genotype.json of a run also holds the search space
+  return Genotype.parse(tree['genotype']), isinstance(space, dict) and bool(space.get('auxiliary_skip'))

@@ -1,4 +1,4 @@
-"""What can be searched: a search space is a frozen value.
+"""Search spaces as frozen values, and β = softmax(α).
 
 Legend: E edges, O candidate operations of an edge.
 """
@@ -12,33 +12,33 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.spaces import genotype as genotypes
-from beta_darts_jax.spaces.genotype import LETTERS, Cell, Genotype, in_short
+from beta_darts_jax.spaces.genotype import Cell, Genotype, derive_every_edge, derive_two_per_node
+from beta_darts_jax.spaces.published import short_name
 
-# skeleton -> the kinds of cell that it stacks
+# skeleton → its cell types; each type has its own α
 CELL_TYPES = {'nas_bench_201': ('cell',), 'darts': ('normal', 'reduce')}
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchSpace:
-  """The edges of a cell, what each may become, and how cells are stacked.
+  """The edges of a cell, the candidate operations of each edge, and the skeleton that stacks the cells.
 
-  A space of your own is one more value:
+  Your own space is one more value:
 
     SearchSpace('mine', 'darts', nodes=3, operations=('none', 'skip_connect', 'sep_conv_3x3'))
 
   Attributes:
-    name: how configs and messages call it.
-    skeleton: the macro-architecture, a key of CELL_TYPES. In 'nas_bench_201' a cell has one input, keeps one operation
-      on every edge and gives its last node; in 'darts' it has two inputs, keeps two edges a node and gives the
-      concatenation of its last four nodes, and there are normal and reduction cells.
-    nodes: intermediate nodes; each takes an edge from every node before it.
-    operations: candidates, in the order of α's columns: names for every edge alike, or for each cell type, for each
-      edge, its names (equally many everywhere). Kept in the second form.
-    auxiliary_skip: every edge adds a skip connection of weight 1, in the supernet and in the network.
+    name: the name in configs and messages.
+    skeleton: the macro-architecture, a key of CELL_TYPES. A 'nas_bench_201' cell has one input, keeps one operation on
+      every edge, and its output is its last node. A 'darts' cell has two inputs and keeps two edges per node; its
+      output is the concatenation of its last four nodes; there are normal and reduction cells.
+    nodes: number of intermediate nodes; every node has an edge from each node before it.
+    operations: the candidates, in the order of α's columns. Either the names for all edges, or the names of each edge
+      of each cell type (the same number everywhere). The first form is converted to the second one.
+    auxiliary_skip: adds a skip connection of weight 1 to every edge, in the supernet and in the derived network.
 
   Raises:
-    InputError: an unknown skeleton, no nodes, or candidates that do not make a rectangle.
+    InputError: unknown skeleton, no nodes, or not the same number of candidates for each edge.
 
   Example:
     >>> space = SearchSpace('mine', 'darts', nodes=2, operations=('skip_connect', 'sep_conv_3x3'))
@@ -56,33 +56,36 @@ class SearchSpace:
 
   def __post_init__(self):
     if self.skeleton not in CELL_TYPES:
-      raise InputError(f'{self.name}: unknown skeleton {self.skeleton!r}: allowed are {", ".join(CELL_TYPES)}')
+      raise InputError(f'{self.name}: skeleton={self.skeleton!r}: expected one of {", ".join(CELL_TYPES)}')
     if self.nodes < 1:
-      raise InputError(f'{self.name}: nodes={self.nodes}, allowed are 1 or more')
+      raise InputError(f'{self.name}: nodes={self.nodes}: expected 1 or more')
     operations = self.operations
     if operations and all(isinstance(name, str) for name in operations):
       operations = ((operations,) * len(self.edges),) * len(self.cell_types)
     operations = tuple(tuple(tuple(names) for names in cell) for cell in operations)
-    shapes = [[len(names) for names in cell] for cell in operations]
-    widths = {width for shape in shapes for width in shape}
-    if [len(shape) for shape in shapes] != [len(self.edges)] * len(self.cell_types) or len(widths) != 1:
+    self._check_operations(operations)
+    object.__setattr__(self, 'operations', operations)
+
+  def _check_operations(self, operations):
+    counts = [[len(names) for names in cell] for cell in operations]
+    num_edges = [len(cell) for cell in counts]
+    if num_edges != [len(self.edges)] * len(self.cell_types) or len({count for cell in counts for count in cell}) != 1:
       raise InputError(
-        f'{self.name}: candidates of {shapes} edges, allowed are equally many '
-        f'for each of {len(self.edges)} edges of {len(self.cell_types)} cell types'
+        f'{self.name}: numbers of candidates {counts}: expected the same number '
+        f'for each of {len(self.edges)} edges of {len(self.cell_types)} cell type(s)'
       )
     for names in {names for cell in operations for names in cell}:
       if len(set(names)) < len(names) or not set(names) - {'none'}:
-        raise InputError(f'{self.name}: candidates are {names}, allowed are different names, one of them not none')
-    object.__setattr__(self, 'operations', operations)
+        raise InputError(f'{self.name}: candidates {names}: expected different names, at least one of them not none')
 
   @property
   def cell_types(self) -> tuple[str, ...]:
-    """The kinds of cell, each with its own α."""
+    """The cell types; each one has its own α."""
     return CELL_TYPES[self.skeleton]
 
   @property
   def num_inputs(self) -> int:
-    """Nodes that are inputs of the cell: 0, or 0 and 1."""
+    """Number of input nodes of a cell: 1 (NAS-Bench-201) or 2 (DARTS)."""
     return 1 if self.skeleton == 'nas_bench_201' else 2
 
   @property
@@ -93,26 +96,26 @@ class SearchSpace:
 
   @property
   def concat(self) -> tuple[int, ...]:
-    """Nodes whose concatenation is the output of a cell; () is the last node alone."""
+    """The nodes whose concatenation is the output of a cell; () means that the last node is the output."""
     last = self.num_inputs + self.nodes
     return tuple(range(max(2, last - 4), last)) if self.skeleton == 'darts' else ()
 
   def candidates(self, cell_type: str) -> tuple[tuple[str, ...], ...]:
-    """For each edge of a cell type the names of its operations."""
+    """The names of the candidates of each edge of a cell type, [E][O]."""
     return self.operations[self.cell_types.index(cell_type)]
 
   @property
   def operation_names(self) -> set[str]:
-    """The candidates of all edges together."""
+    """The names of all candidates of all edges."""
     return {name for cell in self.operations for names in cell for name in names}
 
   @property
   def alpha_shape(self) -> tuple[int, int]:
-    """(E, O): the shape of one cell type's α."""
+    """Shape (E, O) of the α of one cell type."""
     return len(self.edges), len(self.operations[0][0])
 
   def init_alphas(self, key: jax.Array) -> dict[str, jax.Array]:
-    """Logits α, 1e-3·N(0, 1): `{cell type: [E, O]}`."""
+    """Draws the logits α from 1e-3·N(0, 1): `{cell type: [E, O]}`."""
     keys = jax.random.split(key, len(self.cell_types))
     return {
       cell_type: 1e-3 * jax.random.normal(cell_key, self.alpha_shape)
@@ -120,78 +123,89 @@ class SearchSpace:
     }
 
   def derive(self, betas: Mapping[str, ArrayLike]) -> Genotype:
-    """The discrete cells of `betas` (`{cell type: [E, O]}`): genotype.derive_every_edge or derive_two_per_node.
+    """Derives the discrete cells from β. This is the function to call: it knows the rule of the skeleton.
+
+    The rules for one cell are genotype.derive_every_edge ('nas_bench_201') and genotype.derive_two_per_node ('darts').
+
+    Args:
+      betas: weights of the operations, `{cell type: [E, O]}`.
 
     Example:
-      >>> betas = {'cell': np.eye(5)[[3, 3, 3, 1, 3, 0]]}  # a row an edge
+      >>> betas = {'cell': np.eye(5)[[3, 3, 3, 1, 3, 0]]}  # one row per edge
       >>> print(NAS_BENCH_201.derive(betas))
       |nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|none~2|
     """
+    return Genotype(tuple(self._derive_cell(betas[cell_type], cell_type) for cell_type in self.cell_types))
+
+  def _derive_cell(self, betas, cell_type) -> Cell:
     if self.skeleton == 'nas_bench_201':
-      return Genotype((genotypes.derive_every_edge(betas['cell'], self.edges, self.candidates('cell')),))
-    cells = (
-      genotypes.derive_two_per_node(betas[cell_type], self.edges, self.candidates(cell_type), self.concat)
-      for cell_type in self.cell_types
-    )
-    return Genotype(tuple(cells))
+      return derive_every_edge(betas, self.edges, self.candidates(cell_type))
+    return derive_two_per_node(betas, self.edges, self.candidates(cell_type), self.concat)
 
   def check(self, genotype: Genotype) -> Genotype:
     """Returns `genotype` if it belongs to this space.
 
     Raises:
-      InputError: its cells have other nodes or edges, or an operation is not a candidate of its edge.
+      InputError: the cells have other nodes or edges, or an operation is not a candidate of its edge.
     """
-    form = f'{len(self.cell_types)} cell(s) of {self.nodes} nodes'
-    if [(len(cell.nodes), cell.num_inputs) for cell in genotype.cells] != [(self.nodes, self.num_inputs)] * len(
-      self.cell_types
-    ):
-      given = f'{len(genotype.cells)} of {", ".join(str(len(cell.nodes)) for cell in genotype.cells)}'
-      raise self._not_of_it(genotype, f'allowed are {form}, it has {given}')
+    given = [(len(cell.nodes), cell.num_inputs) for cell in genotype.cells]
+    if given != [(self.nodes, self.num_inputs)] * len(self.cell_types):
+      nodes = ', '.join(str(len(cell.nodes)) for cell in genotype.cells)
+      raise self._mismatch(
+        genotype, f'expected {len(self.cell_types)} cell(s) of {self.nodes} nodes, it has {len(given)} of {nodes}'
+      )
     for cell_type, cell in zip(self.cell_types, genotype.cells, strict=True):
       self._check_cell(cell, cell_type, genotype)
     return genotype
 
   def _check_cell(self, cell: Cell, cell_type, genotype):
-    pairs = [(target, source) for target, source, _ in cell.edges]
-    if self.skeleton == 'nas_bench_201' and tuple(pairs) != self.edges:
-      raise self._not_of_it(genotype, f'its edges are {pairs}, allowed {self.edges}')
+    pairs = tuple((target, source) for target, source, _ in cell.edges)
+    if self.skeleton == 'nas_bench_201' and pairs != self.edges:
+      raise self._mismatch(genotype, f'expected the edges {self.edges}, it has {pairs}')
     if len(set(pairs)) < len(pairs):
-      raise self._not_of_it(genotype, 'two edges of a node come from the same node')
+      raise self._mismatch(genotype, 'two edges of one node have the same source')
     if cell.concat != self.concat:
-      wrong = f'the output concatenates nodes {list(cell.concat)}, allowed {list(self.concat)}'
-      raise self._not_of_it(genotype, wrong)
+      raise self._mismatch(
+        genotype, f'expected the output to concatenate nodes {list(self.concat)}, it has {list(cell.concat)}'
+      )
     for target, source, operation in cell.edges:
       names = self.candidates(cell_type)[self.edges.index((target, source))]
       if operation not in names:
-        raise self._not_of_it(genotype, f'{operation!r} is not one of {", ".join(names)}')
+        raise self._mismatch(genotype, f'{operation!r} is not one of {", ".join(names)}')
 
-  def _not_of_it(self, genotype, why):
-    return InputError(f'{in_short(genotype)} is not of the space {self.name}: {why}')
+  def _mismatch(self, genotype, why):
+    return InputError(f'{short_name(genotype)} does not belong to the search space {self.name}: {why}')
 
   def parse(self, text: str) -> Genotype:
-    """Reads the text form of a genotype of this space. Raises InputError."""
+    """Reads the text of a genotype of this space. Raises InputError if it is unreadable or of another space."""
     return self.check(Genotype.parse(text))
 
   def one_hot(self, genotype: Genotype) -> dict[str, jax.Array]:
-    """β with weight 1 on the operations of `genotype`, 0 elsewhere (so also on edges that it lacks)."""
+    """Returns β with weight 1 on the operations of `genotype` and 0 elsewhere, `{cell type: [E, O]}`.
+
+    On edges that the genotype does not keep, all weights are 0.
+    """
     betas = {}
     for cell_type, cell in zip(self.cell_types, genotype.cells, strict=True):
       weights = np.zeros(self.alpha_shape, np.float32)
       for target, source, operation in cell.edges:
-        e = self.edges.index((target, source))
-        weights[e, self.candidates(cell_type)[e].index(operation)] = 1
+        edge = self.edges.index((target, source))
+        weights[edge, self.candidates(cell_type)[edge].index(operation)] = 1
       betas[cell_type] = jnp.asarray(weights)
     return betas
 
   def random_genotype(self, rng: np.random.Generator) -> Genotype:
-    """Cells drawn uniformly: the edges that are kept and their operations (never `none` where the rule excludes it)."""
+    """Draws the kept edges and their operations uniformly. In the DARTS family no operation is `none`."""
     return self.derive({cell_type: rng.random(self.alpha_shape) for cell_type in self.cell_types})
 
 
 NAS_BENCH_201 = SearchSpace(
-  'nas_bench_201', 'nas_bench_201', 3, ('none', 'skip_connect', 'nor_conv_1x1', 'nor_conv_3x3', 'avg_pool_3x3')
+  'nas_bench_201',
+  'nas_bench_201',
+  nodes=3,
+  operations=('none', 'skip_connect', 'nor_conv_1x1', 'nor_conv_3x3', 'avg_pool_3x3'),
 )
-_DARTS = (
+_DARTS_OPERATIONS = (
   'max_pool_3x3',
   'avg_pool_3x3',
   'skip_connect',
@@ -200,16 +214,48 @@ _DARTS = (
   'dil_conv_3x3',
   'dil_conv_5x5',
 )
-DARTS = SearchSpace('darts', 'darts', 4, _DARTS)
-DARTS_WITH_NONE = SearchSpace('darts_with_none', 'darts', 4, ('none', *_DARTS))
-_S1 = (  # the two candidates of each edge in genotype.LETTERS: of normal cells, of reduction cells (RobustDARTS)
-  'kd kD kD ks kd mk ks ks kd ks mk kd dD dD',
-  'ma md ma ma kD ma ms kd kD ma ma kD kD kD',
+DARTS = SearchSpace('darts', 'darts', nodes=4, operations=_DARTS_OPERATIONS)
+DARTS_WITH_NONE = SearchSpace('darts_with_none', 'darts', nodes=4, operations=('none', *_DARTS_OPERATIONS))
+
+# S1 … S4: RobustDARTS (Zela et al., ICLR 2020). In S1 every edge has two candidates of its own.
+_S1_OPERATIONS = (
+  (  # normal cells
+    ('skip_connect', 'dil_conv_3x3'),  # 0 → 2
+    ('skip_connect', 'dil_conv_5x5'),  # 1 → 2
+    ('skip_connect', 'dil_conv_5x5'),  # 0 → 3
+    ('skip_connect', 'sep_conv_3x3'),  # 1 → 3
+    ('skip_connect', 'dil_conv_3x3'),  # 2 → 3
+    ('max_pool_3x3', 'skip_connect'),  # 0 → 4
+    ('skip_connect', 'sep_conv_3x3'),  # 1 → 4
+    ('skip_connect', 'sep_conv_3x3'),  # 2 → 4
+    ('skip_connect', 'dil_conv_3x3'),  # 3 → 4
+    ('skip_connect', 'sep_conv_3x3'),  # 0 → 5
+    ('max_pool_3x3', 'skip_connect'),  # 1 → 5
+    ('skip_connect', 'dil_conv_3x3'),  # 2 → 5
+    ('dil_conv_3x3', 'dil_conv_5x5'),  # 3 → 5
+    ('dil_conv_3x3', 'dil_conv_5x5'),  # 4 → 5
+  ),
+  (  # reduction cells
+    ('max_pool_3x3', 'avg_pool_3x3'),  # 0 → 2
+    ('max_pool_3x3', 'dil_conv_3x3'),  # 1 → 2
+    ('max_pool_3x3', 'avg_pool_3x3'),  # 0 → 3
+    ('max_pool_3x3', 'avg_pool_3x3'),  # 1 → 3
+    ('skip_connect', 'dil_conv_5x5'),  # 2 → 3
+    ('max_pool_3x3', 'avg_pool_3x3'),  # 0 → 4
+    ('max_pool_3x3', 'sep_conv_3x3'),  # 1 → 4
+    ('skip_connect', 'dil_conv_3x3'),  # 2 → 4
+    ('skip_connect', 'dil_conv_5x5'),  # 3 → 4
+    ('max_pool_3x3', 'avg_pool_3x3'),  # 0 → 5
+    ('max_pool_3x3', 'avg_pool_3x3'),  # 1 → 5
+    ('skip_connect', 'dil_conv_5x5'),  # 2 → 5
+    ('skip_connect', 'dil_conv_5x5'),  # 3 → 5
+    ('skip_connect', 'dil_conv_5x5'),  # 4 → 5
+  ),
 )
-S1 = SearchSpace('s1', 'darts', 4, tuple(tuple(tuple(map(LETTERS.get, e)) for e in cell.split()) for cell in _S1))
-S2 = SearchSpace('s2', 'darts', 4, ('skip_connect', 'sep_conv_3x3'))
-S3 = SearchSpace('s3', 'darts', 4, ('none', 'skip_connect', 'sep_conv_3x3'))
-S4 = SearchSpace('s4', 'darts', 4, ('noise', 'sep_conv_3x3'))
+S1 = SearchSpace('s1', 'darts', nodes=4, operations=_S1_OPERATIONS)
+S2 = SearchSpace('s2', 'darts', nodes=4, operations=('skip_connect', 'sep_conv_3x3'))
+S3 = SearchSpace('s3', 'darts', nodes=4, operations=('none', 'skip_connect', 'sep_conv_3x3'))
+S4 = SearchSpace('s4', 'darts', nodes=4, operations=('noise', 'sep_conv_3x3'))
 
 SPACES = {space.name: space for space in (NAS_BENCH_201, DARTS, DARTS_WITH_NONE, S1, S2, S3, S4)}
 
@@ -217,34 +263,37 @@ SPACES = {space.name: space for space in (NAS_BENCH_201, DARTS, DARTS_WITH_NONE,
 def make_space(
   name: str, nodes: int = 0, operations: tuple[str, ...] = (), auxiliary_skip: bool = False
 ) -> SearchSpace:
-  """A space of SPACES, changed where something is given.
+  """Returns a space of SPACES with the given changes.
 
   Args:
-    name: of the space to start from.
-    nodes: intermediate nodes; 0 keeps them.
-    operations: candidates of every edge; () keeps them.
+    name: a key of SPACES.
+    nodes: number of intermediate nodes; 0 keeps that of the space.
+    operations: candidates of every edge; () keeps those of the space.
     auxiliary_skip: see SearchSpace.
 
   Raises:
-    InputError: no such space, or what is given does not make one.
+    InputError: unknown name, or the changes do not give a valid space.
   """
   if name not in SPACES:
-    raise InputError(f'unknown search space {name!r}: allowed are {", ".join(SPACES)}')
+    raise InputError(f'unknown search space {name!r}: expected one of {", ".join(SPACES)}')
   space = SPACES[name]
   if len(operations) == 1:
-    raise InputError(f'the only operation {operations[0]!r} leaves nothing to choose: allowed are two or more')
+    raise InputError(f'operations={operations}: expected two or more')
   if nodes not in (0, space.nodes) and not operations:
-    everywhere = {names for cell in space.operations for names in cell}
-    if len(everywhere) > 1:
-      raise InputError(f'{name} has candidates of its own for each edge: with other nodes, give the operations too')
-    operations = everywhere.pop()
+    candidates = {names for cell in space.operations for names in cell}
+    if len(candidates) > 1:
+      raise InputError(f'nodes={nodes}: {name} has different candidates on each edge, so give operations too')
+    operations = candidates.pop()
   return dataclasses.replace(
     space, nodes=nodes or space.nodes, operations=operations or space.operations, auxiliary_skip=auxiliary_skip
   )
 
 
 def softmax_betas(alphas: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  """β = softmax(α) over the candidate operations of each edge: DARTS' relaxation, same tree as `alphas`.
+  """Returns β = softmax(α) over the candidate operations of each edge (DARTS' relaxation).
+
+  Args:
+    alphas: `{cell type: [E, O]}`; the result has the same tree.
 
   Example:
     >>> softmax_betas({'cell': jnp.zeros((1, 4))})['cell'].tolist()

@@ -19,7 +19,8 @@ from beta_darts_jax.method.regularizers import REGULARIZERS
 from beta_darts_jax.networks.operations import OPERATIONS
 from beta_darts_jax.retrain import run as retrain
 from beta_darts_jax.search.population import VARIED
-from beta_darts_jax.spaces.genotype import Genotype, published
+from beta_darts_jax.spaces.genotype import Genotype
+from beta_darts_jax.spaces.published import PUBLISHED
 from beta_darts_jax.spaces.space import SPACES
 
 FUZZED = settings(
@@ -101,7 +102,7 @@ SMALL = {
   'network.channels': 4, 'network.layers': 1, 'network.cells_per_stage': 1, 'network.auxiliary_weight': 0.0,
   'data.cutout': 0, 'genotype': 'DARTS_V2',
 }  # fmt: skip
-CELLS = [*published(), ALL_NONE]
+CELLS = [*PUBLISHED, ALL_NONE]
 SEVERAL = {
   'search.regularizers': tuple(REGULARIZERS), 'space.operations': tuple(OPERATIONS),
   **{f'population.{name}': (0.0, 0.5, 5, 50.0) for name in VARIED},
@@ -170,7 +171,7 @@ PIECES = """
 __import__("os") \\ β
 """.split()  # noqa: SIM905
 PARTS = st.sampled_from([*PIECES, ' ', '\0'])
-KNOWN = [ALL_NONE, *map(str, published().values())]
+KNOWN = [ALL_NONE, *map(str, PUBLISHED.values())]
 
 
 @st.composite

@@ -10,9 +10,9 @@ from beta_darts_jax.method.losses import cross_entropy
 from beta_darts_jax.networks.discrete import DiscreteCell, drop_path, multiply_adds
 from beta_darts_jax.networks.interop import network_state_dict, network_variables
 from beta_darts_jax.networks.operations import BatchNorm
-from beta_darts_jax.spaces.genotype import published
+from beta_darts_jax.spaces.published import PUBLISHED
 
-DARTS_V2 = published()['DARTS_V2']
+DARTS_V2 = PUBLISHED['DARTS_V2']
 
 
 def official(name):
@@ -106,9 +106,9 @@ def test_sizes_are_the_official_ones(stem, size, num_classes, channels, layers, 
   assert multiply_adds(network, shapes, (size, size, 3)) == products
 
 
-@pytest.mark.parametrize('name', published())
+@pytest.mark.parametrize('name', PUBLISHED)
 def test_published_cells_are_networks(name):
-  network = Network(published()[name], 10, channels=4, layers=3)
+  network = Network(PUBLISHED[name], 10, channels=4, layers=3)
   images = jnp.zeros((2, 16, 16, 3))
   variables = jax.eval_shape(network.init, jax.random.key(0), images)
   assert jax.eval_shape(network.apply, variables, images).shape == (2, 10)

@@ -19,10 +19,11 @@ from beta_darts_jax import NAS_BENCH_201, InputError, main, report
 from beta_darts_jax.config import default, default_retrain
 from beta_darts_jax.report import figures
 from beta_darts_jax.report.figures import Curve
-from beta_darts_jax.spaces.genotype import Genotype, published
+from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.nas_bench_201 import DATASETS
+from beta_darts_jax.spaces.published import PUBLISHED
 
-DARTS_V2 = published()['DARTS_V2']
+DARTS_V2 = PUBLISHED['DARTS_V2']
 CELL = '|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|nor_conv_3x3~2|'
 BETAS = np.random.default_rng(0).dirichlet(np.ones(5), size=(3, 6))  # [epoch, E, O]
 
@@ -179,7 +180,7 @@ def test_a_cell_has_an_arrow_an_edge_as_thick_as_its_strength(genotype):
   assert sorted(cell.operations) == sorted(text for text in texts if '_' in text or text == 'none')
 
 
-@pytest.mark.parametrize('genotype', [Genotype.parse(CELL), *published().values()], ids=['NAS-Bench-201', *published()])
+@pytest.mark.parametrize('genotype', [Genotype.parse(CELL), *PUBLISHED.values()], ids=['NAS-Bench-201', *PUBLISHED])
 def test_every_label_is_on_its_arrow_and_every_arrow_in_the_picture(genotype):
   for cell in genotype.cells:
     figure = figures.cell(cell)

@@ -28,12 +28,12 @@ def test_edges_by_eye():
   assert DARTS.concat == (2, 3, 4, 5) and NAS_BENCH_201.concat == ()
 
 
-def test_s1_has_candidates_of_its_own_on_each_edge():
+def test_s1_has_its_own_candidates_on_each_edge():
   assert S1.candidates('normal')[0] == ('skip_connect', 'dil_conv_3x3')
   assert S1.candidates('reduce')[6] == ('max_pool_3x3', 'sep_conv_3x3')
 
 
-def test_a_space_of_ones_own():
+def test_make_space_changes_a_known_space():
   space = SearchSpace('mine', 'darts', nodes=2, operations=('skip_connect', 'sep_conv_3x3'))
   assert space.alpha_shape == (5, 2) and space.concat == (2, 3)
   two = make_space('s2', nodes=2)
@@ -48,19 +48,19 @@ def test_a_space_of_ones_own():
 @pytest.mark.parametrize(
   'arguments, message',
   [
-    (('x', 'resnet', 4, ('skip_connect',)), "unknown skeleton 'resnet': allowed are nas_bench_201, darts"),
-    (('x', 'darts', 0, ('skip_connect',)), 'nodes=0, allowed are 1 or more'),
-    (('x', 'darts', 1, ()), 'equally many for each of 2 edges of 2 cell types'),
-    (('x', 'darts', 1, ((('a',), ('a', 'b')),) * 2), 'equally many'),
-    (('x', 'darts', 1, ('none',)), 'one of them not none'),
+    (('x', 'resnet', 4, ('skip_connect',)), "skeleton='resnet': expected one of nas_bench_201, darts"),
+    (('x', 'darts', 0, ('skip_connect',)), 'nodes=0: expected 1 or more'),
+    (('x', 'darts', 1, ()), 'the same number for each of 2 edges of 2 cell type'),
+    (('x', 'darts', 1, ((('a',), ('a', 'b')),) * 2), 'the same number'),
+    (('x', 'darts', 1, ('none',)), 'at least one of them not none'),
     (('x', 'darts', 1, ('a', 'a')), 'different names'),
   ],
 )
-def test_what_is_no_space(arguments, message):
+def test_invalid_spaces_are_refused(arguments, message):
   with pytest.raises(InputError, match=message):
     SearchSpace(*arguments)
 
 
 def test_s1_with_other_nodes_needs_operations():
-  with pytest.raises(InputError, match='give the operations too'):
+  with pytest.raises(InputError, match='so give operations too'):
     make_space('s1', nodes=3)
