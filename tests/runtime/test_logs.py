@@ -1,0 +1,79 @@
+import io
+import sys
+
+import pytest
+
+from beta_darts_jax import InputError
+from beta_darts_jax.runtime.logs import MetricsFile, Progress, TensorBoard, require_tensorboard
+
+
+@pytest.mark.parametrize('before', [b'{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2}\n{"epo', b'\xff\n', b'', None])
+def test_metrics_file_continues_from_the_text_of_the_checkpoint(tmp_path, before):
+  path = tmp_path / 'metrics.jsonl'
+  if before is not None:
+    path.write_bytes(before)
+  file = MetricsFile(path, '{"epoch": 0}\n{"epoch": 1}\n')
+  file.append([{'epoch': 2, 'train_loss': 1.0}])
+  file.close()
+  assert path.read_text() == file.text == '{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2, "train_loss": 1.0}\n'
+  assert [row['epoch'] for row in file.rows] == [0, 1, 2]
+
+
+def test_tensorboard_writes_event_files(tmp_path):
+  writer = TensorBoard(tmp_path, epochs=0)
+  writer.append([{'epoch': 0, 'train_loss': 1.5, 'genotype': '|none~0|'}, {'epoch': 0, 'member': 3, 'train_loss': 1.0}])
+  writer.close()
+  (file,) = tmp_path.glob('events.out.tfevents.*')
+  assert b'train_loss' in file.read_bytes() and b'member_3/train_loss' in file.read_bytes()
+
+
+def test_missing_tensorboard_names_the_extra(monkeypatch):
+  monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+  with pytest.raises(InputError, match=r'pip install .*\[tensorboard\]'):
+    require_tensorboard()
+
+
+VALUES = {'train_loss': 1.25, 'train_accuracy': 0.5, 'images_per_second': 640.0}
+ROW = VALUES | {'epoch': 0, 'genotype': '|none~0|', 'valid_loss': 1.0, 'valid_accuracy': 0.25}
+LINE = 'epoch 1/2  train loss 1.250 accuracy 0.500  640 images/s  valid loss 1.000 accuracy 0.250  |none~0|\n'
+
+
+class Terminal(io.StringIO):
+  def isatty(self):
+    return True
+
+
+def test_progress_on_a_terminal_shows_a_bar(monkeypatch, capsys):
+  monkeypatch.setattr(sys, 'stderr', Terminal())
+  with Progress(epochs=2, steps=10, done=3) as progress:
+    progress.steps(0, 5, VALUES)
+    progress.epoch([ROW])
+  shown = sys.stderr.getvalue()
+  for part in ('3/20', 'epoch 1/2', '5/20', 'train loss 1.250'):
+    assert part in shown
+  assert capsys.readouterr().out == LINE
+
+
+def test_progress_elsewhere_prints_a_line_an_epoch(capsys):
+  with Progress(epochs=2, steps=10) as progress:
+    progress.steps(0, 5, VALUES)
+    progress.epoch([ROW])
+  assert capsys.readouterr() == (LINE, '')
+
+
+def test_progress_averages_the_members_that_have_not_diverged(capsys):
+  members = [
+    ROW | {'member': 0},
+    ROW | {'member': 1, 'train_loss': 2.25},
+    ROW | {'member': 2, 'train_loss': None, 'genotype': None},
+  ]
+  with Progress(epochs=2, steps=10) as progress:
+    progress.epoch(members)
+  assert 'train loss 1.750' in (line := capsys.readouterr().out) and line.endswith('mean of 2 members\n')
+
+
+def test_progress_of_other_processes_is_silent(capsys):
+  with Progress(epochs=2, steps=10, shows=False) as progress:
+    progress.steps(0, 5, VALUES)
+    progress.epoch([ROW])
+  assert capsys.readouterr() == ('', '')
