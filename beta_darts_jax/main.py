@@ -45,13 +45,13 @@ _FLAGS = '--config, --config.KEY, --workdir, --report, --out and --png'
 def parse(argv):
   """absl's flags parser: any mistake is one line that names what is allowed, exit status 2."""
   if {'--help', '-h', '-help', '--helpfull', '--helpshort'} & set(argv[1:]):
-    from beta_darts_jax.config import described
+    from beta_darts_jax.config import documentation
 
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends in silence
     print(f'{__doc__}\nconfigs/ has the protocols.')
     for task, keys in {'search': 'Every KEY of a search', 'retrain': 'Of a retraining'}.items():
       print(f'\n{keys}:\n')
-      for name, default, meaning in described(task):
+      for name, default, meaning in documentation(task):
         print(f'  {name} = {default}' + (f'  # {meaning}' if meaning else ''))
     sys.exit(0)
   argv = [*map(_located, argv)]
@@ -99,8 +99,9 @@ def _shipped():
 
 def _explanation(error, argv):
   """What is allowed for the --config.a.b that `error` is about, else what it says itself."""
-  from beta_darts_jax.config import DEFAULTS, reference
-  from beta_darts_jax.config.check import describe, unknown
+  from beta_darts_jax.config import DEFAULTS, defaults_for
+  from beta_darts_jax.config.check import unknown_key
+  from beta_darts_jax.config.schema import keys_of
 
   message = ' '.join(str(error).split())
   if match := re.match(r'Missing value for flag --(workdir|report|out|config)(?![\w.])', message):
@@ -126,7 +127,7 @@ def _explanation(error, argv):
       if 'get_config() takes 0' in message:
         return f'--config={match[1]}:{match[2]}: allowed is --config={match[1]}, which takes no arguments'
       with contextlib.suppress(Exception):  # what is wrong with the file is what `message` says
-        tree = reference(runpy.run_path(match[1])['get_config'](*filter(None, [match[2]])))
+        tree = defaults_for(runpy.run_path(match[1])['get_config'](*filter(None, [match[2]])))
   for argument in _joined(argv):
     match = re.match(r'--?(?:no)?config\.([\w.]+)(=.*)?', argument)
     if match and tree:
@@ -135,10 +136,11 @@ def _explanation(error, argv):
         if not isinstance(node, ConfigDict):
           return f'config.{path}{given}: allowed are values, this is no group'
         if name not in node:
-          return unknown(path, tree.task)
+          return unknown_key(path, tree.task)
         node = node[name]
       if path in message and not message.startswith('config.'):
-        return f'config.{path}{given}: allowed is {describe(node)}'
+        expected = {key.name: key.expected for key in keys_of(tree.task)}.get(path, 'a group of keys')
+        return f'config.{path}{given}: expected {expected}'
   return message if isinstance(error, InputError | flags.Error) else f'{given_file}: {type(error).__name__}: {message}'
 
 
@@ -260,7 +262,7 @@ def main(arguments) -> None:
   dataset = re.sub(r'[^\w.-]+', '_', config.data.source)
   seed = config.search.seed if config.task == 'search' else config.train.seed
   path = _WORKDIR.value or f'runs/{config.name}-{dataset}-{seed}'
-  from beta_darts_jax.config.check import without_effect
+  from beta_darts_jax.config import ignored_options
   from beta_darts_jax.runtime import devices, processes
 
   names = ('cpu_devices', 'cluster', 'coordinator', 'processes', 'process')
@@ -269,7 +271,7 @@ def main(arguments) -> None:
     devices.set_up(**{name: config.parallel[name] for name in names})
     if not processes.is_process_zero():
       sys.stdout = open(os.devnull, 'w')  # noqa: SIM115 (process 0 speaks)
-    for said in without_effect(config):
+    for said in ignored_options(config):
       print(said)
     try:
       {'search': run_search, 'retrain': run_retrain}[config.task](config, path)

@@ -1,8 +1,16 @@
-"""The values of a run: defaults, meanings, allowed values.
+"""The values of a run: one table with the default, the meaning and the allowed values of each key.
 
-This folder knows no network and nothing of how a run is executed.
+This folder knows no network and nothing about how a run is executed.
 """
 
-from beta_darts_jax.config.schema import DEFAULTS, default, default_retrain, described, leaves, reference
+from beta_darts_jax.config.schema import (
+  DEFAULTS,
+  default,
+  default_retrain,
+  defaults_for,
+  documentation,
+  flatten,
+  ignored_options,
+)
 
-__all__ = ['DEFAULTS', 'default', 'default_retrain', 'described', 'leaves', 'reference']
+__all__ = ['DEFAULTS', 'default', 'default_retrain', 'defaults_for', 'documentation', 'flatten', 'ignored_options']

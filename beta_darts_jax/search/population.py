@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from beta_darts_jax.config.schema import VARIED
+from beta_darts_jax.config.schema import varied
 
 
 def members(seed: int, seeds: int, values: dict[str, tuple[float, ...]]) -> list[dict]:
@@ -13,19 +13,20 @@ def members(seed: int, seeds: int, values: dict[str, tuple[float, ...]]) -> list
   Args:
     seed: the first.
     seeds: how many.
-    values: {name of VARIED: its values}; () does not vary it.
+    values: {key of config.search: its values}; () does not vary it.
 
   Returns:
     For each member what sets it apart: {'seed': …, name: value, …}.
   """
-  varied = {name: values[name] for name in VARIED if values[name]}
-  settings = [dict(zip(varied, combination, strict=True)) for combination in itertools.product(*varied.values())]
+  lists = {name: values[name] for name in varied() if values[name]}
+  settings = [dict(zip(lists, combination, strict=True)) for combination in itertools.product(*lists.values())]
   return [{'seed': seed + i} | setting for setting in settings for i in range(seeds)]
 
 
 def setting_of(member: dict) -> dict:
   """What sets a member apart but for its seed."""
-  return {name: value for name, value in member.items() if name in VARIED}
+  names = varied()
+  return {name: value for name, value in member.items() if name in names}
 
 
 def mean_and_spread(values) -> dict:

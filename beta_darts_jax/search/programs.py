@@ -17,7 +17,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from beta_darts_jax.config.check import check_profile
-from beta_darts_jax.config.schema import is_asked_for
+from beta_darts_jax.config.schema import is_asked_for, varied
 from beta_darts_jax.data.dataset import (
   Augmentation,
   Dataset,
@@ -74,8 +74,8 @@ def check_sizes(config, dataset: Dataset) -> None:
 
 def members_of(config) -> list[dict]:
   """What sets the members of the run apart; of a lone search [{'seed': …}]."""
-  varied = {name: config.population[name] for name in population.VARIED}
-  return population.members(config.search.seed, config.population.seeds, varied)
+  values = {name: config.population[name] for name in varied()}
+  return population.members(config.search.seed, config.population.seeds, values)
 
 
 def is_population(config) -> bool:
@@ -193,7 +193,7 @@ def make_train(
     batch_size: B.
     steps_per_epoch: steps.
     mesh: ('population', 'data').
-    strategy: of parallel.map_members.
+    strategy: of map_members.
     shuffled: α's labels are dealt out at random, once for each seed: a control.
   """
 

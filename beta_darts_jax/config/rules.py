@@ -1,0 +1,114 @@
+"""The rules between the values of a config. They are checked after each value was found to be allowed."""
+
+import re
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from beta_darts_jax.config.schema import default, is_asked_for, regularizers_by_weight, task_of, varied
+
+
+class Rule(NamedTuple):
+  """A condition on several values; `name` is the key that an error names."""
+
+  is_met: bool
+  name: str
+  expected: str
+
+
+def rules_of(config: ConfigDict) -> list[Rule]:
+  """Returns the rules for the task of `config`, each with whether it is met."""
+  is_a_name = re.fullmatch(r'[\w.-]+', config.name) is not None
+  name_rule = Rule(is_a_name, 'name', 'letters, digits, _, - and . (the name is part of a folder)')
+  return [name_rule, *(_search_rules(config) if task_of(config) == 'search' else _retrain_rules(config))]
+
+
+def _retrain_rules(config: ConfigDict) -> list[Rule]:
+  smallest, largest = config.data.crop_scale
+  has_tail = config.train.schedule == 'linear_tail'
+  return [
+    Rule(smallest <= largest, 'data.crop_scale', 'the smaller fraction first'),
+    Rule(not has_tail or config.train.epochs > 5, 'train.epochs', 'more than 5 with train.schedule=linear_tail'),
+  ]
+
+
+def _search_rules(config: ConfigDict) -> list[Rule]:
+  return [*_epoch_rules(config), *_part_rules(config), *_weight_rules(config), *_population_rules(config)]
+
+
+def _epoch_rules(config: ConfigDict) -> list[Rule]:
+  """Rules between numbers of epochs."""
+  epochs, warmup, last = config.search.epochs, config.search.alpha_warmup_epochs, config.search.alpha_epochs
+  every, window = config.diagnostics.every_epochs, config.early_stopping.eigenvalue_window
+  watches_eigenvalues = config.early_stopping.eigenvalue_ratio > 0
+  num_diagnostics = epochs // every if every else 0
+  with_diagnostics = '0 unless diagnostics.every_epochs > 0'
+  is_tail_too_short = config.retrain.schedule == 'linear_tail' and 0 < config.retrain.epochs <= 5
+  return [
+    Rule(warmup < epochs, 'search.alpha_warmup_epochs', f'less than search.epochs={epochs}'),
+    Rule(
+      last == 0 or warmup < last <= epochs,
+      'search.alpha_epochs',
+      f'0, or more than search.alpha_warmup_epochs={warmup} and at most search.epochs={epochs}',
+    ),
+    Rule(every <= epochs, 'diagnostics.every_epochs', f'at most search.epochs={epochs}'),
+    Rule(every > 0 or not watches_eigenvalues, 'early_stopping.eigenvalue_ratio', with_diagnostics),
+    Rule(every > 0 or not config.diagnostics.kendall_cells, 'diagnostics.kendall_cells', with_diagnostics),
+    Rule(
+      not watches_eigenvalues or num_diagnostics >= 2 * window,
+      'early_stopping.eigenvalue_window',
+      f'at most half of the {num_diagnostics} epochs with diagnostics',
+    ),
+    Rule(not is_tail_too_short, 'retrain.epochs', '0, or more than 5 with retrain.schedule=linear_tail'),
+  ]
+
+
+def _part_rules(config: ConfigDict) -> list[Rule]:
+  """Rules between the parts of the method."""
+  divisor, channels = config.relaxation.partial_channels, config.supernet.channels
+  least = 1 if divisor == 1 or config.space.name == 'nas_bench_201' else 2
+  names, stopping = config.search.regularizers, config.early_stopping
+  by_perturbation = config.derivation.method == 'perturbation'
+  stops_early = stopping.eigenvalue_ratio or (stopping.skips and is_asked_for(config.population))
+  return [
+    Rule(len(set(names)) == len(names), 'search.regularizers', 'different names'),
+    Rule(
+      channels % divisor == 0 and channels // divisor >= least,
+      'relaxation.partial_channels',
+      f'a divisor of supernet.channels={channels}' + (' that leaves at least two channels' if least == 2 else ''),
+    ),
+    Rule(
+      not (config.relaxation.auxiliary_skip and config.space.auxiliary_skip),
+      'relaxation.auxiliary_skip',
+      'False with space.auxiliary_skip=True',
+    ),
+    Rule(
+      not (by_perturbation and (config.derivation.epoch == 'best' or stops_early)),
+      'derivation.method',
+      'argmax, or perturbation with derivation.epoch=last and without early stopping (a single search may stop by '
+      'early_stopping.skips)',
+    ),
+  ]
+
+
+def _weight_rules(config: ConfigDict) -> list[Rule]:
+  """A weight that is given has a regularizer that uses it. A weight of 0 is allowed: it is the baseline of a method."""
+  rules, defaults = [], default().search
+  for weight, users in regularizers_by_weight().items():
+    is_used = bool(set(users) & set(config.search.regularizers))
+    expected = f'{" or ".join(users)} in search.regularizers, which use it'
+    is_given = config.search[weight] != 0 and defaults[weight] == 0
+    rules.append(Rule(is_used or not is_given, f'search.{weight}', f'0, or {expected}'))
+    rules.append(Rule(is_used or not config.population[weight], f'population.{weight}', f'(), or {expected}'))
+  return rules
+
+
+def _population_rules(config: ConfigDict) -> list[Rule]:
+  lists = {name: config.population[name] for name in varied()}
+  last_seed = config.search.seed + config.population.seeds - 1
+  single = config.retrain.epochs == 0 or not is_asked_for(config.population)
+  return [
+    *(Rule(len(set(v)) == len(v), f'population.{name}', 'different values') for name, v in lists.items()),
+    Rule(last_seed < 2**32, 'population.seeds', f'seeds below {2**32}, from search.seed={config.search.seed}'),
+    Rule(single, 'retrain.epochs', '0 with a population (retrain the cell of a folder members/K instead)'),
+  ]

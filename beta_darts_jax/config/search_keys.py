@@ -1,0 +1,222 @@
+"""The keys of a search. Its defaults are the protocol of β-DARTS on NAS-Bench-201 with CIFAR-10.
+
+`schema.py` adds two kinds of keys: the weights of the registered regularizers after
+SEARCH, and for each key with varied=True a key of the group `population`.
+"""
+
+from beta_darts_jax.config.key import Key
+from beta_darts_jax.config.shared_keys import DTYPES, RATE_SCHEDULES
+from beta_darts_jax.method.hypergradients import HYPERGRADIENTS, SOLVERS
+from beta_darts_jax.method.optimizers import OPTIMIZERS
+from beta_darts_jax.method.regularizers import REGULARIZERS
+from beta_darts_jax.method.relaxations import PERTURBATIONS, RELAXATIONS
+from beta_darts_jax.spaces.space import SPACES
+
+# values of other keys, for `only_with`
+_DARTS_SPACES = ('space.name', tuple(name for name, space in SPACES.items() if space.skeleton == 'darts'))
+_NAS_BENCH_201 = ('space.name', ('nas_bench_201',))
+_FINITE_DIFFERENCE = ('hypergradient.method', ('finite_difference',))
+_IMPLICIT = ('hypergradient.method', ('implicit',))
+_GUMBEL = ('relaxation.sampling', ('gumbel',))
+_PERTURBED = ('relaxation.perturbation', ('random', 'adversarial'))
+_DARTS_PT = ('derivation.method', ('perturbation',))
+
+NAME = (
+  Key('task', 'search', 'kind of the run; a retraining has other keys', choices=('search',)),
+  Key('name', 'nas_bench_201', "name of the run, part of the default of its folder's name"),
+)
+
+SPACE = (
+  Key('space.name', 'nas_bench_201', 'search space', choices=SPACES),
+  Key('space.nodes', 0, 'number of intermediate nodes of a cell; 0 keeps the number of the space', maximum=32),
+  Key(
+    'space.operations', (), 'candidate operations of every edge, at least two; () keeps those of the space', items=str
+  ),
+  Key('space.auxiliary_skip', False, 'adds a skip connection to every edge of the supernet and of the found network'),
+  Key('supernet.channels', 16, 'number of channels C of the first cells', above=0, maximum=4096),
+  Key(
+    'supernet.cells_per_stage', 5, 'number of cells N per stage', above=0, maximum=256, only_with=_NAS_BENCH_201
+  ),
+  Key('supernet.layers', 8, 'number of cells', above=0, maximum=256, only_with=_DARTS_SPACES),
+  Key(
+    'supernet.unroll', True, 'compiles every cell and edge separately; False compiles in less than half the time, but '
+    'a step takes twice as long on CPU',
+  ),
+  Key('supernet.dtype', 'float32', 'number format of the computation', choices=DTYPES),
+)  # fmt: skip
+
+SEARCH = (
+  Key('search.seed', 0, 'seed of the weights, of α and of the order of the images', maximum=2**32 - 1),
+  Key('search.epochs', 100, 'number of epochs over the images that train the weights', above=0),
+  Key('search.batch_size', 64, 'number of images in a batch, for the weights and for α', above=0),
+  Key(
+    'search.learning_rate', 0.025, 'initial learning rate of the weights (cosine schedule, one value per epoch)',
+    varied=True,
+  ),
+  Key('search.learning_rate_min', 0.001, 'final learning rate of the weights (cosine schedule)', varied=True),
+  Key('search.momentum', 0.9, 'momentum of the weights', varied=True),
+  Key('search.weight_decay', 3e-4, 'weight decay of the weights, added to their gradient', varied=True),
+  Key('search.clip_norm', 5.0, 'norm to which a longer gradient of the weights is clipped', above=0, varied=True),
+  Key('search.weight_optimizer', 'weight_sgd', 'optimizer of the weights', choices=OPTIMIZERS),
+  Key('search.alpha_learning_rate', 3e-4, 'learning rate of α', varied=True),
+  Key('search.alpha_betas', (0.5, 0.999), "decay rates of Adam's first and second moment for α", below=1),
+  Key('search.alpha_weight_decay', 1e-3, 'weight decay of α, added to its gradient, constant', varied=True),
+  Key('search.alpha_optimizer', 'alpha_adam', 'optimizer of α', choices=OPTIMIZERS),
+  Key('search.alpha_warmup_epochs', 0, 'number of epochs before α is trained'),
+  Key('search.alpha_epochs', 0, 'number of epochs after which α stays as it is; 0: all epochs train α'),
+  Key(
+    'search.regularizers', ('beta_decay',), 'regularizers of α, which are added up (docs/methods.md)',
+    choices=REGULARIZERS, items=str,
+  ),
+)  # fmt: skip
+
+SEARCH_LOOP = (
+  Key(
+    'search.flood_level', 0.0, 'level b of flooding, in nats: the weights minimize abs(L − b) + b for their loss L '
+    '(β-DARTS++); 0 turns flooding off', varied=True,
+  ),
+  Key(
+    'search.evaluation_images', 0, 'number of images on which each epoch is validated, from those that train α; 0: all'
+  ),
+  Key(
+    'search.steps_per_dispatch', 20, 'number of steps in one call of the compiled program; signals and the loss are '
+    'checked between calls', above=0,
+  ),
+)  # fmt: skip
+
+METHOD = (
+  Key('hypergradient.method', 'first_order', 'gradient of the validation loss in α', choices=HYPERGRADIENTS),
+  Key(
+    'hypergradient.distance', 0.01, 'length of the step along the direction of the finite difference', above=0,
+    only_with=_FINITE_DIFFERENCE,
+  ),
+  Key(
+    'hypergradient.solver', 'neumann', 'solver that applies the inverse Hessian (neumann: Neumann series, cg: '
+    'conjugate gradients)', choices=SOLVERS, only_with=_IMPLICIT,
+  ),
+  Key(
+    'hypergradient.terms', 10, 'number of products with the Hessian in the solver', above=0, only_with=_IMPLICIT
+  ),
+  Key(
+    'hypergradient.rate', 0.01, 'step size of the Neumann series', above=0,
+    only_with=('hypergradient.solver', ('neumann',)),
+  ),
+  Key('hypergradient.damping', 0.0, 'multiple of the identity that is added to the Hessian', only_with=_IMPLICIT),
+  Key(
+    'relaxation.sampling', 'softmax', 'how β is computed from α (softmax: DARTS, gumbel: GDAS, dirichlet: DrNAS)',
+    choices=RELAXATIONS,
+  ),
+  Key(
+    'relaxation.temperature', 10.0, 'temperature of the Gumbel softmax in the first epoch; it falls linearly',
+    above=0, only_with=_GUMBEL,
+  ),
+  Key(
+    'relaxation.temperature_min', 0.1, 'temperature of the Gumbel softmax after the last epoch', above=0,
+    only_with=_GUMBEL,
+  ),
+  Key(
+    'relaxation.perturbation', 'none', 'perturbation of β in the weight step (random: SDARTS-RS, adversarial: '
+    'SDARTS-ADV)', choices=PERTURBATIONS,
+  ),
+  Key(
+    'relaxation.epsilon', 0.03, 'largest perturbation of β in the first epoch; it grows linearly',
+    only_with=_PERTURBED,
+  ),
+  Key('relaxation.epsilon_max', 0.3, 'largest perturbation of β after the last epoch', only_with=_PERTURBED),
+  Key(
+    'relaxation.partial_channels', 1, 'K of PC-DARTS: operations compute 1/K of the channels; 1: all channels', above=0
+  ),
+  Key('relaxation.edge_normalization', False, 'learns weights of the edges that enter a node (PC-DARTS)'),
+  Key(
+    'relaxation.auxiliary_skip', False, 'adds a skip connection to every edge of the supernet only, whose weight falls '
+    'from 1 to 0 (DARTS-)',
+  ),
+)  # fmt: skip
+
+SELECTION = (
+  Key(
+    'early_stopping.eigenvalue_ratio', 0.0, 'stops when the dominant eigenvalue of the Hessian of α, averaged '
+    'over the window before the last one, is less than this fraction of its average over the last window '
+    '(RobustDARTS: 0.75); 0 turns this rule off', below=1,
+  ),
+  Key('early_stopping.eigenvalue_window', 5, 'number of epochs with diagnostics in a window of eigenvalues', above=0),
+  Key(
+    'early_stopping.skips', 0, 'number of skip connections in the normal cell at which the search stops; 0 turns this '
+    'rule off',
+  ),
+  Key(
+    'derivation.epoch', 'last', 'epoch whose cell is kept (best: the highest validation accuracy)',
+    choices=('last', 'best'),
+  ),
+  Key(
+    'derivation.method', 'argmax', 'how the cell is derived from the supernet (perturbation: DARTS-PT)',
+    choices=('argmax', 'perturbation'),
+  ),
+  Key(
+    'derivation.tune_epochs', 1, 'number of epochs for which the weights are tuned between two decisions of DARTS-PT',
+    only_with=_DARTS_PT,
+  ),
+  Key(
+    'derivation.learning_rate', 0.001, 'learning rate of the weights between two decisions of DARTS-PT',
+    only_with=_DARTS_PT,
+  ),
+  Key(
+    'derivation.images', 2000, 'number of images on which DARTS-PT measures an accuracy, from those that train α',
+    above=0, only_with=_DARTS_PT,
+  ),
+  Key(
+    'diagnostics.every_epochs', 0, 'number of epochs between diagnostics (eigenvalues of the Hessian of α, change '
+    'of β, discretization gap); 0 turns diagnostics off',
+  ),
+  Key(
+    'diagnostics.images', 2000, 'number of images on which the discretization gap is measured, from those that train α',
+    above=0,
+  ),
+  Key('diagnostics.kendall_cells', 0, "number of cells from which the diagnostics compute Kendall's τ; 0 turns it off"),
+  Key('benchmark.table', '', "CSV file of the NAS-Bench-201 table; '' reads $NAS_BENCH_201_TABLE"),
+  Key(
+    'benchmark.kendall_cells', 0, "number of cells from which Kendall's τ between one-shot accuracy and the table is "
+    'computed after the search; 0 turns it off',
+  ),
+  Key('benchmark.kendall_images', 2000, 'number of images on which a one-shot accuracy is measured', above=0),
+)  # fmt: skip
+
+COMPARISON = (
+  Key('retrain.epochs', 0, 'number of epochs for which the found cell is retrained after the search; 0: not retrained'),
+  Key('retrain.random_cells', 3, 'number of random cells that are retrained for comparison'),
+  Key('retrain.channels', 16, 'number of channels C of the first cells of the retrained network', above=0),
+  Key(
+    'retrain.cells_per_stage', 5, 'number of cells N per stage of the retrained network', above=0,
+    only_with=_NAS_BENCH_201,
+  ),
+  Key('retrain.layers', 20, 'number of cells of the retrained network', above=0, only_with=_DARTS_SPACES),
+  Key('retrain.batch_size', 256, 'number of images in a batch of the retraining', above=0),
+  Key('retrain.learning_rate', 0.1, 'initial learning rate of the retraining'),
+  Key('retrain.schedule', 'cosine_steps', 'schedule of the learning rate of the retraining', choices=RATE_SCHEDULES),
+  Key('retrain.momentum', 0.9, 'momentum of the retraining'),
+  Key('retrain.nesterov', True, "uses Nesterov's form of momentum in the retraining"),
+  Key('retrain.weight_decay', 5e-4, 'weight decay of the retraining, added to the gradient'),
+  Key('retrain.clip_norm', 0.0, 'norm to which a longer gradient of the retraining is clipped; 0 turns clipping off'),
+  Key(
+    'retrain.drop_path_rate', 0.0, 'drop path rate of the retraining after the last epoch; it grows linearly from 0',
+    below=1,
+  ),
+)  # fmt: skip
+
+POPULATION = (
+  Key(
+    'population.seeds', 1, 'number of seeds that are searched at once: search.seed, search.seed + 1, …; a population '
+    'has all combinations of its seeds and values', above=0, maximum=10_000,
+  ),
+)  # fmt: skip
+
+SEARCH_PARALLEL = (
+  Key(
+    'parallel.population', 0, 'number of devices that share the members of a population, a divisor of the number of '
+    'members; 0 chooses',
+  ),
+  Key(
+    'parallel.strategy', 'map', 'how a device computes several members (map: one after another, vmap: together)',
+    choices=('map', 'vmap'),
+  ),
+)  # fmt: skip
