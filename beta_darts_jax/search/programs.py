@@ -112,14 +112,13 @@ def hyperparameters(settings, epoch: int) -> Hyperparameters:
   schedule = lambda name: SCHEDULES[settings[f'{name}_schedule']](settings[f'{name}_weight'], epoch, epochs)
   weight = lambda name: schedule(name) if f'{name}_weight' in used else 0.0
   moves = settings['alpha_warmup_epochs'] <= epoch < (settings['alpha_epochs'] or epochs)
-  factor = settings['alpha_rate_factors'][epoch] if settings['alpha_rate_factors'] else 1.0
   line = lambda first, last: first + (last - first) * epoch / epochs
   return Hyperparameters(
     learning_rate=cosine(settings['learning_rate'], settings['learning_rate_min'], epoch, epochs),
     momentum=settings['momentum'],
     weight_decay=settings['weight_decay'],
     clip_norm=settings['clip_norm'],
-    alpha_learning_rate=settings['alpha_learning_rate'] * factor if moves else 0.0,
+    alpha_learning_rate=settings['alpha_learning_rate'] if moves else 0.0,
     alpha_b1=b1,
     alpha_b2=b2,
     alpha_weight_decay=settings['alpha_weight_decay'],
@@ -178,9 +177,7 @@ def parts_of(config) -> dict:
 NEVER_A_STEP = 2**32 - 1  # folded into a seed for what is drawn once
 
 
-def make_train(
-  step, augmentation, batch_size: int, steps_per_epoch: int, mesh, strategy: str = 'map', shuffled: bool = False
-):
+def make_train(step, augmentation, batch_size: int, steps_per_epoch: int, mesh, strategy: str = 'map'):
   """Builds `train(states, orders, hypers, halves, stop) -> states`: bilevel steps of every member to number `stop`.
 
   `states`, `orders` [M, steps, B] and `hypers` are the members'; orders are the epoch's indices into the first of
@@ -194,7 +191,6 @@ def make_train(
     steps_per_epoch: steps.
     mesh: ('population', 'data').
     strategy: of map_members.
-    shuffled: α's labels are dealt out at random, once for each seed: a control.
   """
 
   def batch(half, index, key):
@@ -205,9 +201,6 @@ def make_train(
   def bilevel_step(member, halves):
     state, order, hyper = member
     weights_half, alpha_half = halves
-    if shuffled:
-      deal_key = jax.random.fold_in(jax.random.key(state.seed), NEVER_A_STEP)
-      alpha_half = alpha_half[0], jax.random.permutation(deal_key, alpha_half[1])
     key = jax.random.fold_in(jax.random.key(state.seed), state.step)
     draw_key, train_key, valid_key = jax.random.split(key, 3)
     valid_index = distinct_indices(draw_key, len(alpha_half[1]), batch_size)
@@ -277,7 +270,7 @@ def build(config, dataset: Dataset, mesh) -> Programs:
   prepare = lambda images: normalize(images, dataset.mean, dataset.std)
   supernet, parts = supernet_of(config, dataset.num_classes), parts_of(config)
   relaxation = parts['relaxation']
-  strategy = 'map' if config.parallel.strategy == 'auto' else config.parallel.strategy
+  strategy = config.parallel.strategy
 
   def initial_state(seed, image):
     weights_key, alphas_key = jax.random.split(jax.random.key(seed))
@@ -314,8 +307,8 @@ def build(config, dataset: Dataset, mesh) -> Programs:
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split.sharding),
     jax.eval_shape(initial_states, *arguments),
   )
-  step, shuffled = make_search_step(supernet, **parts), search.shuffled_alpha_labels
-  train = make_train(step, augmentation, search.batch_size, steps_per_epoch, mesh, strategy, shuffled)
+  step = make_search_step(supernet, **parts)
+  train = make_train(step, augmentation, search.batch_size, steps_per_epoch, mesh, strategy)
   train, evaluate, initial_states = compile_together(
     jax.jit(train, donate_argnums=0, out_shardings=split.sharding).lower(
       shapes, *epoch_arguments(0), halves, replicate(np.int32(0))
