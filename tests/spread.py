@@ -1,9 +1,10 @@
-"""Short searches on meshes of virtual devices, in processes of their own; test_parallel.py compares what they write.
+"""Short searches on meshes of virtual CPU devices, in separate processes, for tests/runtime/test_devices.py.
 
   python tests/spread.py OUT.npz CASES [PROCESSES PROCESS PORT]
 
-CASES is a JSON list of {name, population, data, members: [seed, …], steps, dtype, strategy, ulp, unroll}. OUT gets of
-each the members' α [M, 3, 3], training losses [M] (summed over steps) and weights [M, …] (the stem's).
+CASES is a JSON list of {name, population, data, members: [seed, …], steps, dtype, strategy, ulp, unroll}. For each case
+OUT.npz holds NAME/0, NAME/1 and NAME/2: the members' α [M, 3, 3], their training losses summed over the steps [M], and
+the weights of their stems [M, …]. With PROCESSES, each process has one device; otherwise one process has eight.
 """
 
 import json
@@ -14,7 +15,7 @@ import numpy as np
 
 from beta_darts_jax import Hyperparameters, SearchSpace, SearchState, Supernet, make_search_step, softmax_betas
 from beta_darts_jax.data.dataset import Augmentation
-from beta_darts_jax.runtime.devices import Placement, make_mesh, set_up
+from beta_darts_jax.runtime.devices import make_mesh, named_sharding, replicate, set_up, shard
 from beta_darts_jax.runtime.processes import is_process_zero
 from beta_darts_jax.search.programs import make_train
 
@@ -48,7 +49,7 @@ def state_of(seed, dtype, ulp):
 
 
 def settings(seed, dtype):
-  """Members differ in λ, too."""
+  """Hyperparameters of a member; λ differs between members."""
   hyper = Hyperparameters(alpha_learning_rate=3e-3, beta_decay_weight=5.0 * seed)
   return jax.tree.map(dtype, hyper)
 
@@ -59,22 +60,24 @@ PROGRAMS = {}
 def run(population, data, members, steps, dtype, strategy='map', ulp=False, unroll=False):
   dtype = np.dtype(dtype).type
   mesh = make_mesh(BATCH, len(members), population, data)
-  split, replicate = Placement(mesh, 'population'), Placement(mesh)
-  stack = lambda trees: split(jax.tree.map(lambda *x: np.stack(x), *trees))
+
+  def stack(trees):
+    return shard(jax.tree.map(lambda *x: np.stack(x), *trees), mesh, 'population')
+
   key = (population, data, len(members), dtype, strategy, unroll)
   if key not in PROGRAMS:
     train = make_train(make_search_step(SUPERNETS[unroll]), AUGMENTATION, BATCH, IMAGES // BATCH, mesh, strategy)
-    PROGRAMS[key] = jax.jit(train, out_shardings=split.sharding)
+    PROGRAMS[key] = jax.jit(train, out_shardings=named_sharding(mesh, 'population'))
   order = np.arange(IMAGES, dtype=np.int32).reshape(-1, BATCH)
   states = PROGRAMS[key](
     stack([state_of(seed, dtype, ulp) for seed in members]),
     stack([order[:: 1 - 2 * (seed % 2)] for seed in members]),
     stack([settings(seed, dtype) for seed in members]),
-    replicate((half(0), half(1))),
-    replicate(np.int32(steps)),
+    replicate((half(0), half(1)), mesh),
+    replicate(np.int32(steps), mesh),
   )
   kept = states.alphas['cell'], states.sums['train_loss'], states.params['network']['stem_conv']['kernel']
-  return jax.device_get(jax.jit(lambda x: x, out_shardings=replicate.sharding)(kept))
+  return jax.device_get(jax.jit(lambda x: x, out_shardings=named_sharding(mesh))(kept))
 
 
 def main():

@@ -1,4 +1,4 @@
-"""One search on 1 or 8 devices, in 1 or 4 processes, alone or beside others: the same trajectory."""
+"""A search takes the same trajectory on 1 and 8 devices, in 1 and 4 processes, alone and in a population."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from conftest import COMPILED_FAST
 from spread import SPACE
 
 from beta_darts_jax import InputError
-from beta_darts_jax.runtime import devices as parallel
 from beta_darts_jax.runtime.devices import map_members, mesh_shape
+from beta_darts_jax.runtime.processes import join_cluster
 
 HERE = pathlib.Path(__file__).parents[1]
 ENVIRONMENT = os.environ | COMPILED_FAST
@@ -46,7 +46,7 @@ def finish(process):
 
 
 def spread(out, cases, processes=0):
-  """What tests/spread.py writes, in so many processes of one device each, else in one of eight: {name: arrays}."""
+  """Runs tests/spread.py in `processes` processes of one device, or in one process of eight: {name: arrays}."""
   command, port = [HERE / 'spread.py', out, json.dumps(cases)], free_port()
   running = [start(*command, *cluster) for cluster in [(processes, i, port) for i in range(processes)] or [()]]
   for code, _, err in map(finish, running):
@@ -60,7 +60,7 @@ def case(name, population=1, data=1, members=(1,), steps=20, dtype='float64', **
 
 
 def distance(a, b):
-  """The largest difference of α, losses and weights."""
+  """Returns the largest difference of α, losses and weights."""
   return max(np.abs(x - y).max() for x, y in zip(a, b, strict=True))
 
 
@@ -69,7 +69,7 @@ POPULATION = [0, 1, 2, 3]
 
 @pytest.fixture(scope='module')
 def one_process(tmp_path_factory, request):
-  cases = [case(f'lone {seed}', members=[seed]) for seed in POPULATION]
+  cases = [case(f'single {seed}', members=[seed]) for seed in POPULATION]
   for devices in (1, 2, 4, 8) if request.config.getoption('full') else (1, 8):
     cases.append(case(f'{devices} devices', data=devices))
     cases.append(case(f'{devices} devices, float32', data=devices, steps=3, dtype='float32'))
@@ -79,12 +79,21 @@ def one_process(tmp_path_factory, request):
   return spread(tmp_path_factory.mktemp('spread') / 'out.npz', cases)
 
 
-def test_a_coordinator_that_does_not_answer_is_named():
-  with pytest.raises(InputError, match=r'coordinator=localhost:\d+ does not answer'):
-    parallel._await(f'localhost:{free_port()}', seconds=0)
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    ({'coordinator': 'localhost'}, "coordinator='localhost': expected HOST:PORT"),
+    ({'coordinator': 'localhost:x'}, "coordinator='localhost:x': expected HOST:PORT"),
+    ({'coordinator': 'localhost:1', 'processes': 2, 'process': 2}, 'process=2: expected less than'),
+    ({'processes': 2}, 'processes=2, process=0: expected a coordinator'),
+  ],
+)
+def test_join_cluster_refuses_what_describes_no_cluster(arguments, message):
+  with pytest.raises(InputError, match=message):
+    join_cluster(**arguments)
 
 
-def test_compiled_programs_are_kept_in_the_users_cache(tmp_path):
+def test_compiled_programs_are_kept_in_the_cache_of_the_user(tmp_path):
   code = (
     "from beta_darts_jax.runtime.devices import set_up; set_up(cluster='none');"
     'import jax; jax.jit(lambda x: x + 1)(1.0)'
@@ -96,47 +105,47 @@ def test_compiled_programs_are_kept_in_the_users_cache(tmp_path):
 
 
 def sharing(one_process):
-  """How many devices share a batch: 8; with --full 2 and 4, too (two, of two processes, do below)."""
-  found = [n for n in (2, 4, 8) if f'{n} devices' in one_process]
-  assert 8 in found
-  return found
+  """Returns the numbers of devices that share a batch: 8; with --full also 2 and 4."""
+  numbers = [n for n in (2, 4, 8) if f'{n} devices' in one_process]
+  assert 8 in numbers
+  return numbers
 
 
-def test_devices_that_share_a_batch_take_the_same_trajectory(one_process):
-  """Over 20 steps in float64."""
+def test_devices_that_share_a_batch_take_the_trajectory_of_one_device(one_process):
+  """20 steps in float64."""
   for devices in sharing(one_process):
     assert distance(one_process[f'{devices} devices'], one_process['1 devices']) < 1e-9
 
 
-def test_in_float32_too(one_process):
-  """3 steps: 1e-6; beyond, no further apart than a few of the last bits."""
+def test_devices_that_share_a_batch_take_the_trajectory_of_one_device_in_float32(one_process):
+  """3 steps agree to 1e-6. Over 20 steps the distance stays below 30 times the effect of one ulp in one kernel."""
   for devices in sharing(one_process):
     assert distance(one_process[f'{devices} devices, float32'], one_process['1 devices, float32']) < 1e-6
-    lone, others = one_process['1 devices, longer'], one_process[f'{devices} devices, longer']
-    assert distance(others[::2], lone[::2]) < 30 * distance(one_process['one ulp'][::2], lone[::2]) < 1e-4
-    assert SPACE.derive({'cell': others[0][0]}) == SPACE.derive({'cell': lone[0][0]})
+    one, many = one_process['1 devices, longer'], one_process[f'{devices} devices, longer']
+    assert distance(many[::2], one[::2]) < 30 * distance(one_process['one ulp'][::2], one[::2]) < 1e-4
+    assert SPACE.derive({'cell': many[0][0]}) == SPACE.derive({'cell': one[0][0]})
 
 
 @pytest.mark.parametrize('strategy', ['map', 'vmap'])
-def test_a_member_takes_the_trajectory_of_the_lone_run(one_process, strategy):
-  """On a mesh that splits members and batches, with 1×1 convolutions, unrolled and not: float64, 20 steps, 1e-9."""
+def test_a_member_takes_the_trajectory_of_a_single_run(one_process, strategy):
+  """20 steps in float64, on a mesh that splits members and batches; the map case has the unrolled supernet."""
   for i, seed in enumerate(POPULATION):
     member = [array[i] for array in one_process[strategy]]
-    assert distance(member, [array[0] for array in one_process[f'lone {seed}']]) < 1e-9
-  apart = one_process[strategy][0]
-  assert np.abs(apart[0] - apart[1]).max() > 1e-3  # (the members do differ)
+    assert distance(member, [array[0] for array in one_process[f'single {seed}']]) < 1e-9
+  alphas = one_process[strategy][0]
+  assert np.abs(alphas[0] - alphas[1]).max() > 1e-3  # the members differ
 
 
 @pytest.mark.parametrize('processes, population, data', [(4, 2, 2), pytest.param(2, 1, 2, marks=pytest.mark.full)])
-def test_processes_take_the_same_trajectory(one_process, tmp_path, processes, population, data):
+def test_processes_take_the_trajectory_of_one_process(one_process, tmp_path, processes, population, data):
   members = [0, 1][:population]
   together = spread(tmp_path / 'out.npz', [case('run', population, data, members)], processes)['run']
   for i, seed in enumerate(members):
-    assert distance([array[i] for array in together], [array[0] for array in one_process[f'lone {seed}']]) < 1e-9
+    assert distance([array[i] for array in together], [array[0] for array in one_process[f'single {seed}']]) < 1e-9
 
 
-def test_a_run_of_two_processes_is_stopped_and_ends_on_four_devices(tmp_path):
-  """Checkpoints of two processes, one writer of logs, and an end in one process of four devices."""
+def test_a_stopped_run_of_two_processes_resumes_in_one_process_of_four_devices(tmp_path):
+  """Both processes write the checkpoint; process 0 alone prints and writes the logs."""
   arguments = [
     '-m', 'beta_darts_jax.main', '--config=configs/digits.py', '--config.supernet.channels=2',
     '--config.search.epochs=3', '--config.search.steps_per_dispatch=1', '--config.checkpoint.every_steps=5',
@@ -162,7 +171,8 @@ def test_a_run_of_two_processes_is_stopped_and_ends_on_four_devices(tmp_path):
   results = [finish(process) for process in both(run, '--config.search.seed=5')]
   assert [code for code, _, _ in results] == [2, 2]
   errors = [line for _, _, err in results for line in err.splitlines() if 'error:' in line]
-  assert len(errors) == 1 and 'holds a run of another config (search.seed is 0 there, 5 here)' in errors[0]
+  assert 'belongs to a run with different settings (search.seed: 0, yours: 5)' in errors[0]
+  assert errors[1:] == ['error: process 0 reported an error']
 
   code, out, err = finish(start(*arguments, f'--workdir={run}', '--config.parallel.cpu_devices=4'))
   assert code == 0 and 'processes: 2 → 1' in out and 'going on from step' in out, err
@@ -173,7 +183,7 @@ def test_a_run_of_two_processes_is_stopped_and_ends_on_four_devices(tmp_path):
     for folder in (run, tmp_path / 'whole')
   )
   assert [row['epoch'] for row in rows] == [0, 1, 2] and json.loads((run / 'result.json').read_text())['genotype']
-  for row, other in zip(rows[:2], whole[:2], strict=True):  # (float32: the third would be chaos)
+  for row, other in zip(rows[:2], whole[:2], strict=True):  # float32: the third epoch amplifies rounding
     assert row['genotype'] == other['genotype']
     for name in ('train_loss', 'valid_loss', 'beta_decay'):
       np.testing.assert_allclose(row[name], other[name], rtol=1e-3)
@@ -184,27 +194,31 @@ def test_a_run_of_two_processes_is_stopped_and_ends_on_four_devices(tmp_path):
   [
     ((1, 64), (1, 1)),
     ((4, 64), (1, 4)),
-    ((16, 64), (1, 8)),  # eight images a device
+    ((16, 64), (1, 8)),  # at least eight images a device
     ((16, 64, 1, 0, 16), (1, 16)),
     ((8, 64, 4), (4, 2)),
-    ((8, 64, 6), (2, 4)),  # all devices before more of the population's
+    ((8, 64, 6), (2, 4)),  # using all devices comes before splitting the population
     ((4, 64, 8, 2), (2, 2)),
     ((3, 64, 4), (2, 1)),
   ],
 )
-def test_the_mesh_takes_most_devices(arguments, shape):
+def test_mesh_shape_uses_most_devices(arguments, shape):
   assert mesh_shape(*arguments) == shape
 
 
 @pytest.mark.parametrize('arguments', [(2, 64, 1, 0, 4), (8, 64, 1, 0, 3), (8, 64, 4, 3), (4, 64, 4, 4, 2)])
-def test_a_mesh_that_does_not_fit_is_refused(arguments):
-  with pytest.raises(InputError, match='allowed are divisors of the batch size 64'):
+def test_mesh_shape_refuses_what_does_not_fit(arguments):
+  with pytest.raises(InputError, match='expected divisors of the batch size, 64'):
     mesh_shape(*arguments)
 
 
 @pytest.mark.parametrize('members', [1, 3])
 @pytest.mark.parametrize('strategy', ['map', 'vmap'])
-def test_each_member(strategy, members):
+def test_map_members(strategy, members):
   stack = {'x': np.arange(2.0 * members).reshape(members, 2)}
-  y = map_members(lambda member, shared: jax.numpy.sum(member['x']) * shared, strategy)(stack, 10.0)
+
+  def scaled_sum(member, shared):
+    return jax.numpy.sum(member['x']) * shared
+
+  y = map_members(scaled_sum, strategy)(stack, 10.0)
   np.testing.assert_allclose(y, 10 * stack['x'].sum(1))
