@@ -1,0 +1,169 @@
+"""The files in configs/."""
+
+import importlib.util
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from beta_darts_jax import InputError, Supernet
+from beta_darts_jax.config import flatten, ignored_options
+from beta_darts_jax.config.check import check
+from beta_darts_jax.spaces.space import make_space
+
+CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
+
+
+def module(name):
+  spec = importlib.util.spec_from_file_location(name, CONFIGS / f'{name}.py')
+  loaded = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(loaded)
+  return loaded
+
+
+def config(name, *arguments):
+  """The checked config of a file; nothing that it sets is ignored."""
+  made = check(module(name).get_config(*arguments))
+  assert not ignored_options(made)
+  return made
+
+
+METHODS = tuple(module('nas_bench_201').METHODS)
+SUITE = [f'{space},{ops}' for space in ('wide', 'deep', 'single_cell') for ops in ('regular', 'no_skip', 'all_skip')]
+
+# Values of the papers and the official programs, to be compared by eye.
+OFFICIAL = {
+  ('nas_bench_201', 'cifar10'): {
+    'data.crop_padding': 4, 'data.flip': True, 'data.cutout': 0, 'supernet.channels': 16,
+    'supernet.cells_per_stage': 5, 'search.epochs': 100, 'search.batch_size': 64, 'search.learning_rate': 0.025,
+    'search.learning_rate_min': 0.001, 'search.momentum': 0.9, 'search.weight_decay': 3e-4, 'search.clip_norm': 5.0,
+    'search.alpha_learning_rate': 3e-4, 'search.alpha_betas': (0.5, 0.999), 'search.alpha_weight_decay': 1e-3,
+    'search.beta_decay_weight': 50.0, 'search.beta_decay_schedule': 'linear',
+  },
+  ('darts', 'cifar10'): {
+    'space.name': 'darts', 'supernet.channels': 16, 'supernet.layers': 8, 'search.epochs': 50,
+    'search.batch_size': 64, 'search.beta_decay_weight': 25.0,
+  },
+  ('retrain_cifar10',): {
+    'data.cutout': 16, 'network.channels': 36, 'network.layers': 20, 'network.auxiliary_weight': 0.4,
+    'train.epochs': 600, 'train.batch_size': 96, 'train.learning_rate': 0.025, 'train.momentum': 0.9,
+    'train.weight_decay': 3e-4, 'train.clip_norm': 5.0, 'train.drop_path_rate': 0.2, 'train.label_smoothing': 0.0,
+  },
+  ('retrain_imagenet',): {
+    'network.channels': 48, 'network.layers': 14, 'network.auxiliary_weight': 0.0, 'train.epochs': 250,
+    'train.batch_size': 1024, 'train.learning_rate': 0.5, 'train.weight_decay': 3e-5, 'train.clip_norm': 5.0,
+    'train.label_smoothing': 0.1, 'train.warmup_epochs': 5, 'train.schedule': 'linear_tail',
+    'train.drop_path_rate': 0.0,
+  },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', OFFICIAL, ids=' '.join)
+def test_the_official_protocols(name):
+  values = flatten(config(*name))
+  assert {key: values[key] for key in OFFICIAL[name]} == OFFICIAL[name]
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    ('digits',),
+    *(('nas_bench_201', dataset) for dataset in ('cifar100', 'imagenet16_120', 'svhn')),
+    *(('nas_bench_201', f'cifar10,{size}{method}') for size in ('', 'proxy,') for method in METHODS),
+    *(('darts', dataset) for dataset in ('cifar100', 'svhn')),
+    *(('robust_darts', f'{space},cifar10{size}') for space in ('s1', 's2', 's3', 's4') for size in ('', ',proxy')),
+    *(('darts_bench_suite', f'{argument}{task}') for argument in SUITE for task in ('', ',retrain')),
+    ('retrain_cifar100',),
+    ('retrain_nas_bench_201', 'cifar100'),
+  ],
+  ids=' '.join,
+)
+def test_every_config_is_allowed_and_nothing_in_it_is_ignored(name):
+  assert config(*name).is_locked
+
+
+def test_methods_have_names_of_their_own():
+  """The name is a part of the default folder, so that two methods never share one."""
+  names = [config('nas_bench_201', f'cifar10,{size}{method}').name for size in ('', 'proxy,') for method in METHODS]
+  assert len(set(names)) == len(names)
+
+
+def test_only_beta_methods_use_beta_decay():
+  for method in METHODS:
+    search = config('nas_bench_201', f'cifar10,{method}').search
+    assert (search.beta_decay_weight > 0) == method.startswith('beta_')
+
+
+def test_svhn_is_not_mirrored():
+  assert not config('nas_bench_201', 'svhn').data.flip and not config('darts', 'svhn').data.flip
+
+
+@pytest.mark.parametrize('argument', ['mnist', 'cifar10,tiny', 'cifar10,proxy,proxy', 'cifar10,darts,proxy'])
+def test_unknown_arguments(argument):
+  with pytest.raises(InputError, match='DATASET one of cifar10'):
+    config('nas_bench_201', argument)
+
+
+# ---- values that are derived from others ----
+
+
+def test_the_nas_bench_201_proxy_keeps_the_times_of_alpha():
+  """S = 10·390 steps of rate 3e-3: λ_max = 50·S·η/11.73, b2 = 1 − 39.1/S."""
+  proxy = config('nas_bench_201', 'cifar10,proxy')
+  assert proxy.search.beta_decay_weight == pytest.approx(49.87, abs=0.01)
+  assert proxy.search.alpha_betas == pytest.approx((0.5, 0.98997), abs=1e-5)
+
+
+def test_the_darts_proxy_keeps_the_times_of_alpha():
+  """S = 10·39 steps of rate 0.015 are 5.85, the official 50·390·3e-4."""
+  proxy = config('darts', 'cifar10,proxy')
+  assert proxy.search.beta_decay_weight == pytest.approx(25, abs=0.01)
+  assert proxy.search.alpha_betas == pytest.approx((0.5, 0.95), abs=1e-5)
+
+
+def test_pc_darts_waits_for_the_same_fraction_of_the_epochs_in_the_proxy():
+  full, proxy = (config('nas_bench_201', f'cifar10,{size}pc_darts').search for size in ('', 'proxy,'))
+  assert full.alpha_warmup_epochs / full.epochs == proxy.alpha_warmup_epochs / proxy.epochs == 0.3
+
+
+@pytest.mark.parametrize('argument', SUITE)
+def test_darts_bench_suite_is_nine_spaces(argument):
+  searched, trained = config('darts_bench_suite', argument), config('darts_bench_suite', f'{argument},retrain')
+  space = make_space(**searched.space.to_dict())
+  assert space.nodes == (8 if 'single' in argument else 4) and space.auxiliary_skip == ('all_skip' in argument)
+  assert ('skip_connect' in space.operation_names) == ('no_skip' not in argument)
+  assert {searched.data.part, trained.data.part} == {'first half', 'second half'}
+  assert trained.network.layers == searched.supernet.layers == {'w': 4, 'd': 18, 's': 1}[argument[0]]
+  supernet = Supernet(space, 10, channels=4, layers=1)  # one reduction cell
+  betas = {cell_type: jnp.zeros(space.alpha_shape) for cell_type in space.cell_types}
+  variables = jax.eval_shape(supernet.init, jax.random.key(0), jnp.zeros((2, 8, 8, 3)), betas)
+  assert variables['params']['network']['classifier']['kernel'].shape == (8 * len(space.concat), 10)
+
+
+# ---- a run again ----
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    ('digits',),
+    ('nas_bench_201', 'cifar10,proxy,pc_darts'),
+    ('robust_darts', 's2,cifar10,proxy'),
+    ('retrain_imagenet',),
+  ],
+  ids=' '.join,
+)
+def test_again_reads_the_config_of_a_run(name, tmp_path):
+  kept = config(*name).to_dict()
+  kept['parallel'] |= {'coordinator': 'localhost:1', 'processes': 2, 'process': 1}  # differ from process to process
+  (tmp_path / 'config.json').write_text(json.dumps(kept))
+  for run in (tmp_path, tmp_path / 'config.json'):
+    assert config('again', str(run)).to_dict() == config(*name).to_dict()
+
+
+def test_again_without_a_run(tmp_path):
+  (tmp_path / 'config.json').write_text('{"task": "other"}')
+  with pytest.raises(InputError, match='folder of a run'):
+    config('again', str(tmp_path))
