@@ -11,7 +11,8 @@ import jax.extend
 import jax.numpy as jnp
 
 from beta_darts_jax.networks.initialization import Module
-from beta_darts_jax.networks.operations import OPERATIONS, BatchNorm, known_operations
+from beta_darts_jax.networks.layers import BatchNorm
+from beta_darts_jax.networks.operations import OPERATIONS, known_operations
 from beta_darts_jax.networks.skeletons import SKELETONS
 from beta_darts_jax.spaces.genotype import Cell, Genotype
 
@@ -61,7 +62,7 @@ class DiscreteCell(Module):
 
   def _edge(self, edge, name, source, x, rate, train):
     stride = 2 if self.cell_type == 'reduce' and source < self.cell.num_inputs else 1
-    make = lambda name: OPERATIONS[name](self.channels, stride, self.affine, self.dtype)
+    make = lambda name: OPERATIONS[name](channels=self.channels, stride=stride, affine=self.affine, dtype=self.dtype)
     y = make(name).clone(name=edge, parent=self)(x, train)
     if 'pool' in name and not self.affine and self.cell.concat:
       y = BatchNorm(affine=False, dtype=self.dtype, name=f'{edge}_batch_norm')(y, train)
@@ -90,8 +91,8 @@ class Network(Module):
     InputError: an operation is not known.
 
   Example:
-    >>> from beta_darts_jax.spaces.genotype import published
-    >>> network, images = Network(published()['DARTS_V2'], num_classes=10, layers=2), jnp.zeros((4, 32, 32, 3))
+    >>> from beta_darts_jax.spaces.published import PUBLISHED
+    >>> network, images = Network(PUBLISHED['DARTS_V2'], num_classes=10, layers=2), jnp.zeros((4, 32, 32, 3))
     >>> variables = jax.eval_shape(network.init, jax.random.key(0), images)  # shapes alone: nothing is compiled
     >>> jax.eval_shape(network.apply, variables, images).shape
     (4, 10)

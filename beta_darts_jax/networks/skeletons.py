@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.networks.initialization import Module, uniform_fan_in
-from beta_darts_jax.networks.operations import BatchNorm, Conv, FactorizedReduce, ReluConvBatchNorm
+from beta_darts_jax.networks.layers import BatchNorm, Conv, FactorizedReduce, ReluConvBatchNorm
 
 
 class ResNetBlock(Module):
@@ -22,8 +22,8 @@ class ResNetBlock(Module):
 
   @nn.compact
   def __call__(self, x, train: bool):  # [B, H, W, C] -> [B, H/2, W/2, channels]
-    y = ReluConvBatchNorm(self.channels, 3, stride=2, dtype=self.dtype, name='conv_a')(x, train)
-    y = ReluConvBatchNorm(self.channels, 3, dtype=self.dtype, name='conv_b')(y, train)
+    y = ReluConvBatchNorm(channels=self.channels, kernel_size=3, stride=2, dtype=self.dtype, name='conv_a')(x, train)
+    y = ReluConvBatchNorm(self.channels, kernel_size=3, dtype=self.dtype, name='conv_b')(y, train)
     return y + Conv(self.channels, 1, dtype=self.dtype, name='shortcut')(nn.avg_pool(x, (2, 2), (2, 2)))
 
 
@@ -113,10 +113,10 @@ class PreprocessedCell(Module):
   @nn.compact
   def __call__(self, older, newer, *arguments, train: bool):
     if self.after_reduction:
-      older = FactorizedReduce(self.channels, self.affine, self.dtype, name='preprocess0')(older, train)
+      older = FactorizedReduce(self.channels, affine=self.affine, dtype=self.dtype, name='preprocess0')(older, train)
     else:
-      older = ReluConvBatchNorm(self.channels, 1, 1, self.affine, self.dtype, name='preprocess0')(older, train)
-    newer = ReluConvBatchNorm(self.channels, 1, 1, self.affine, self.dtype, name='preprocess1')(newer, train)
+      older = ReluConvBatchNorm(self.channels, affine=self.affine, dtype=self.dtype, name='preprocess0')(older, train)
+    newer = ReluConvBatchNorm(self.channels, affine=self.affine, dtype=self.dtype, name='preprocess1')(newer, train)
     cell = self.make_cell(self.cell_type, self.channels).clone(name='cell', parent=self)
     return cell((older, newer), *arguments, train=train)
 
@@ -244,7 +244,7 @@ class DartsSkeleton(Module):
     x = nn.relu(BatchNorm(dtype=self.dtype, name='stem0_batch_norm_1')(x, train))
     x = Conv(self.channels, 3, 2, dtype=self.dtype, name='stem0_conv_2')(x)
     x = BatchNorm(dtype=self.dtype, name='stem0_batch_norm_2')(x, train)
-    return x, ReluConvBatchNorm(self.channels, 3, 2, dtype=self.dtype, name='stem1')(x, train)
+    return x, ReluConvBatchNorm(self.channels, kernel_size=3, stride=2, dtype=self.dtype, name='stem1')(x, train)
 
 
 # SearchSpace.skeleton -> module class

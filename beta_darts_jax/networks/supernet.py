@@ -15,7 +15,9 @@ import numpy as np
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.networks.initialization import Module
-from beta_darts_jax.networks.operations import OPERATIONS, BatchNorm, computed_once, known_operations, times
+from beta_darts_jax.networks.kernels import no_refusion
+from beta_darts_jax.networks.layers import BatchNorm
+from beta_darts_jax.networks.operations import OPERATIONS, known_operations, scale
 from beta_darts_jax.networks.skeletons import SKELETONS, scanned
 from beta_darts_jax.spaces.space import SearchSpace
 
@@ -51,11 +53,13 @@ class MixedOperation(Module):
     if self.parts == 1:
       return y
     others = nn.max_pool(x, (2, 2), (2, 2)) if self.stride == 2 else x
-    return shuffled(jnp.concatenate([y, times(jnp.sum(betas), others[..., part:])], axis=-1), self.parts)
+    return shuffled(jnp.concatenate([y, scale(jnp.sum(betas), others[..., part:])], axis=-1), self.parts)
 
   def _operation(self, candidate, name):
     """A function of (x, train, weight)."""
-    operation = OPERATIONS[candidate](self.channels // self.parts, self.stride, False, self.dtype)
+    operation = OPERATIONS[candidate](
+      channels=self.channels // self.parts, stride=self.stride, affine=False, dtype=self.dtype
+    )
     operation = operation.clone(name=name, parent=self)
     if not (self.normalize_pools and 'pool' in candidate):
       return operation
@@ -166,9 +170,11 @@ class SearchCell(Module):
     for node in range(len(totals)):
       if node >= space.num_inputs:
         for name, x in linear[node].items():
-          x = x if name == 'skip_connect' else computed_once(x, betas[0, 0])
-          totals[node] += OPERATIONS[name](self.channels, 1, False, self.dtype).apply({}, x, train)
-        nodes.append(computed_once(totals[node], betas[0, 0]))
+          x = x if name == 'skip_connect' else no_refusion(x, betas[0, 0])
+          totals[node] += OPERATIONS[name](channels=self.channels, stride=1, affine=False, dtype=self.dtype).apply(
+            {}, x, train
+          )
+        nodes.append(no_refusion(totals[node], betas[0, 0]))
       x, wide = nodes[node], {}
       stride = 2 if self.cell_type == 'reduce' and node < space.num_inputs else 1
       for e, (target, source) in enumerate(space.edges):
@@ -176,7 +182,7 @@ class SearchCell(Module):
           names, rest = space.candidates(self.cell_type)[e], []
           for k, name in enumerate(names):
             if name in LINEAR[space.skeleton] and stride == 1 and not apart:
-              linear[target][name] = linear[target].get(name, 0) + times(betas[e, k], x)
+              linear[target][name] = linear[target].get(name, 0) + scale(betas[e, k], x)
             elif name in WIDE and stride == 1 and not apart:
               wide.setdefault(name, []).append((e, k))
             else:
@@ -188,7 +194,7 @@ class SearchCell(Module):
             changed[e][c] |= updates[c]
 
       for name, places in wide.items():
-        operation = OPERATIONS[name](self.channels * len(places), 1, False, self.dtype)
+        operation = OPERATIONS[name](channels=self.channels * len(places), stride=1, affine=False, dtype=self.dtype)
         of_edges = [{c: of_name[name] for c, of_name in variables[e].items()} for e, _ in places]
         side_by_side = jax.tree.map(lambda *x: jnp.concatenate(x, -1), *of_edges)
         weights = jnp.repeat(jnp.stack([betas[place] for place in places]), self.channels)

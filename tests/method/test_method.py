@@ -28,7 +28,7 @@ from beta_darts_jax.method.losses import make_cell_gradients, make_loss
 from beta_darts_jax.method.optimizers import alpha_optimizer, weight_optimizer
 from beta_darts_jax.method.regularizers import RegularizerContext, alignment
 from beta_darts_jax.networks.initialization import Module
-from beta_darts_jax.networks.operations import Conv
+from beta_darts_jax.networks.layers import Conv
 from beta_darts_jax.networks.skeletons import classify
 from beta_darts_jax.networks.supernet import SearchCell
 

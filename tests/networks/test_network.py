@@ -9,7 +9,7 @@ from beta_darts_jax import Genotype, InputError, NasBench201Network, Network
 from beta_darts_jax.method.losses import cross_entropy
 from beta_darts_jax.networks.discrete import DiscreteCell, drop_path, multiply_adds
 from beta_darts_jax.networks.interop import network_state_dict, network_variables
-from beta_darts_jax.networks.operations import BatchNorm
+from beta_darts_jax.networks.layers import BatchNorm
 from beta_darts_jax.spaces.published import PUBLISHED
 
 DARTS_V2 = PUBLISHED['DARTS_V2']

@@ -1,0 +1,349 @@
+"""Convolution and pooling in the form that each backend computes fastest.
+
+XLA:CPU is many times slower than it could be on these operations (benchmarks/README.md), so they have another form on
+CPU. The plain twin of each CPU form is XLA's own form, which accelerators use; tests/networks/test_kernels.py compares
+the two. A CPU form can be deleted when XLA:CPU computes its plain twin as fast.
+
+Legend: B batch, H and W height and width, C channels, D output channels, K kernel size.
+"""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+LAYOUT = ('NHWC', 'HWIO', 'NHWC')  # of the images, the kernel and the result of a convolution
+FORCE_PLAIN = False  # tests set it to run the accelerators' forms on CPU
+
+
+def by_platform(*arguments, cpu: Callable, default: Callable):
+  """Returns cpu(*arguments) on CPU and default(*arguments) elsewhere, or everywhere under FORCE_PLAIN."""
+  if FORCE_PLAIN:
+    return default(*arguments)
+  return lax.platform_dependent(*arguments, cpu=cpu, default=default)
+
+
+# ---- control of XLA:CPU's fusion ----
+
+
+def compile_separately(function: Callable, runtime_scalar: jax.Array, *arguments) -> jax.Array:
+  """Computes function(*arguments) apart from the operations around it; NaN if `runtime_scalar` is NaN.
+
+  XLA:CPU fuses an operation that looks cheap into each of its users, and so repeats it. A repeated transposition takes
+  fifty times as long. XLA does not fuse across a conditional whose condition it cannot evaluate when it compiles, such
+  as `runtime_scalar == runtime_scalar`. This can go when XLA:CPU no longer repeats such operations.
+  """
+  shape = jax.eval_shape(function, *arguments)
+  nan = lambda *_: jnp.full(shape.shape, jnp.nan, shape.dtype)
+  return lax.cond(runtime_scalar == runtime_scalar, function, nan, *arguments)
+
+
+def _compute_once(x, runtime_scalar):
+  def separate_identity(x, runtime_scalar):
+    return compile_separately(lambda x: x, runtime_scalar, x)
+
+  return by_platform(x, runtime_scalar, cpu=separate_identity, default=lambda x, _: x)
+
+
+@jax.custom_vjp
+def no_refusion(x: jax.Array, runtime_scalar: jax.Array) -> jax.Array:
+  """Returns x. On CPU, x and its cotangent are computed once, not again in each of their users."""
+  return _compute_once(x, runtime_scalar)
+
+
+def _no_refusion_forward(x, runtime_scalar):
+  return _compute_once(x, runtime_scalar), runtime_scalar
+
+
+def _no_refusion_backward(runtime_scalar, cotangent):
+  return _compute_once(cotangent, runtime_scalar), jnp.zeros_like(runtime_scalar)
+
+
+no_refusion.defvjp(_no_refusion_forward, _no_refusion_backward)
+
+
+# ---- convolution ----
+
+
+def plain_convolution(x, kernel, strides, padding):
+  """Computes `convolution` by XLA's operation, with XLA's own gradients."""
+  return lax.conv_general_dilated(x, kernel, strides, [(p, p) for p in padding], dimension_numbers=LAYOUT)
+
+
+def plain_convolution_gradients(strides, padding, x, kernel, cotangent):
+  """Computes the gradients of x and of the kernel as XLA derives them."""
+  convolve = functools.partial(plain_convolution, strides=strides, padding=padding)
+  return jax.vjp(convolve, x, kernel)[1](cotangent)
+
+
+def canonical_convolution_gradients(strides, padding, x, kernel, cotangent):
+  """Computes the same sums as NHWC·HWIO convolutions, the only layout for which XLA:CPU has fast code.
+
+  In a large program or in a loop, XLA:CPU runs the plain gradients on a generic path that is many times slower.
+
+  The gradient of x is the dilated cotangent convolved with the flipped kernel. The barrier keeps XLA from folding the
+  transposition back into the convolution. The gradient of the kernel is x, seen as [C, H, W, B], convolved with the
+  cotangent as its [H, W, B, D] filter.
+  """
+  height, width = kernel.shape[:2]
+  edges = [
+    (size - 1 - pad, before + pad - 1 - (after - 1) * stride)
+    for size, pad, before, after, stride in zip(
+      kernel.shape[:2], padding, x.shape[1:3], cotangent.shape[1:3], strides, strict=True
+    )
+  ]
+  x_gradient = lax.conv_general_dilated(
+    cotangent,
+    lax.optimization_barrier(kernel[::-1, ::-1].transpose(0, 1, 3, 2)),
+    (1, 1),
+    edges,
+    lhs_dilation=strides,
+    dimension_numbers=LAYOUT,
+  )
+
+  def kernel_gradient(x, cotangent):
+    gradient = lax.conv_general_dilated(
+      x.transpose(3, 1, 2, 0),
+      cotangent.transpose(1, 2, 0, 3),
+      (1, 1),
+      [(p, p) for p in padding],
+      rhs_dilation=strides,
+      dimension_numbers=LAYOUT,
+    )
+    return gradient[:, :height, :width].transpose(1, 2, 0, 3)
+
+  return x_gradient, compile_separately(kernel_gradient, kernel.ravel()[0], x, cotangent)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolution(x, kernel, strides=(1, 1), padding=(0, 0)):
+  """Computes a 2-D convolution with zero padding, the same on every backend.
+
+  Args:
+    x: [B, H, W, C].
+    kernel: [K, L, C, D].
+    strides: steps down and across.
+    padding: rows and columns of zeros on each side. This is PyTorch's meaning; it differs from 'SAME' with a stride.
+
+  Returns:
+    [B, H', W', D].
+  """
+  return plain_convolution(x, kernel, strides, padding)
+
+
+def _convolution_forward(x, kernel, strides, padding):
+  return plain_convolution(x, kernel, strides, padding), (x, kernel)
+
+
+def _convolution_backward(strides, padding, residuals, cotangent):
+  return by_platform(
+    *residuals,
+    cotangent,
+    cpu=functools.partial(canonical_convolution_gradients, strides, padding),
+    default=functools.partial(plain_convolution_gradients, strides, padding),
+  )
+
+
+convolution.defvjp(_convolution_forward, _convolution_backward)
+
+
+# ---- depthwise convolution ----
+
+
+def grouped_depthwise(x, kernel, stride, dilation):
+  """Computes `depthwise` by XLA's grouped convolution."""
+  pad = (kernel.shape[0] - 1) * dilation // 2
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    (stride, stride),
+    [(pad, pad)] * 2,
+    rhs_dilation=(dilation, dilation),
+    dimension_numbers=LAYOUT,
+    feature_group_count=x.shape[-1],
+  )
+
+
+def _shifted_images(padded, size, stride, dilation, height, width):
+  """Yields, for each weight of a size×size filter in row-major order, the pixels it meets: [B, height, width, C]."""
+  for top in range(0, size * dilation, dilation):
+    for left in range(0, size * dilation, dilation):
+      end = (len(padded), top + (height - 1) * stride + 1, left + (width - 1) * stride + 1, padded.shape[3])
+      yield lax.slice(padded, (0, top, left, 0), end, (1, stride, stride, 1))
+
+
+def _pad_images(x, low, high, interior=0):
+  """Pads the images with zeros around and between rows and columns."""
+  edges = [(0, 0, 0), *((low, h, interior) for h in high), (0, 0, 0)]
+  # without the barrier, XLA computes x again for each shifted image
+  return lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), edges))
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))  # many small operations: traced once for all layers of a shape
+def _shifted_sum(x, kernel, stride, dilation):
+  size = kernel.shape[0]
+  pad = (size - 1) * dilation // 2
+  height, width = ((n - 1) // stride + 1 for n in x.shape[1:3])
+  images = _shifted_images(_pad_images(x, pad, (pad, pad)), size, stride, dilation, height, width)
+  weights = kernel.reshape(size * size, -1)
+  return sum(image * weights[i] for i, image in enumerate(images))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def shifted_depthwise(x, kernel, stride, dilation):
+  """Computes `depthwise` and its gradients as sums of shifted images, which XLA:CPU runs far faster."""
+  return _shifted_sum(x, kernel, stride, dilation)
+
+
+def _shifted_depthwise_forward(x, kernel, stride, dilation):
+  return _shifted_sum(x, kernel, stride, dilation), (x, kernel)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _shifted_depthwise_backward(stride, dilation, residuals, cotangent):
+  x, kernel = residuals
+  size = kernel.shape[0]
+  pad = (size - 1) * dilation // 2
+  cotangent = lax.optimization_barrier(cotangent)
+  high = [n + pad - 1 - (m - 1) * stride for n, m in zip(x.shape[1:3], cotangent.shape[1:3], strict=True)]
+  padded_cotangent = _pad_images(cotangent, pad, high, stride - 1)
+
+  def x_gradient(padded_cotangent, kernel):
+    weights = kernel.reshape(size * size, -1)[::-1]
+    images = _shifted_images(padded_cotangent, size, 1, dilation, *x.shape[1:3])
+    return sum(image * weights[i] for i, image in enumerate(images))
+
+  # without the separation, XLA fuses the sums of all operations on x into one slow loop
+  x_gradient = compile_separately(x_gradient, kernel.ravel()[0], padded_cotangent, kernel)
+  images = _shifted_images(_pad_images(x, pad, (pad, pad)), size, stride, dilation, *cotangent.shape[1:3])
+  rows = zip(*[images] * size, strict=True)  # the generator yields row by row
+  kernel_gradient = jnp.concatenate([_channel_products(tuple(row), cotangent) for row in rows])
+  return x_gradient, kernel_gradient.reshape(kernel.shape).astype(kernel.dtype)
+
+
+shifted_depthwise.defvjp(_shifted_depthwise_forward, _shifted_depthwise_backward)
+
+
+@jax.custom_jvp
+def _channel_products(images, cotangent):
+  """Sums image·cotangent over all axes but the channels, for K images [B, H, W, C] in one pass: [K, C]."""
+  dtype = jnp.promote_types(cotangent.dtype, jnp.float32)
+  products = [(image * cotangent).astype(dtype) for image in images]
+  zeros = [jnp.zeros((), dtype)] * len(products)
+
+  def add_pairs(sums, terms):
+    return [a + b for a, b in zip(sums, terms, strict=True)]
+
+  return jnp.stack(lax.reduce(products, zeros, add_pairs, (0, 1, 2)))
+
+
+def _plain_channel_products(images, cotangent):
+  return jnp.stack([jnp.sum(image * cotangent, axis=(0, 1, 2)) for image in images])
+
+
+@_channel_products.defjvp
+def _channel_products_jvp(primals, tangents):
+  (images, cotangent), (image_tangents, cotangent_tangent) = primals, tangents
+  tangent = _plain_channel_products(image_tangents, cotangent) + _plain_channel_products(images, cotangent_tangent)
+  value = _channel_products(images, cotangent)
+  return value, tangent.astype(value.dtype)
+
+
+def depthwise(x, kernel, stride: int = 1, dilation: int = 1):
+  """Computes a depthwise convolution with zero padding (K − 1)·dilation/2.
+
+  Args:
+    x: [B, H, W, C].
+    kernel: [K, K, 1, C] with odd K.
+    stride: in both directions.
+    dilation: distance between the pixels that neighbouring weights meet.
+
+  Returns:
+    [B, ⌈H/stride⌉, ⌈W/stride⌉, C].
+  """
+  sizes = {'stride': stride, 'dilation': dilation}
+  cpu, default = (functools.partial(form, **sizes) for form in (shifted_depthwise, grouped_depthwise))
+  return by_platform(x, kernel, cpu=cpu, default=default)
+
+
+# ---- pooling ----
+
+
+def windowed_average_pool(x, stride: int = 1):
+  """Computes `average_pool` by XLA's windowed sum."""
+  y = nn.avg_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)), count_include_pad=False)
+  return y.astype(x.dtype)  # Flax divides by float32 counts
+
+
+def _add_neighbours(x, axis):
+  """Adds to x its two neighbours along `axis`; they are zero outside the image."""
+  zeros = jnp.zeros_like(lax.slice_in_dim(x, 0, 1, axis=axis))
+  before = jnp.concatenate([zeros, lax.slice_in_dim(x, 0, -1, axis=axis)], axis)
+  return before + x + jnp.concatenate([lax.slice_in_dim(x, 1, None, axis=axis), zeros], axis)
+
+
+def shifted_average_pool(x, stride: int = 1):
+  """Computes `average_pool` as sums of shifted images, one axis after the other."""
+  counts = [np.convolve(np.ones(n), np.ones(3))[1:-1] for n in x.shape[1:3]]  # 2 at the borders, else 3
+  y = _add_neighbours(_add_neighbours(x, 1), 2) * (1 / np.outer(*counts))[:, :, None].astype(x.dtype)
+  return y[:, ::stride, ::stride]
+
+
+def average_pool(x, stride: int = 1):
+  """Computes 3×3 means that do not count the padding: [B, H, W, C] → [B, ⌈H/stride⌉, ⌈W/stride⌉, C]."""
+  cpu, default = (functools.partial(form, stride=stride) for form in (shifted_average_pool, windowed_average_pool))
+  return by_platform(x, cpu=cpu, default=default)
+
+
+def windowed_max_pool(x, stride: int = 1):
+  """Computes `max_pool` by XLA's windowed reduction."""
+  return nn.max_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)))
+
+
+def shifted_max_pool(x, stride: int = 1):
+  """Computes `max_pool` as maxima of shifted images: XLA:CPU is slow on windows, and slower on their gradients."""
+  return _shifted_max_pool(x, stride, x.shape[1:3])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _shifted_max_pool(x, stride, size):
+  return _shifted_max_pool_forward(x, stride, size)[0]
+
+
+def _shifted_max_pool_forward(x, stride, size):
+  """Returns the maxima and, as int8, which of the nine shifted images holds each of them."""
+  low = jnp.array(-jnp.inf, x.dtype)
+  padded = lax.optimization_barrier(lax.pad(x, low, [(0, 0, 0), (1, 1, 0), (1, 1, 0), (0, 0, 0)]))
+  images = _shifted_images(padded, 3, stride, 1, *((n - 1) // stride + 1 for n in size))
+  maximum = next(images)
+  argmax = jnp.zeros(maximum.shape, jnp.int8)
+  for i, image in enumerate(images, 1):
+    larger = (image > maximum) | jnp.isnan(image)
+    maximum, argmax = jnp.where(larger, image, maximum), jnp.where(larger, jnp.int8(i), argmax)
+  return lax.optimization_barrier((maximum, argmax))
+
+
+def _shifted_max_pool_backward(stride, size, argmax, cotangent):
+  high = [n - (m - 1) * stride for n, m in zip(size, argmax.shape[1:3], strict=True)]
+  edges = [(0, 0, 0), *((1, h, stride - 1) for h in high), (0, 0, 0)]
+  padded = lax.optimization_barrier(
+    (lax.pad(cotangent, jnp.zeros((), cotangent.dtype), edges), lax.pad(argmax, jnp.int8(-1), edges))
+  )
+  pairs = zip(*(_shifted_images(array, 3, 1, 1, *size) for array in padded), strict=True)
+  return (sum(jnp.where(place == 8 - i, image, 0) for i, (image, place) in enumerate(pairs)),)
+
+
+_shifted_max_pool.defvjp(_shifted_max_pool_forward, _shifted_max_pool_backward)
+
+
+def max_pool(x, stride: int = 1):
+  """Computes 3×3 maxima: [B, H, W, C] → [B, ⌈H/stride⌉, ⌈W/stride⌉, C].
+
+  The gradient goes to the first maximum of a window in row-major order, as in PyTorch.
+  """
+  cpu, default = (functools.partial(form, stride=stride) for form in (shifted_max_pool, windowed_max_pool))
+  return by_platform(x, cpu=cpu, default=default)

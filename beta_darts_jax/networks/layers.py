@@ -1,0 +1,186 @@
+"""Convolution and batch normalization as modules, with PyTorch's conventions.
+
+Arrays are [B, H, W, C]: batch, height, width, channels. A last argument `weight`, a scalar or [C], multiplies the
+result; batch normalization takes it into its scale, where it costs nothing.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from beta_darts_jax.networks.initialization import Module, uniform_fan_in
+from beta_darts_jax.networks.kernels import convolution, depthwise
+
+MOMENTUM = 0.9  # of the running statistics: PyTorch's 0.1 in Flax's terms
+EPSILON = 1e-5  # added to the variance, as in PyTorch
+
+
+class Conv(Module):
+  """Convolution without bias: [B, H, W, C] → [B, H', W', features].
+
+  Attributes:
+    features: output channels.
+    kernel_size: one number, or (height, width).
+    stride: one number, or (down, across).
+    padding: one number, or (rows, columns) of zeros on each side; (kernel_size − 1)/2 if None.
+    dtype: of the computation.
+  """
+
+  features: int
+  kernel_size: int | tuple[int, int]
+  stride: int | tuple[int, int] = 1
+  padding: int | tuple[int, int] | None = None
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(self, x):
+    size, strides = _pair(self.kernel_size), _pair(self.stride)
+    padding = tuple((k - 1) // 2 for k in size) if self.padding is None else _pair(self.padding)
+    kernel = self.param('kernel', uniform_fan_in(), (*size, x.shape[-1], self.features))
+    x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+    if size == (1, 1):  # as a matrix product: faster on CPU, and correct when vmapped and sharded
+      x = x[:, :: strides[0], :: strides[1]]
+      return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], self.features)
+    return convolution(x, kernel, strides, padding)
+
+
+def _pair(value):
+  return value if isinstance(value, tuple) else (value, value)
+
+
+class DepthwiseConv(Module):
+  """One filter for each channel, without bias, padding (kernel_size − 1)·dilation/2.
+
+  [B, H, W, C] → [B, H/stride, W/stride, C].
+  """
+
+  kernel_size: int
+  stride: int = 1
+  dilation: int = 1
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(self, x):
+    kernel = self.param('kernel', uniform_fan_in(), (self.kernel_size, self.kernel_size, 1, x.shape[-1]))
+    x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+    return depthwise(x, kernel, self.stride, self.dilation)
+
+
+def at_least_float32(x):
+  """Casts bfloat16 and float16 to float32; other floats stay as they are."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+@jax.custom_vjp
+def batch_normalize(x, scale):
+  """Computes scale·(x − mean)/√(variance + EPSILON) over all axes but the last; the variance is biased, in two passes.
+
+  The gradients are those of Ioffe and Szegedy (2015), section 3. Both of their sums are taken in one reading of x and
+  the cotangent, so a mixing weight given as `scale` costs nothing. XLA's own gradients take twice as long on CPU.
+
+  Args:
+    x: [..., C].
+    scale: [C], or a scalar.
+
+  Returns:
+    (y [..., C], mean [C], variance [C]). No gradient flows through mean and variance. They are float32 for bfloat16.
+  """
+  return _batch_normalize_forward(x, scale)[0]
+
+
+def _batch_normalize_forward(x, scale):
+  axes = tuple(range(x.ndim - 1))
+  mean = jnp.mean(at_least_float32(x), axes)
+  variance = jnp.mean(jnp.square(at_least_float32(x) - mean), axes)
+  mean, inverse = lax.optimization_barrier((mean, lax.rsqrt(variance + EPSILON)))
+  y = (at_least_float32(x) - mean) * (inverse * scale)
+  return (y.astype(x.dtype), mean, variance), (x, scale, mean, inverse)
+
+
+def _batch_normalize_backward(residuals, cotangents):
+  (x, scale, mean, inverse), cotangent = residuals, at_least_float32(cotangents[0])
+  axes = tuple(range(x.ndim - 1))
+  count = x.size // x.shape[-1]
+  along_ones = jnp.sum(cotangent, axes)
+  along_y = jnp.sum(cotangent * (at_least_float32(x) - mean), axes) * inverse
+  along_ones, along_y = lax.optimization_barrier((along_ones, along_y))
+  projected = cotangent - along_ones / count - (at_least_float32(x) - mean) * (inverse * along_y / count)
+  scale_gradient = along_y if scale.ndim else jnp.sum(along_y)
+  return (projected * (inverse * scale)).astype(x.dtype), scale_gradient.astype(scale.dtype)
+
+
+batch_normalize.defvjp(_batch_normalize_forward, _batch_normalize_backward)
+
+
+class BatchNorm(Module):
+  """PyTorch's BatchNorm: momentum 0.1, epsilon 1e-5, two-pass variance.
+
+  The running variance is the biased one, as in Flax; PyTorch keeps the unbiased one. Parameters and statistics are at
+  least float32, whatever `dtype` is.
+
+  Attributes:
+    affine: has a scale and a bias.
+    dtype: of the computation.
+  """
+
+  affine: bool = True
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(self, x, train: bool, weight=None):
+    channels = x.shape[-1:]
+    mean = self.variable('batch_stats', 'mean', jnp.zeros, channels)
+    var = self.variable('batch_stats', 'var', jnp.ones, channels)
+    scale = self.param('scale', nn.initializers.ones, channels) if self.affine else jnp.ones((), mean.value.dtype)
+    x = x.astype(self.dtype or x.dtype)
+    if train:
+      y, batch_mean, batch_var = batch_normalize(x, _times(scale, weight))
+      if not self.is_initializing():
+        mean.value = MOMENTUM * mean.value + (1 - MOMENTUM) * batch_mean
+        var.value = MOMENTUM * var.value + (1 - MOMENTUM) * batch_var
+    else:
+      y = (at_least_float32(x) - mean.value) * (lax.rsqrt(var.value + EPSILON) * _times(scale, weight))
+    if self.affine:
+      y += _times(self.param('bias', nn.initializers.zeros, channels), weight)
+    return y.astype(x.dtype)
+
+
+def _times(parameter, weight):
+  return parameter if weight is None else parameter * weight
+
+
+class ReluConvBatchNorm(Module):
+  """relu → convolution → BatchNorm: [B, H, W, C] → [B, H/stride, W/stride, channels]."""
+
+  channels: int
+  stride: int = 1
+  affine: bool = True
+  dtype: jnp.dtype | None = None
+  kernel_size: int = 1
+
+  @nn.compact
+  def __call__(self, x, train: bool, weight=None):
+    conv = Conv(self.channels, self.kernel_size, stride=self.stride, dtype=self.dtype, name='conv')
+    return BatchNorm(affine=self.affine, dtype=self.dtype, name='batch_norm')(conv(nn.relu(x)), train, weight)
+
+
+class FactorizedReduce(Module):
+  """Halves the image: relu → two 1×1 convolutions of stride 2, concatenated → BatchNorm.
+
+  The second convolution sees the image shifted by one pixel down and right.
+  [B, H, W, C] with even H and W → [B, H/2, W/2, channels].
+  """
+
+  channels: int
+  affine: bool = True
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(self, x, train: bool, weight=None):
+    x = nn.relu(x)
+    half = self.channels // 2
+    even = Conv(half, 1, stride=2, dtype=self.dtype, name='conv_1')(x)
+    odd = Conv(self.channels - half, 1, stride=2, dtype=self.dtype, name='conv_2')(x[:, 1:, 1:])
+    y = jnp.concatenate([even, odd], axis=-1)
+    return BatchNorm(affine=self.affine, dtype=self.dtype, name='batch_norm')(y, train, weight)

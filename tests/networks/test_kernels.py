@@ -1,0 +1,104 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from beta_darts_jax.networks import kernels
+
+KEY = jax.random.key(0)
+
+
+@pytest.mark.parametrize('strides', [(1, 1), (2, 2), (1, 2)])
+@pytest.mark.parametrize('size', [(1, 1), (3, 3), (2, 2), (1, 7)])
+@pytest.mark.parametrize('shape', [(2, 8, 8, 3), (2, 7, 6, 3)])
+def test_canonical_convolution_gradients_equal_the_plain_ones(shape, size, strides):
+  x = jax.random.normal(KEY, shape)
+  kernel = jax.random.normal(KEY, (*size, shape[-1], 4))
+  padding = tuple((k - 1) // 2 for k in size)
+  y = kernels.convolution(x, kernel, strides, padding)
+  cotangent = jax.random.normal(KEY, y.shape)
+  plain = kernels.plain_convolution_gradients(strides, padding, x, kernel, cotangent)
+  canonical = kernels.canonical_convolution_gradients(strides, padding, x, kernel, cotangent)
+  through_vjp = jax.vjp(lambda x, k: kernels.convolution(x, k, strides, padding), x, kernel)[1](cotangent)
+  for a, b, c in zip(plain, canonical, through_vjp, strict=True):
+    np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(c, a, rtol=1e-5, atol=1e-5)
+
+
+def test_convolution_has_second_derivatives():
+  x, kernel = jax.random.normal(KEY, (1, 4, 4, 2)), jax.random.normal(KEY, (3, 3, 2, 2))
+  ours = lambda k: jnp.sum(kernels.convolution(x, k, (1, 1), (1, 1)) ** 3)
+  plain = lambda k: jnp.sum(kernels.plain_convolution(x, k, (1, 1), (1, 1)) ** 3)
+  hvp = lambda f: jax.jvp(jax.grad(f), (kernel,), (jnp.ones_like(kernel),))[1]
+  np.testing.assert_allclose(hvp(ours), hvp(plain), rtol=1e-4)
+
+
+def test_no_refusion_changes_no_value_and_no_derivative():
+  """Second derivatives too, inside a loop."""
+
+  def everything(identity):
+    def loss(x, runtime_scalar):
+      body = lambda y, _: (jnp.sin(identity(y, runtime_scalar)) * x, None)
+      return jnp.sum(jax.lax.scan(body, x, None, 2)[0])
+
+    gradient = jax.grad(loss)
+    x, runtime_scalar = jnp.arange(3.0), jnp.float32(2)
+    forward = jax.jvp(lambda x: gradient(x, runtime_scalar), (x,), (x,))[1]
+    reverse = jax.grad(lambda x: jnp.sum(gradient(x, runtime_scalar) ** 2))(x)
+    return loss(x, runtime_scalar), gradient(x, runtime_scalar), forward, reverse
+
+  ours, plain = (jax.jit(everything, static_argnums=0)(f) for f in (kernels.no_refusion, lambda x, runtime_scalar: x))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, plain)
+
+
+def test_convolution_pads_on_both_sides_like_pytorch():
+  """With padding=1, the window of output (0, 0) begins one pixel outside the image; 'SAME' would begin inside."""
+  x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+  kernel = jnp.zeros((3, 3, 1, 1)).at[0, 0].set(1.0)
+  np.testing.assert_array_equal(kernels.convolution(x, kernel, (2, 2), (1, 1))[0, :, :, 0], [[0, 0], [0, 5]])
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('size, dilation', [(3, 1), (5, 2)])
+def test_shifted_depthwise_equals_grouped_depthwise(size, dilation, stride):
+  """Values, both gradients, and the second derivatives forward over reverse and reverse over reverse."""
+  x, kernel = jax.random.normal(KEY, (2, 8, 8, 3)), jax.random.normal(KEY, (size, size, 1, 3))
+
+  def everything(form):
+    loss = lambda x, kernel: jnp.sum(jnp.sin(form(x, kernel, stride, dilation)))
+    gradient = jax.grad(loss, argnums=(0, 1))
+    forward = jax.jvp(gradient, (x, kernel), (x, kernel))[1]
+    reverse = jax.grad(lambda x, kernel: sum(jnp.sum(g**2) for g in gradient(x, kernel)), argnums=(0, 1))(x, kernel)
+    return form(x, kernel, stride, dilation), gradient(x, kernel), forward, reverse
+
+  ours = jax.jit(everything, static_argnums=0)(kernels.shifted_depthwise)
+  plain = jax.jit(everything, static_argnums=0)(kernels.grouped_depthwise)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), ours, plain)
+  np.testing.assert_allclose(kernels.depthwise(x, kernel, stride, dilation), plain[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('shape', [(2, 8, 8, 3), (1, 5, 3, 2), (1, 2, 2, 1)])
+def test_shifted_average_pool_equals_the_windowed_one(shape, stride):
+  x = jax.random.normal(KEY, shape)
+  plain = lambda x: kernels.windowed_average_pool(x, stride)
+  ours = lambda x: kernels.average_pool(x, stride)
+  for a, b in zip(*[(f(x), jax.vjp(f, x)[1](f(x))) for f in (plain, ours)], strict=True):
+    np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('shape', [(2, 8, 8, 3), (1, 5, 3, 2), (1, 2, 2, 1)])
+def test_shifted_max_pool_equals_the_windowed_one(shape, stride):
+  """Values, gradients and second derivatives; whole numbers give ties, which the gradients must break equally."""
+  x = jnp.round(2 * jax.random.normal(KEY, shape))
+  plain = lambda x: kernels.windowed_max_pool(x, stride)
+  ours = lambda x: kernels.max_pool(x, stride)
+  for a, b in zip(*[(f(x), jax.vjp(f, x)[1](f(x))) for f in (plain, ours)], strict=True):
+    np.testing.assert_array_equal(b, a)
+  gradient = jax.grad(lambda x: jnp.sum(jnp.sin(ours(x))))
+  plain_gradient = jax.grad(lambda x: jnp.sum(jnp.sin(plain(x))))
+  without_ties = x + 0.1 * jax.random.normal(KEY, shape)
+  numerical = (plain_gradient(without_ties + 1e-2 * x) - plain_gradient(without_ties - 1e-2 * x)) / 2e-2
+  np.testing.assert_allclose(jax.jvp(gradient, (without_ties,), (x,))[1], numerical, rtol=1e-3, atol=1e-2)
+  assert jnp.isnan(ours(x.at[0, 0, 0, 0].set(jnp.nan))[0, 0, 0, 0])
