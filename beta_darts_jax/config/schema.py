@@ -52,13 +52,8 @@ def _weight_keys() -> list[Key]:
     meaning = f'largest weight λ of the regularizers {", ".join(users)}'
     keys.append(Key(f'search.{weight}', default, meaning, varied=True))
     meaning = f'how search.{weight} depends on the epoch (linear: it grows from 0)'
-    keys.append(Key(schedule_of(weight), schedule, meaning, choices=SCHEDULES))
+    keys.append(Key(f'search.{weight.removesuffix("_weight")}_schedule', schedule, meaning, choices=SCHEDULES))
   return keys
-
-
-def schedule_of(weight: str) -> str:
-  """Returns the key of the schedule of a weight: 'l2_weight' → 'search.l2_schedule'."""
-  return f'search.{weight.removesuffix("_weight")}_schedule'
 
 
 def _population_keys(keys: Iterable[Key]) -> list[Key]:

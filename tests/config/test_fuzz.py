@@ -1,61 +1,83 @@
-"""Made-up command lines, configs and genotypes: never a traceback, never half a run."""
+"""Made-up configs and command lines: never a traceback, never half a run."""
 
 import collections
 import multiprocessing
 import os
+import pathlib
 import shutil
 import string
+import sys
 
 import jax
 import pytest
+from flax.traverse_util import unflatten_dict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_main import _as_a_command
+from ml_collections import ConfigDict
 
-from beta_darts_jax import DARTS, NAS_BENCH_201, InputError, main
-from beta_darts_jax.config import check as validation
-from beta_darts_jax.config import default, default_retrain, leaves
-from beta_darts_jax.method.regularizers import REGULARIZERS
+import beta_darts_jax as bd
+from beta_darts_jax import InputError
+from beta_darts_jax.config import DEFAULTS, flatten
+from beta_darts_jax.config.check import check
+from beta_darts_jax.config.schema import keys_of
 from beta_darts_jax.networks.operations import OPERATIONS
-from beta_darts_jax.retrain import run as retrain
-from beta_darts_jax.search.population import VARIED
-from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.published import PUBLISHED
-from beta_darts_jax.spaces.space import SPACES
 
+ROOT = pathlib.Path(__file__).parents[2]
 FUZZED = settings(
   max_examples=200, deadline=None, derandomize=True, database=None,
   suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 ALL_NONE = '|none~0|+|none~0|none~1|+|none~0|none~1|none~2|'
-CONFIGS = {'configs/digits.py': default(), 'configs/retrain_cifar10.py': default_retrain()}
 
-
-NUMBERS = st.one_of(st.integers(-(10**30), 10**30), st.integers(-3, 3), st.floats(), st.booleans()).map(str)
+NUMBERS = st.one_of(st.integers(-(10**30), 10**30), st.integers(-3, 3), st.floats(), st.booleans())
 TEXTS = st.text(st.characters(codec='utf-8', exclude_characters='\0'), max_size=30)
 WORDS = st.text(string.ascii_lowercase + '_.,:|~+()[]\'"', max_size=20)
-TUPLES = st.lists(st.one_of(NUMBERS, WORDS.map(repr)), max_size=4).map(lambda items: f'({", ".join(items)},)')
-VALUES = st.one_of(NUMBERS, WORDS, TEXTS, TUPLES)
+TUPLES = st.lists(st.one_of(NUMBERS, WORDS, st.none()), max_size=4).map(tuple)
+VALUES = st.one_of(NUMBERS, TEXTS, WORDS, TUPLES, st.none())
+
+
+# ---- check ----
+
+
+@st.composite
+def odd_configs(draw):
+  """A config with one to three values of any type."""
+  values = flatten(DEFAULTS[draw(st.sampled_from(sorted(DEFAULTS)))]())
+  names = draw(st.lists(st.sampled_from(sorted(values)), min_size=1, max_size=3, unique=True))
+  return ConfigDict(unflatten_dict(values | {name: draw(VALUES) for name in names}, sep='.'), type_safe=False)
+
+
+@settings(FUZZED, max_examples=500)
+@given(config=odd_configs())
+def test_check_allows_a_config_or_raises_one_line(config):
+  try:
+    assert check(config).is_locked
+  except InputError as error:
+    assert str(error).startswith('config.') and '\n' not in str(error)
+
+
+# ---- command lines ----
 
 
 @st.composite
 def command_lines(draw):
   """A config with one to three values that anybody might mistype; the data that it asks for does not exist."""
-  path = draw(st.sampled_from(sorted(CONFIGS)))
-  names = sorted(name for name, _ in leaves(CONFIGS[path]) if name != 'data.source')
+  task, path = draw(st.sampled_from([('search', 'configs/digits.py'), ('retrain', 'configs/retrain_cifar10.py')]))
+  names = sorted(key.name for key in keys_of(task) if key.name != 'data.source')
   chosen = draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True))
   values = [f'--config.{name}={draw(VALUES)}' for name in chosen]
   return [f'--config={path}', *values, '--config.data.source=folder:/nowhere/at/all']
 
 
-def _drive(connection):
-  """Runs the command lines that come in, each in a fork of this process, which has imported everything."""
+def run_forever(connection):
+  """Runs the command lines that arrive, each in a fork of this process, which has imported everything."""
   while (received := connection.recv()) is not None:
     folder, arguments = received
     if not (child := os.fork()):
       status = 1
       try:
-        _as_a_command(folder, arguments, {})
+        run_command(folder, arguments)
         status = 0
       except SystemExit as end:
         status = end.code or 0
@@ -64,12 +86,23 @@ def _drive(connection):
     connection.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
+def run_command(folder, arguments):
+  os.chdir(ROOT)
+  sys.argv = ['beta_darts_jax.main', *arguments]
+  from beta_darts_jax import main
+
+  for number, name in ((1, 'stdout'), (2, 'stderr')):
+    os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)
+  main.cli()
+
+
 @pytest.fixture(scope='module')
 def run():
+  """A function (folder, arguments) → (exit status, text on stderr) of the command."""
   context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload([f'beta_darts_jax.{name}' for name in ('main', 'search', 'streaming')])
+  context.set_forkserver_preload(['beta_darts_jax.main', 'beta_darts_jax.search', 'beta_darts_jax.retrain'])
   ours, theirs = context.Pipe()
-  process = context.Process(target=_drive, args=(theirs,))
+  process = context.Process(target=run_forever, args=(theirs,))
   process.start()
 
   def command(folder, arguments):
@@ -86,114 +119,77 @@ def run():
 
 @FUZZED
 @given(arguments=command_lines())
-def test_command_lines(run, tmp_path, arguments):
+def test_a_command_line_with_mistakes_ends_with_one_line(run, tmp_path, arguments):
   (empty := tmp_path / 'empty').mkdir(exist_ok=True)
-  status, said = run(tmp_path, [*arguments, f'--workdir={empty}/run'])
-  assert status == 2 and said.startswith('error: ') and said.count('\n') == 1, (arguments, status, said)
-  assert 'Traceback' not in said and not list(empty.iterdir())
+  status, text = run(tmp_path, [*arguments, f'--workdir={empty}/run'])
+  assert status == 2 and text.startswith('error: ') and text.count('\n') == 1, (arguments, status, text)
+  assert not list(empty.iterdir())
 
 
-class Traced(Exception):
-  """A run has come to what its config cannot spoil any more: compiling, or training."""
+# ---- whole runs, up to the compilation ----
+
+
+class Compiled(Exception):
+  """A run reached its compilation: its config has no more mistakes."""
 
 
 SMALL = {
-  'data.source': 'digits', 'supernet.channels': 4, 'supernet.cells_per_stage': 1, 'supernet.layers': 1,
-  'network.channels': 4, 'network.layers': 1, 'network.cells_per_stage': 1, 'network.auxiliary_weight': 0.0,
-  'data.cutout': 0, 'genotype': 'DARTS_V2',
+  'data.source': 'digits', 'data.cutout': 0, 'supernet.channels': 4, 'supernet.cells_per_stage': 1,
+  'supernet.layers': 1, 'network.channels': 4, 'network.layers': 1, 'network.cells_per_stage': 1,
+  'network.auxiliary_weight': 0.0, 'genotype': 'DARTS_V2',
 }  # fmt: skip
-CELLS = [*PUBLISHED, ALL_NONE]
-SEVERAL = {
-  'search.regularizers': tuple(REGULARIZERS), 'space.operations': tuple(OPERATIONS),
-  **{f'population.{name}': (0.0, 0.5, 5, 50.0) for name in VARIED},
-}  # fmt: skip
+NAMED = {'data.source': ['digits'], 'genotype': [*PUBLISHED, ALL_NONE], 'profile': ['', '0:3', '3:100']}
+SAMPLES = {float: [0.0, 1e-9, 0.1, 0.5, 1.0, 3.0], int: list(range(10)), bool: [False, True]}
 
 
-def plausible(name, value):
-  """Values of the right kind for a key, most of them allowed."""
-  if name in SEVERAL:
-    return st.lists(st.sampled_from(SEVERAL[name]), max_size=3).map(tuple)
-  if name in validation.CHOICES:
-    return st.sampled_from(validation.CHOICES[name])
-  named = {'space.name': sorted(SPACES), 'genotype': CELLS, 'profile': ['', '0:3', '3:100'], 'data.source': ['digits']}
-  if name in named:
-    return st.sampled_from(named[name])
-  if isinstance(value, tuple):
-    return st.tuples(*(st.sampled_from((0.0, 0.1, 0.5, 1.0)) for _ in value))
-  kinds = {bool: st.booleans(), int: st.integers(0, 9), float: st.sampled_from((0.0, 1e-9, 0.1, 0.5, 1.0, 3.0))}
-  return kinds.get(type(value), st.just(value))
+def plausible(key):
+  """Values of the right type for a key, most of them allowed."""
+  if key.name in NAMED:
+    return st.sampled_from(NAMED[key.name])
+  choices = OPERATIONS if key.name == 'space.operations' else key.choices
+  items = st.sampled_from(sorted(choices) if choices is not None else SAMPLES.get(key.item_type, [key.default]))
+  if not isinstance(key.default, tuple):
+    return items
+  return st.lists(items, max_size=3).map(tuple) if key.items else st.tuples(*(items for _ in key.default))
 
 
 @st.composite
-def configs(draw):
+def plausible_configs(draw):
   """A small search or retraining with up to five values changed to plausible ones."""
-  made = draw(st.sampled_from((default, default_retrain)))()
-  values = dict(leaves(made))
-  names = sorted(name for name in values if not name.startswith('parallel.'))
+  task = draw(st.sampled_from(sorted(DEFAULTS)))
+  keys = {key.name: key for key in keys_of(task)}
+  names = sorted(name for name in keys if name != 'task' and not name.startswith('parallel.'))
   chosen = draw(st.lists(st.sampled_from(names), max_size=5, unique=True))
-  changes = {name: value for name, value in SMALL.items() if name in values}
-  changes |= {name: draw(plausible(name, values[name])) for name in chosen}
-  made.update_from_flattened_dict(changes)
-  return made
+  changes = {name: value for name, value in SMALL.items() if name in keys}
+  config = DEFAULTS[task]()
+  config.update_from_flattened_dict(changes | {name: draw(plausible(keys[name])) for name in chosen})
+  return config
 
 
-def test_configs(tmp_path, monkeypatch, pytestconfig):
-  """On data that exist: one line and nothing written, or programs that can be compiled. Two hundred with --full."""
+def test_a_run_raises_one_line_or_compiles(tmp_path, monkeypatch, pytestconfig):
+  """On data that exist: one line and nothing written, or programs that can be compiled. 200 examples with --full."""
 
-  def compiled(*_, **__):
-    raise Traced
+  def compile_nothing(*_, **__):
+    raise Compiled
 
-  monkeypatch.setattr(jax.stages.Lowered, 'compile', compiled)  # of a search, all traced and lowered
-  monkeypatch.setattr(retrain, 'run', compiled)  # with the network and its first state
+  monkeypatch.setattr(jax.stages.Lowered, 'compile', compile_nothing)
   monkeypatch.delenv('NAS_BENCH_201_TABLE', raising=False)
   folder, ends = tmp_path / 'run', collections.Counter()
 
   @settings(FUZZED, max_examples=200 if pytestconfig.getoption('full') else 10)
-  @given(made=configs())
-  def ends_well(made):
+  @given(config=plausible_configs())
+  def ends_well(config):
+    run = bd.run_search if config.task == 'search' else bd.run_retrain
     try:
-      {'search': main.run_search, 'retrain': main.run_retrain}[made.task](validation.check(made), folder)
+      run(check(config), folder)
     except InputError as error:
-      assert str(error) and '\n' not in str(error) and not folder.exists(), (error, made)
+      assert str(error) and '\n' not in str(error) and not folder.exists(), (error, config)
       ends['refused'] += 1
-    except Traced:
+    except Compiled:
       shutil.rmtree(folder)
-      ends[made.task] += 1
+      ends[config.task] += 1
     else:
       pytest.fail('nothing was compiled')
 
   ends_well()
   assert len(ends) == 3, ends
-
-
-PIECES = """
-| + ~ 0 1 9 none nor_conv_3x3 skip_connect Genotype( normal= [ ] ( ) , 'sep_conv_3x3' reduce_concat range(2,6) { } " :
-__import__("os") \\ β
-""".split()  # noqa: SIM905
-PARTS = st.sampled_from([*PIECES, ' ', '\0'])
-KNOWN = [ALL_NONE, *map(str, PUBLISHED.values())]
-
-
-@st.composite
-def genotype_texts(draw):
-  """Pieces in any order, or a known cell with a few pieces put in, or characters left out."""
-  if draw(st.booleans()):
-    return ''.join(draw(st.lists(PARTS, max_size=20)))
-  text = draw(st.sampled_from(KNOWN))
-  for _ in range(draw(st.integers(1, 3))):
-    at = draw(st.integers(0, len(text)))
-    text = text[:at] + draw(PARTS) + text[at + draw(st.integers(0, 3)) :]
-  return text
-
-
-@FUZZED
-@given(text=st.one_of(genotype_texts(), TEXTS))
-def test_genotypes(text):
-  """Either a genotype, which reads back as itself, or one line."""
-  for parse in (Genotype.parse, NAS_BENCH_201.parse, DARTS.parse):
-    try:
-      genotype = parse(text)
-    except InputError as error:
-      assert str(error) and '\n' not in str(error)
-    else:
-      assert parse(str(genotype)) == genotype
