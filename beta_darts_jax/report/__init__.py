@@ -1,4 +1,7 @@
-"""The page of one or several runs, made from the files in their folders."""
+"""The page report.html: the results of one run, or of several runs side by side.
+
+This folder reads the files of run folders and knows nothing of how they were computed. It needs the extra [report].
+"""
 
 from beta_darts_jax.report.page import figures_folder, write
 

@@ -1,383 +1,259 @@
-"""report.html: what a run, or several side by side, did; from the files that runs leave, finished or not.
+"""The words and tables of report.html, and the writing of the file.
 
-A page is one file without any request to elsewhere: figures are SVG inside it.
+The page is one file that loads nothing from elsewhere: its figures are SVG elements. matplotlib and jinja2 are imported
+only while a page is written, because a search works without them.
 """
 
-import contextlib
-import io
+import dataclasses
+import importlib.util
 import json
+import os
 import pathlib
-import re
 import shlex
+from collections.abc import Sequence
+from typing import Any
 
-import jinja2
-import matplotlib
+from flax.traverse_util import flatten_dict
 
 from beta_darts_jax.config import DEFAULTS
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.networks.operations import BUILT_IN
-from beta_darts_jax.report import figures
-from beta_darts_jax.report.figures import Curve
-from beta_darts_jax.runtime.workdir import in_use, read_result
-from beta_darts_jax.search.population import setting_of
-from beta_darts_jax.spaces import space as spaces
+from beta_darts_jax.report.run_folder import RunFolder, read_run_folder
 from beta_darts_jax.spaces.genotype import Genotype
-from beta_darts_jax.spaces.nas_bench_201 import DATASETS
+from beta_darts_jax.spaces.nas_bench_201 import DATASETS, NUM_CELLS
 
-SHOWN = 8  # members whose cells and β are drawn
-REMEDY = 'the command of the run writes it anew from a checkpoint, where there is no result.json'
-
-
-class Run:
-  """The files of a run folder, as they are now.
-
-  Attributes:
-    path: the folder.
-    config, environment: trees of JSON; the environment is {} before the run has written it.
-    rows: of metrics.jsonl, in order.
-    result: of result.json; None while unfinished.
-    diverged: what became non-finite, of a run that ended so.
-
-  Raises:
-    InputError: `path` holds no run, or one that is damaged.
-  """
-
-  def __init__(self, path):
-    self.path = pathlib.Path(path)
-    if not (self.path / 'config.json').is_file():
-      raise InputError(f'--report: {path} is not the folder of a run, it has no config.json')
-    self.name = self.path.resolve().name
-    (self.config,) = self._read('config.json')
-    needed = {'search': {'search', 'space', 'data'}, 'retrain': {'train', 'genotype', 'data'}}
-    if not needed.get(str(self.config.get('task')), {''}) <= self.config.keys():
-      raise InputError(f'--report: {self.path / "config.json"} is damaged')
-    (self.environment,) = self._read('environment.json') if (self.path / 'environment.json').is_file() else ({},)
-    self.result = read_result(self.path)
-    noted = self.path / 'diverged.txt'
-    self.diverged = noted.read_text(errors='replace').strip() if noted.is_file() else ''
-    self.rows = self._read('metrics.jsonl', lines=True) if (self.path / 'metrics.jsonl').is_file() else []
-    if not all(isinstance(row.get('epoch'), int) for row in self.rows):
-      raise self._damaged('metrics.jsonl')
-    if self.result and not self.rows:
-      raise InputError(f'--report: {self.path} is finished and its metrics.jsonl has no rows; {REMEDY}')
-
-  def _read(self, name, lines=False) -> list[dict]:
-    try:
-      text = (self.path / name).read_text(encoding='utf-8')
-      found = [json.loads(part) for part in (text.split('\n')[:-1] if lines else [text])]  # a torn last line is no row
-    except OSError as error:
-      raise InputError(f'--report: {self.path / name} cannot be read: {error.strerror}') from None
-    except ValueError:
-      found = [None]
-    if not all(isinstance(tree, dict) for tree in found):
-      raise self._damaged(name)
-    return found
-
-  def _damaged(self, name):
-    return InputError(f'--report: {self.path / name} is damaged' + (f'; {REMEDY}' if name == 'metrics.jsonl' else ''))
-
-  @property
-  def searches(self) -> bool:
-    """Whether the run is a search, not a training."""
-    return self.config['task'] == 'search'
-
-  @property
-  def epochs(self) -> int:
-    """Epochs asked for."""
-    return self.config['search' if self.searches else 'train']['epochs']
-
-  @property
-  def members(self) -> dict[int, list[dict]]:
-    """{member: its rows}; a lone run is member 0."""
-    found: dict[int, list[dict]] = {}
-    for row in self.rows:
-      found.setdefault(row.get('member', 0), []).append(row)
-    return found
-
-  def state(self) -> str:
-    """One line: finished, running, diverged or stopped, and how far it is."""
-    if self.result:
-      return f'Finished. {self.path}'
-    done = self.rows[-1]['epoch'] + 1 if self.rows else 0
-    what = 'Not finished, and nobody works on it'
-    if in_use(self.path):
-      what = 'Running'
-    elif self.diverged:
-      what = f'Diverged ({self.diverged})'
-    left = ', not yet what follows them' if done == self.epochs else ''
-    return f'{what}: {done} of {self.epochs} epochs{left}. {self.path}'
+Path = str | os.PathLike[str]
+Table = list[dict[str, Any]]  # rows with the same columns
 
 
-def write(paths, out=None, png: bool = False) -> pathlib.Path:
-  """Writes the page and returns where it is.
+def write(paths: Sequence[Path], out: Path | None = None, png: bool = False) -> pathlib.Path:
+  """Writes the page of one run, or of several runs side by side.
 
   Args:
-    paths: folders of runs, finished or not.
-    out: the file; by default report.html in the folder of the only run, of several in the current folder.
-    png: also write every figure as FILE_figures/NAME.png.
+    paths: run folders, finished or not.
+    out: the file to write. The default is report.html in the run folder; with several runs, in the current folder.
+    png: also writes each figure as a PNG file into `figures_folder`.
+
+  Returns:
+    The path of the page.
 
   Raises:
-    InputError: a folder holds no run, a file of it is damaged, or the page cannot be written.
+    InputError: matplotlib or jinja2 is missing, a path is not a run folder, a file in it is not JSON, or the page
+      cannot be written.
   """
-  runs = [Run(path) for path in paths]
-  if len({run.name for run in runs}) < len(runs):
-    for run in runs:
-      run.name = str(run.path)
-  out = pathlib.Path(out or ('report.html' if len(runs) > 1 else runs[0].path / 'report.html'))
-  if out.is_dir():
-    raise InputError(f'cannot write {out}: it is a folder; --out is a file')
-  environment = jinja2.Environment(
-    loader=jinja2.PackageLoader('beta_darts_jax', 'report'), autoescape=True, trim_blocks=True, lstrip_blocks=True
-  )
-  title = ', '.join(run.name for run in runs)
-  try:
-    with matplotlib.rc_context({'text.parse_math': False}):  # names of runs are no formulas
-      drawn = sections_of(runs)
-    text = environment.get_template('report.html.jinja').render(
-      title=title, runs=[described(run) for run in runs], sections=[_rendered(section) for section in drawn]
-    )
-  except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
-    raise InputError(f'--report: a file of {title} is damaged ({type(error).__name__}: {error})') from error
-  temporary = out.with_name(f'.{out.name}.tmp')
+  if not all(map(importlib.util.find_spec, ('matplotlib', 'jinja2'))):
+    raise InputError("the page needs matplotlib and jinja2: pip install 'beta-darts-jax[report]'")
+  from beta_darts_jax.report import sections
+
+  runs = _with_different_names([read_run_folder(path) for path in paths])
+  page = pathlib.Path(out or ('report.html' if len(runs) > 1 else runs[0].path / 'report.html'))
+  if page.is_dir():
+    raise InputError(f'cannot write {page}: it is a folder')
+  drawn = sections.make_sections(runs)
+  text = _render(runs, [sections.to_svg(section) for section in drawn])
+  temporary = page.with_name(f'.{page.name}.tmp')
   try:
     if png:
-      _write_png(drawn, figures_folder(out))
+      sections.write_png(drawn, figures_folder(page))
     temporary.write_text(text, encoding='utf-8')
-    temporary.replace(out)
+    temporary.replace(page)
   except OSError as error:
-    with contextlib.suppress(OSError):
-      temporary.unlink(missing_ok=True)
-    raise InputError(f'cannot write {out}: {error.strerror}') from None
-  return out
+    raise InputError(f'cannot write {page}: {error.strerror}') from None
+  return page
 
 
 def figures_folder(page: pathlib.Path) -> pathlib.Path:
-  """Where the PNGs of a page are."""
+  """Returns the folder of the PNG files of a page."""
   return page.with_name(f'{page.stem}_figures')
 
 
-# ---- words and numbers ----
+def _with_different_names(runs: list[RunFolder]) -> list[RunFolder]:
+  """Returns the runs; each takes its path as its name if two names are equal."""
+  if len({run.name for run in runs}) == len(runs):
+    return runs
+  return [dataclasses.replace(run, name=str(run.path)) for run in runs]
 
 
-def described(run: Run) -> dict:
-  """What the page says of a run besides its figures."""
-  path = run.path if run.path.name else run.path.resolve()
-  begun, added = f'python -m beta_darts_jax.main --config {shlex.quote(f"configs/again.py:{path}")}', ''
-  if own := sorted(_operations(run.config) - BUILT_IN):  # which config.json cannot hold
-    begun = run.environment.get('command') or 'python -m beta_darts_jax.main --config FILE'
-    added = f'  # the config file adds {", ".join(own)}'
-  command = lambda folder: f'{begun} --workdir {shlex.quote(str(folder))}{added}'
+def _render(runs: list[RunFolder], sections: list) -> str:
+  import jinja2
+
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader('beta_darts_jax', 'report'), autoescape=True, trim_blocks=True, lstrip_blocks=True
+  )
+  return environment.get_template('report.html.jinja').render(
+    title=', '.join(run.name for run in runs), runs=[_texts(run) for run in runs], sections=sections
+  )
+
+
+# ---- words ----
+
+
+def _texts(run: RunFolder) -> dict[str, Any]:
+  """Returns what the page says about a run, besides the figures."""
+  environment = flatten_dict(run.environment, sep='.')
   return {
     'name': run.name,
-    'state': run.state(),
+    'status': f'{status(run)} Folder: {run.path}',
     'headline': headline(run),
-    'genotype': (run.result or {}).get('genotype') or (run.rows[-1].get('genotype') if len(run.members) == 1 else None),
+    'genotype': _last_genotype(run),
     'tables': tables(run),
-    'command': command(f'{path}-again'),
-    'resume': None if run.result or run.diverged else command(path),
-    'where': ', '.join(f'{name} {value}' for name, value in _flat(run.environment).items() if name != 'command'),
-    'config': _values(run.config),
+    'repeat': command(run, f'{run.path}-again'),
+    'resume': command(run, str(run.path)) if run.result is None and not run.diverged else None,
+    'environment': ', '.join(f'{name} {value}' for name, value in environment.items() if name != 'command'),
+    'settings': settings(run.config),
   }
 
 
-def _operations(config):
-  """Names of the operations that a config gives."""
+def status(run: RunFolder) -> str:
+  """Returns whether the run is finished, running, diverged or interrupted, and after which epoch."""
+  if run.result is not None:
+    return 'Finished.'
+  done = run.rows[-1]['epoch'] + 1 if run.rows else 0
+  state = 'Interrupted'
+  if run.is_running:
+    state = 'Running,'
+  elif run.diverged:
+    state = f'Diverged ({run.diverged})'
+  progress = f'after epoch {done}' if done else 'before the end of epoch 1'
+  missing = ' The final result is missing.' if done == run.num_epochs else ''
+  return f'{state} {progress} of {run.num_epochs}.{missing}'
+
+
+def command(run: RunFolder, workdir: str) -> str:
+  """Returns the shell command that runs the config of `run` in the folder `workdir`."""
+  start = f'python -m beta_darts_jax.main --config {shlex.quote(f"configs/again.py:{run.path}")}'
+  comment = ''
+  if own := sorted(_operations(run.config) - BUILT_IN):  # config.json has their names, but not their code
+    start = run.environment.get('command') or 'python -m beta_darts_jax.main --config FILE'
+    comment = f'  # the config file adds {", ".join(own)}'
+  return f'{start} --workdir {shlex.quote(workdir)}{comment}'
+
+
+def _operations(config: dict) -> set[str]:
+  """Returns the names of the operations in a config."""
   if config['task'] == 'search':
     return set(config['space']['operations'])
-  return {name for cell in Genotype.parse(config['genotype']).cells for name in cell.operations}
+  return {operation for cell in Genotype.parse(config['genotype']).cells for operation in cell.operations}
 
 
-def headline(run: Run) -> dict[str, str]:
-  """The few numbers that matter, of the result or of the last epoch so far."""
-  last, result = (run.rows[-1] if run.rows else {}), run.result or {}
-  found = {'data': run.config['data']['source']}
-  if 'members' in result or len(run.members) > 1:
-    found['members'] = str(len(run.members))
-  else:
-    known = last | result
-    for name, label in (('valid_accuracy', 'supernet, validation'), ('test_accuracy', 'test accuracy')):
-      if known.get(name) is not None:
-        found[label] = f'{100 * known[name]:.2f} %'
-    if row := known.get('benchmark'):
-      for dataset in DATASETS:
-        found[f'benchmark, {dataset}'] = f'{row[f"{dataset}_test"]:.2f} %, rank {row[f"{dataset}_test_rank"]} of 15,625'
-    for name in ('parameters', 'multiply_adds'):
-      if name in known:
-        found[name.replace('_', '-')] = f'{known[name]:,}'
-  for name, seconds in (result.get('seconds') or {}).items():
-    found[f'{name}, s'] = f'{seconds:,.0f}'
-  if not result and run.rows:
-    found['so far, s'] = f'{sum(rows["seconds"] for rows in next(iter(run.members.values()))):,.0f}'
-  for name, size in (result.get('memory') or {}).items():
-    found[f'{name} memory'] = f'{size / 2**30:.2f} GiB'
-  if run.environment:
-    found['device'] = f'{run.environment["devices"]} × {run.environment["device"]}'
-  return found
-
-
-def tables(run: Run) -> dict[str, list[dict]]:
-  """{title: rows} of members, baselines and what a search compared itself with."""
-  result, found = run.result or {}, {}
-  percent = lambda value: '' if value is None else f'{100 * value:.2f}'
-  if len(run.members) > 1 or 'members' in result:
-    of_results = {member['member']: member for member in result.get('members', [])}
-    rows = []
-    for k, history in run.members.items():
-      known = history[-1] | of_results.get(k, {})
-      row = {'member': k, 'seed': known.get('seed'), 'setting': _setting(of_results.get(k, {}))}
-      row |= {'validation, %': percent(known.get('valid_accuracy'))}
-      if benchmark := known.get('benchmark'):
-        row |= {f'{dataset}, test, %': f'{benchmark[f"{dataset}_test"]:.2f}' for dataset in DATASETS}
-      rows.append(row | {'cell': known.get('genotype') or 'diverged'})
-    found['Members'] = _alike(rows)
-  if baselines := result.get('baselines'):
-    found['Beside it: baselines, test, %'] = [{n.replace('_', ' '): f'{v:.2f}' for n, v in baselines.items()}]
-  if taus := result.get('kendall_tau'):
-    found['Does the supernet rank cells as the benchmark does? Kendall τ'] = [
-      {'by': name.replace('_', ' '), 'τ': f'{t["tau"]:.3f}', '95 %': f'{t["low"]:.3f} … {t["high"]:.3f}', 'n': t['n']}
-      for name, t in taus.items()
-    ]
-  if compared := result.get('retrain'):
-    cells = [('found', compared['found']), *(('random', cell) for cell in compared['random'])]
-    found['Retrained'] = [
-      {'': n, 'test, %': percent(c['test_accuracy']), 'parameters': f'{c["parameters"]:,}', 'genotype': c['genotype']}
-      for n, c in cells
-    ]
-  return found
-
-
-def _setting(member):
-  return ', '.join(f'{name} {value:g}' for name, value in setting_of(member).items() if isinstance(value, (int, float)))
-
-
-def _alike(rows):
-  """All rows with the names of all, in order, but for what is empty throughout."""
-  names = list(dict.fromkeys(name for row in rows for name, value in row.items() if value != ''))
-  return [{name: row.get(name, '') for name in names} for row in rows]
-
-
-def _flat(tree, prefix=''):
-  found = {}
-  for name, value in tree.items():
-    found |= _flat(value, f'{prefix}{name}.') if isinstance(value, dict) else {f'{prefix}{name}': value}
-  return found
-
-
-def _values(config):
-  usual = _flat(json.loads(json.dumps(DEFAULTS[config['task']]().to_dict())))
+def settings(config: dict) -> Table:
+  """Returns the values of a config: {name, value, changed}; changed means different from the default."""
+  defaults = flatten_dict(json.loads(json.dumps(DEFAULTS[config['task']]().to_dict())), sep='.')  # tuples become lists
   return [
-    {'name': f'config.{name}', 'value': value, 'changed': name != 'task' and value != usual.get(name)}
-    for name, value in _flat(config).items()
+    {'name': f'config.{name}', 'value': value, 'changed': name != 'task' and value != defaults.get(name)}
+    for name, value in flatten_dict(config, sep='.').items()
   ]
 
 
-# ---- figures ----
+def _last_genotype(run: RunFolder) -> str | None:
+  """Returns the genotype of the result, or of the last epoch so far; None for a population."""
+  if run.is_population:
+    return None
+  last = run.rows[-1] if run.rows else {}
+  return (run.result or last).get('genotype')
 
 
-def sections_of(runs: list[Run]) -> list[dict]:
-  """[{title, note, figures: {caption: Figure}, folded: {summary: {caption: Figure}}}]."""
-  curves = [curve for run in runs for curve in curves_of(run, alone=len(runs) == 1)]
-  found = []
-  for run in runs:
-    of_run = f' of {run.name}' if len(runs) > 1 else ''
-    if run.searches:
-      found += _cells(run, of_run)
-    else:
-      cells = {f'The {name}.': drawn for name, drawn in _drawn(Genotype.parse(run.config['genotype'])).items()}
-      found.append(_section(f'Cell{of_run}', cells))
-  drawn = {
-    'Architecture over the epochs': figures.architecture(curves),
-    'The cell in the benchmark, epoch by epoch': figures.benchmark(curves),
-    'Losses and accuracies': figures.training(curves),
-    'Diagnostics': figures.measured(curves),
-    'Throughput': figures.throughput(curves),
+# ---- numbers ----
+
+
+def headline(run: RunFolder) -> dict[str, str]:
+  """Returns the most important numbers, from the result or from the last epoch so far."""
+  result = run.result or {}
+  numbers = {'data': run.config['data']['source']}
+  if run.is_population:
+    numbers['members'] = str(len(run.member_rows))
+  else:
+    numbers |= _quality((run.rows[-1] if run.rows else {}) | result)
+  for phase, seconds in result.get('seconds', {}).items():
+    numbers[f'{phase} time'] = f'{seconds:,.0f} s'
+  if run.result is None and run.rows:
+    rows = next(iter(run.member_rows.values()))  # the members share their seconds
+    numbers['time so far'] = f'{sum(row["seconds"] for row in rows):,.0f} s'
+  for place, size in result.get('memory', {}).items():
+    numbers[f'peak {place} memory'] = f'{size / 2**30:.2f} GiB'
+  if run.environment:
+    numbers['device'] = f'{run.environment["devices"]} × {run.environment["device"]}'
+  return numbers
+
+
+def _quality(values: dict) -> dict[str, str]:
+  """Returns accuracies and sizes from a row or a result."""
+  numbers = {}
+  for name, label in (('valid_accuracy', 'supernet validation accuracy'), ('test_accuracy', 'test accuracy')):
+    if values.get(name) is not None:
+      numbers[label] = f'{_percent(values[name])} %'
+  if row := values.get('benchmark'):
+    for dataset in DATASETS:
+      accuracy, rank = row[f'{dataset}_test'], row[f'{dataset}_test_rank']
+      numbers[f'benchmark, {dataset} test'] = f'{accuracy:.2f} %, rank {rank:,} of {NUM_CELLS:,}'
+  for name in ('parameters', 'multiply_adds'):
+    if name in values:
+      numbers[name.replace('_', '-')] = f'{values[name]:,}'
+  return numbers
+
+
+def tables(run: RunFolder) -> dict[str, Table]:
+  """Returns {title: table} for the members, the baselines, Kendall τ and the retrained cells, as far as they exist."""
+  result = run.result or {}
+  all_tables = {
+    'Members': _members(run) if run.is_population else [],
+    'Baselines: benchmark test accuracy, %': _baselines(result.get('baselines', {})),
+    'Kendall τ with the ranking by the benchmark': _kendall(result.get('kendall_tau', {})),
+    'Retrained cells': _retrained(result['retrain']) if 'retrain' in result else [],
   }
-  return found + [_section(title, {'': figure}) for title, figure in drawn.items() if figure]
+  return {title: table for title, table in all_tables.items() if table}
 
 
-def curves_of(run: Run, alone: bool) -> list[Curve]:
-  """A curve a member; members of one setting share a label, or of one run beside others."""
-  settings = {m['member']: _setting(m) for m in (run.result or {}).get('members', [])}
-  of_seed = lambda k: f'seed {run.members[k][0].get("seed")}'
-  label = lambda k: (settings.get(k) or of_seed(k)) if alone else run.name
-  return [Curve(label(k), rows) for k, rows in run.members.items()]
-
-
-def _section(title, drawn, note='', folded=None):
-  return {'title': title, 'note': note, 'figures': drawn, 'folded': folded or {}}
-
-
-def _drawn(genotype, space=None, of_epoch=None):
-  """{'normal cell': Figure, …}; with β of an epoch as thickness."""
-  names = ['cell'] if len(genotype.cells) == 1 else ['normal', 'reduce']
-  found = {}
-  for name, cell in zip(names, genotype.cells, strict=True):
-    strengths = None
-    if space:
-      rows = [space.edges.index((target, source)) for target, source, _ in cell.edges]
-      operations = [space.candidates(name)[e].index(o) for e, (_, _, o) in zip(rows, cell.edges, strict=True)]
-      strengths = [of_epoch[name][e][o] for e, o in zip(rows, operations, strict=True)]
-    found[name if name == 'cell' else f'{name} cell'] = figures.cell(cell, strengths)
-  return found
-
-
-def _cells(run, of_run):
-  """Sections of the cells and of β; of a population the members' are folded."""
-  space = spaces.make_space(**run.config['space'])
-  members = {k: rows for k, rows in run.members.items() if rows[-1].get('genotype')}
-  found = (run.result or {}).get('members') or ([run.result] if run.result else [])
-  cells, betas = {}, {}
-  for k, rows in list(members.items())[:SHOWN]:
-    result = found[k] if k < len(found) else {}
-    text, epoch = result.get('genotype') or rows[-1]['genotype'], result.get('epoch', rows[-1]['epoch'])
-    row = next(row for row in rows if row['epoch'] == epoch)
-    thickness = 'Arrows are as thick as the β of their operation.'
-    cells[k] = {
-      f'The {name} of epoch {epoch + 1}. {thickness}': figure
-      for name, figure in _drawn(space.parse(text), space, row['betas']).items()
+def _members(run: RunFolder) -> Table:
+  table = []
+  for k, rows in run.member_rows.items():
+    values: dict[str, Any] = {**rows[-1], **run.member_results.get(k, {})}
+    row = {
+      'member': k,
+      'seed': values.get('seed'),
+      'setting': run.setting_text(k),
+      'validation accuracy, %': _percent(values.get('valid_accuracy')),
     }
-    betas[k] = {
-      f'β of the {"cell" if name == "cell" else f"{name} cell"}, an edge a panel (source → target).': figures.betas(
-        Curve('', [row for row in rows if row.get('betas')]), space, name
-      )
-      for name in space.cell_types
+    for dataset in DATASETS:
+      benchmark = values.get('benchmark')
+      row[f'{dataset} test, %'] = f'{benchmark[f"{dataset}_test"]:.2f}' if benchmark else ''
+    table.append(row | {'cell': values.get('genotype') or 'diverged'})
+  return _without_empty_columns(table)
+
+
+def _without_empty_columns(table: Table) -> Table:
+  columns = [name for name in table[0] if any(row[name] != '' for row in table)] if table else []
+  return [{name: row[name] for name in columns} for row in table]
+
+
+def _baselines(baselines: dict[str, float]) -> Table:
+  return [{name.replace('_', ' '): f'{accuracy:.2f}' for name, accuracy in baselines.items()}] if baselines else []
+
+
+def _kendall(taus: dict[str, dict]) -> Table:
+  return [
+    {
+      'ranking by': name.replace('_', ' '),
+      'τ': f'{tau["tau"]:.3f}',
+      '95 % interval': f'{tau["low"]:.3f} … {tau["high"]:.3f}',
+      'n': tau['n'],
     }
-  if not members:
-    return []
-  note = f'{SHOWN} of {len(members)} members are drawn.' if len(members) > SHOWN else ''
-  if len(run.members) == 1:
-    return [_section(f'Cell{of_run}', cells[0]), _section(f'β over the epochs{of_run}', betas[0])]
-  by_member = {f'member {k}, seed {members[k][-1].get("seed")}': cells[k] | betas[k] for k in cells}
-  return [_section(f'Cells and β of the members{of_run}', {}, note, by_member)]
+    for name, tau in taus.items()
+  ]
 
 
-def _rendered(section):
-  svg = lambda drawn: [{'caption': caption, 'svg': _svg(figure)} for caption, figure in drawn.items()]
-  return section | {
-    'figures': svg(section['figures']),
-    'folded': {name: svg(drawn) for name, drawn in section['folded'].items()},
-  }
+def _retrained(comparison: dict) -> Table:
+  cells = [('found', comparison['found']), *(('random', cell) for cell in comparison['random'])]
+  return [
+    {
+      'cell': origin,
+      'test accuracy, %': _percent(cell['test_accuracy']),
+      'parameters': f'{cell["parameters"]:,}',
+      'genotype': cell['genotype'],
+    }
+    for origin, cell in cells
+  ]
 
 
-def _svg(figure):
-  """The <svg> element of a figure: the same text for the same data, scaled by the page."""
-  with matplotlib.rc_context({'svg.hashsalt': 'report', 'svg.fonttype': 'none'}):
-    file = io.StringIO()
-    figure.savefig(file, format='svg', metadata={'Date': None})
-  text = file.getvalue()
-  return text[text.index('<svg') :]
-
-
-def _write_png(sections, folder):
-  folder.mkdir(parents=True, exist_ok=True)
-  used = set()
-  for section in sections:
-    groups = {'': section['figures']} | section['folded']
-    drawn = [(f'{section["title"]} {name}', figure) for name, group in groups.items() for figure in group.values()]
-    for i, (name, figure) in enumerate(drawn):
-      number = f'_{i + 1}' if len(section['figures']) > 1 or section['folded'] else ''
-      name = re.sub(r'[^0-9A-Za-z]+', '_', name.replace('β', 'beta')).strip('_') + number
-      while name in used:  # names of runs may differ in other characters alone
-        name += '_'
-      used.add(name)
-      figure.savefig(folder / f'{name}.png', dpi=150)
+def _percent(value: float | None) -> str:
+  return '' if value is None else f'{100 * value:.2f}'
