@@ -33,19 +33,19 @@ lint: .venv/installed-dev
 benchmark: .venv/installed-benchmark  ## our step beside PyTorch's: some twenty minutes on two cores
 	.venv/bin/python benchmarks/compare.py
 
-study: .venv/installed-dev  ## runs STUDY of studies, or goes on with it, and writes docs/evidence/STUDY
-	.venv/bin/python -m studies.run studies/$(or $(STUDY),smoke).py --pages $(PAGES)
+study: .venv/installed-dev  ## runs the study STUDY, or continues it, and writes docs/evidence/STUDY
+	.venv/bin/python -m studies.run $(or $(STUDY),smoke) --pages $(PAGES)
 
 reproduce: .venv/installed-dev $(if $(shell command -v nvidia-smi),.venv/installed-cuda)  ## the official protocol, for a GPU
 	for study in reproduce_cifar10 reproduce_cifar100; do \
-	  .venv/bin/python -m studies.run studies/$$study.py --pages $(PAGES) || exit; done
+	  .venv/bin/python -m studies.run $$study --pages $(PAGES) || exit; done
 
 api: .venv/installed-dev  ## pages of every module, from the docstrings, in build/api
 	.venv/bin/python -c "import beta_darts_jax as b, pdoc.__main__ as p; [getattr(b, n) for n in b.__all__]; p.cli()" --docformat google --output-directory build/api beta_darts_jax
 
-evidence: .venv/installed-dev  ## all tables and figures anew, from the runs kept in docs/evidence
+evidence: .venv/installed-dev  ## rebuilds all tables and figures from the runs kept in docs/evidence
 	for study in $(patsubst docs/evidence/%/runs,%,$(wildcard docs/evidence/*/runs)); do \
-	  .venv/bin/python -m studies.run studies/$$study.py --tables-only --pages $(PAGES) || exit; done
+	  .venv/bin/python -m studies.run $$study --tables-only --pages $(PAGES) || exit; done
 
 clean:
 	rm -rf .venv .venv-* build dist *.egg-info
@@ -54,7 +54,7 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python requirements.txt pyproject.toml
-	$(PIP) --editable .
+	$(PIP) --editable '.[report]'
 	touch $@
 
 .venv/installed-dev: .venv/installed

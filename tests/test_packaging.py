@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 
 from conftest import COMPILED_FAST
 
@@ -35,16 +36,17 @@ def test_the_public_surface_is_typed():
 def test_requirements_name_every_import():
   """The environment of the test below borrows what is installed here, so nothing may be missing from the list."""
   normal = lambda name: re.split(r'[\[<>=; ]', name)[0].lower().replace('_', '-')
-  required = {
-    normal(line) for line in (ROOT / 'requirements.txt').read_text().splitlines() if line[:1] not in ('#', '')
-  }
+  lines = [line for line in (ROOT / 'requirements.txt').read_text().splitlines() if line[:1] not in ('#', '')]
+  extras = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['optional-dependencies']
+  lines += [line for extra in ('report', 'tensorboard', 'natsbench') for line in extras[extra]]
+  required = set(map(normal, lines))
   owners = importlib.metadata.packages_distributions()
-  for path in (ROOT / 'beta_darts_jax').glob('*.py'):
+  for path in (ROOT / 'beta_darts_jax').rglob('*.py'):
     for node in ast.walk(ast.parse(path.read_text())):
       names = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, 'module', None) or '']
       for top in {name.split('.')[0] for name in names} - sys.stdlib_module_names - {'beta_darts_jax', ''}:
         ours = {normal(owner) for owner in owners.get(top, [top])}
-        assert ours & required or top == 'nats_bench', (path.name, top)  # of the extra [natsbench]
+        assert ours & required, (path.name, top)
 
 
 def test_the_wheel_in_a_clean_environment(tmp_path, pytestconfig):
@@ -56,7 +58,7 @@ def test_the_wheel_in_a_clean_environment(tmp_path, pytestconfig):
   assert (built := run(*pip, *build)).returncode == 0, built.stderr
   run(sys.executable, '-m', 'venv', '--without-pip', tmp_path / 'env')
   python, (wheel,) = tmp_path / 'env' / 'bin' / 'python', tmp_path.glob('*.whl')
-  installed = run(*pip, '--python', python, 'install', *([] if full else ['--no-deps']), wheel)
+  installed = run(*pip, '--python', python, 'install', *([] if full else ['--no-deps']), f'{wheel}[report]')
   assert installed.returncode == 0, installed.stderr
   (packages,) = (tmp_path / 'env').glob('lib/python*/site-packages')
   if not full:  # (a .pth file named in a .pth file, as this package is where it is editable, is not read)
