@@ -114,7 +114,7 @@ def test_killed_doubled_stopped_damaged_and_still_the_same_bits(reference, envir
   assert code == 2 and 'in use by another process' in err and err.count('\n') == 1
   look = [sys.executable, '-m', 'beta_darts_jax.main', f'--report={workdir}', f'--out={tmp_path}/page.html']
   assert subprocess.run(look, cwd=ROOT, env=environment, capture_output=True).returncode == 0
-  assert 'Running: 1 of 4 epochs' in (tmp_path / 'page.html').read_text()
+  assert 'Running, after epoch 1 of 4' in (tmp_path / 'page.html').read_text()
   process.kill()
   finish(process)
   assert not (workdir / 'result.json').exists()
@@ -133,7 +133,7 @@ def test_killed_doubled_stopped_damaged_and_still_the_same_bits(reference, envir
   resumed = int(re.search(r'going on from step (\d+)', out)[1])
   assert resumed >= 30 and resumed % STEPS, 'the kill was meant to come in the middle of an epoch'
   assert not (workdir / 'result.json').exists()
-  assert 'Not finished, and nobody works on it' in (workdir / 'report.html').read_text()
+  assert 'Interrupted ' in (workdir / 'report.html').read_text()
 
   damaged = workdir / 'checkpoints' / str(newest(workdir))
   file = max((f for f in damaged.rglob('*') if f.is_file()), key=lambda f: f.stat().st_size)
