@@ -1,16 +1,20 @@
-"""A run once more, from the values that it kept: same config, same seed, another folder.
+"""Repeats a run: the same config and seed in another folder.
 
   python -m beta_darts_jax.main --config configs/again.py:RUN --workdir NEW
 
-RUN is the folder of a run, or its config.json. Where it runs may be another place: of several processes each is told
-anew which it is, by config.parallel.
+RUN is the folder of a run, or its config.json. A run on several processes needs --config.parallel.coordinator,
+--config.parallel.processes and --config.parallel.process again, because they belong to the machines, not to the run.
 """
 
 import json
 import pathlib
 
+from flax.traverse_util import flatten_dict
+
 from beta_darts_jax.config import DEFAULTS
 from beta_darts_jax.errors import InputError
+
+MACHINES = ('parallel.coordinator', 'parallel.processes', 'parallel.process')
 
 
 def get_config(run: str):
@@ -19,17 +23,11 @@ def get_config(run: str):
   try:
     values = json.loads(path.read_text())
     config = DEFAULTS[values['task']]()
-    for name in ('coordinator', 'processes', 'process'):
-      values.get('parallel', {}).pop(name, None)
-    fill(config, values)
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise InputError(f'again.py:{run}: allowed is the folder of a run ({type(error).__name__}: {error})') from None
+    leaves = {name: value for name, value in flatten_dict(values, sep='.').items() if name not in MACHINES}
+    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in leaves.items()}
+    config.update_from_flattened_dict(tuples)
+  except (OSError, ValueError, KeyError, TypeError) as error:  # no such file, not JSON, or not the values of a config
+    raise InputError(
+      f'again.py:{run}: expected the folder of a run or its config.json ({type(error).__name__}: {error})'
+    ) from None
   return config
-
-
-def fill(config, values):
-  for name, value in values.items():
-    if isinstance(value, dict):
-      fill(config[name], value)
-    else:
-      config[name] = tuple(value) if isinstance(value, list) else value

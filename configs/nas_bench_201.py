@@ -40,7 +40,7 @@ from beta_darts_jax.config import default
 from beta_darts_jax.errors import InputError
 
 # images of the half that trains the weights
-_TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'imagenet16_120': 75_850, 'svhn': 36_628}
+TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'imagenet16_120': 75_850, 'svhn': 36_628}
 
 _L2, _RS = {'search.weight_decay': 81e-4}, {'relaxation.perturbation': 'random'}
 METHODS = {  # what each changes; λ of those not named beta_ is 0
@@ -67,10 +67,10 @@ def get_config(argument: str = 'cifar10'):
   dataset, *rest = argument.split(',')
   is_proxy = rest[:1] == ['proxy']
   method = ','.join(rest[is_proxy:]) or 'beta_darts'
-  if dataset not in _TRAIN_IMAGES or method not in METHODS:
+  if dataset not in TRAIN_IMAGES or method not in METHODS:
     raise InputError(
       f'nas_bench_201.py:{argument}: allowed is DATASET[,proxy][,METHOD] with DATASET one of '
-      f'{", ".join(_TRAIN_IMAGES)} and METHOD one of {", ".join(METHODS)}'
+      f'{", ".join(TRAIN_IMAGES)} and METHOD one of {", ".join(METHODS)}'
     )
   config = default()
   config.name = 'nas_bench_201' if method == 'beta_darts' else f'nas_bench_201_{method}'
@@ -82,7 +82,7 @@ def get_config(argument: str = 'cifar10'):
     config.search.beta_decay_weight = 0.0
   config.update_from_flattened_dict(METHODS[method])
   if is_proxy:
-    proxy(config, _TRAIN_IMAGES[dataset])
+    proxy(config, TRAIN_IMAGES[dataset])
   return config
 
 

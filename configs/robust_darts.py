@@ -2,21 +2,34 @@
 
   python -m beta_darts_jax.main --config configs/robust_darts.py:SPACE,DATASET[,proxy]
 
-SPACE is s1, s2, s3 or s4, DATASET cifar10, cifar100 or svhn. The protocol is that
-of configs/darts.py: eight cells, C=16, 50 epochs of batch 64, λ from 0 to 25.
-S1 has two operations an edge, each edge its own; S2 {skip, sep 3×3}; S3 {none,
-skip, sep 3×3}; S4 {noise, sep 3×3}. No result of β-DARTS in these spaces could be
-read for this project. For accelerators: on two CPU cores a step takes seconds.
-proxy is that of configs/darts.py, unrolled.
+SPACE is s1, s2, s3 or s4; DATASET is cifar10, cifar100 or svhn. The protocol is that of configs/darts.py: eight cells,
+C=16, 50 epochs of batch 64, λ from 0 to 25. The operations of an edge are:
+  S1  two, chosen for each edge
+  S2  skip, sep 3×3
+  S3  none, skip, sep 3×3
+  S4  noise, sep 3×3
+No published result of β-DARTS in these spaces was available to this project. For accelerators: on two CPU cores a step
+takes seconds. The proxy is that of configs/darts.py, with unrolled cells.
 """
-
-import pathlib
-import runpy
 
 from beta_darts_jax.config import default
 from beta_darts_jax.errors import InputError
 
-_SPACES, _SOURCES = ('s1', 's2', 's3', 's4'), {'cifar10': 'cifar10', 'cifar100': 'cifar100', 'svhn': 'svhn_cropped'}
+_SPACES = ('s1', 's2', 's3', 's4')
+_SOURCES = {'cifar10': 'cifar10', 'cifar100': 'cifar100', 'svhn': 'svhn_cropped'}
+# the proxy of configs/darts.py; the values are repeated here so that the file can be copied without the other one
+_PROXY = {
+  'data.image_size': 16,
+  'data.crop_padding': 2,
+  'data.fraction': 0.1,
+  'supernet.channels': 8,
+  'supernet.layers': 5,
+  'supernet.unroll': True,
+  'search.epochs': 10,
+  'search.alpha_learning_rate': 0.015,
+  'search.evaluation_images': 1000,
+}
+_STEPS = {'cifar10': 390, 'cifar100': 390, 'svhn': 570}  # of the proxy
 
 
 def get_config(argument: str = 's1,cifar10'):
@@ -24,7 +37,8 @@ def get_config(argument: str = 's1,cifar10'):
   dataset, *rest = rest.split(',')
   if space not in _SPACES or dataset not in _SOURCES or rest not in ([], ['proxy']):
     raise InputError(
-      f'robust_darts.py:{argument}: allowed is SPACE,DATASET[,proxy] of {", ".join(_SPACES)} and {", ".join(_SOURCES)}'
+      f'robust_darts.py:{argument}: expected SPACE,DATASET[,proxy] with SPACE one of {", ".join(_SPACES)} and DATASET '
+      f'one of {", ".join(_SOURCES)}'
     )
   config = default()
   config.name = f'robust_darts_{space}'
@@ -35,8 +49,14 @@ def get_config(argument: str = 's1,cifar10'):
   config.search.epochs = 50
   config.search.beta_decay_weight = 25.0
   if rest:
-    darts = runpy.run_path(str(pathlib.Path(__file__).with_name('darts.py')))
-    darts['proxy'](config, darts['TRAIN_IMAGES'][dataset])
-    config.name = f'robust_darts_{space}_proxy'
-    config.supernet.unroll = True
+    proxy(config, _STEPS[dataset])
+    config.name += '_proxy'
   return config
+
+
+def proxy(config, steps):
+  """Sets the values of the proxy; λ_max and b2 match the time scales of α in the official run."""
+  config.update_from_flattened_dict(_PROXY)
+  search = config.search
+  search.beta_decay_weight = round(25 * steps * search.alpha_learning_rate / 5.85, 2)
+  search.alpha_betas = (0.5, round(1 - 19.5 / steps, 5))
