@@ -1,6 +1,6 @@
 """Whole searches in PyTorch by torch_baseline's step: the other side of studies/parity.py.
 
-  python benchmarks/torch_search.py [--seeds N] [--evidence DIR]
+  PYTHONPATH=. python benchmarks/torch_search.py [--seeds N] [--evidence DIR]
 
 Weights, α and batches are drawn by PyTorch; only the images and the values of the protocol are those of the study. Of
 each arm it writes EVIDENCE/parity/runs/torch_METHOD.json, in the form in which a study keeps its own arms.
@@ -11,7 +11,6 @@ import math
 import os
 import pathlib
 import platform
-import runpy
 import time
 
 import numpy as np
@@ -19,11 +18,9 @@ import torch
 from torch_baseline import BenchmarkSupernet, Search
 
 from beta_darts_jax.data.dataset import load
-from beta_darts_jax.runtime.workdir import write_json
 from beta_darts_jax.spaces.space import NAS_BENCH_201
-from studies.run import plain
-
-STUDY = pathlib.Path(__file__).parent.parent / 'studies' / 'parity.py'
+from studies import parity
+from studies.records import keep, record_path
 
 
 def tensors(dataset, images, labels):
@@ -72,7 +69,6 @@ def main():
   parser.add_argument('--evidence', type=pathlib.Path, default=pathlib.Path('docs/evidence'))
   options = parser.parse_args()
   torch.set_num_threads(1)  # the network is too small for more
-  study = runpy.run_path(str(STUDY))
   environment = {
     'device': 'cpu',
     'cores': os.cpu_count(),
@@ -80,18 +76,16 @@ def main():
     'python': platform.python_version(),
     'versions': {'torch': torch.__version__},
   }
-  for method in study['METHODS']:
-    config = study['arm'](method)
+  for method in parity.METHODS:
+    config = parity.arm(method)
     dataset = load(config.data.source)
     halves = [tensors(dataset, *half) for half in dataset.search_splits(config.data.fraction)]
     rows = []
     for seed in range(config.search.seed, config.search.seed + (options.seeds or config.population.seeds)):
       rows += search(config, halves, seed)
       print(f'torch_{method} seed {seed}: {rows[-1]["genotype"]}', flush=True)
-    folder = options.evidence / 'parity' / 'runs'
-    folder.mkdir(parents=True, exist_ok=True)
     result = {'dataset': dataset.name, 'environment': environment}
-    write_json(folder / f'torch_{method}.json', {'config': plain(config), 'result': result, 'rows': rows}, indent=None)
+    keep(record_path(options.evidence, f'parity/torch_{method}'), config, result, rows)
 
 
 if __name__ == '__main__':

@@ -1,1 +1,1 @@
-"""The experiments of the paper and of this project: Python files that describe them, and what runs them."""
+"""The experiments of this project: one file per study, and the program that runs them. Not part of the package."""

@@ -1,16 +1,17 @@
-"""Is β-DARTS less dependent on its setting than DARTS? The centre's proxy with one thing changed at a time.
+"""Does β-DARTS depend less on its setting than DARTS? The proxy of the centre with one change at a time.
 
   make study STUDY=dependence
 
-Three of the centre's seeds an arm, which is to describe, not to test (three pairs cannot go below p = 0.25); λ_max and
-b2 follow the number of steps, as everywhere. A change costs a method what it takes from the mean percentile of the same
-seeds at the proxy itself.
+Each arm has three seeds of the centre. The study describes and does not test: three pairs cannot give p below 0.25.
+λ_max and b2 follow the number of steps. The cost of a change is the loss of mean percentile relative to the same seeds
+at the unchanged proxy.
 """
 
-import pathlib
-import runpy
+from configs import nas_bench_201
+from studies import centre
+from studies.study import Study
 
-CHANGES = {  # name → values
+CHANGES = {
   'half_data': {'data.fraction': 0.5},
   'half_epochs': {'search.epochs': 5},
   'half_channels': {'supernet.channels': 8},
@@ -21,19 +22,20 @@ METHODS = ('beta_darts', 'darts')
 
 def get_study():
   arms = {f'{change}_{method}': (change, method) for change in CHANGES for method in METHODS}
-  return {
-    'question': 'Is β-DARTS less dependent on its setting?',
-    'reference': {name: method for name, (_, method) in arms.items()},
-    'primary': 'percentile',
-    'borrowed': {method: f'centre/{method}' for method in METHODS},
-    'arms': {name: arm(*of) for name, of in arms.items()},
-  }
+  return Study(
+    name='dependence',
+    question='Does β-DARTS depend less on its setting?',
+    primary='percentile',
+    arms={name: arm(change, method) for name, (change, method) in arms.items()},
+    references={name: method for name, (_, method) in arms.items()},
+    borrowed={method: f'centre/{method}' for method in METHODS},
+  )
 
 
 def arm(change, method):
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name('centre.py')))['arm'](method)
+  config = centre.arm(method)
   config.population.seeds = 3
   config.update_from_flattened_dict(CHANGES[change])
-  nas_bench_201 = runpy.run_path(str(pathlib.Path(__file__).parents[1] / 'configs' / 'nas_bench_201.py'))
-  nas_bench_201['match_alpha_time'](config, int(25_000 * config.data.fraction))
+  train_images = nas_bench_201.TRAIN_IMAGES['cifar10']
+  nas_bench_201.match_alpha_time(config, int(train_images * config.data.fraction))
   return config

@@ -1,69 +1,50 @@
-"""The mechanism: is Beta-Decay more than early stopping of α? Four of the centre's seeds, its arms beside.
+"""Is Beta-Decay more than early stopping of α? Four seeds of the centre, whose arms are borrowed.
 
   make study STUDY=mechanism
 
-Its arms, after the centre's own two:
-  frozen         λ = 0, and α stays from the epoch on in which β-DARTS' λ is past 3.6
-  annealed       λ = 0, and α's rate falls as the centre's β-DARTS slowed α down: in each epoch by the length of the
-                 centred α's way under Beta-Decay over that without, root mean squares over seeds, at most 1
-  second_moment  Beta-Decay in Adam's second moment only: it damps, and does not pull
-  decoupled      Beta-Decay beside Adam, not through it
-  shuffled       α of β-DARTS learns from labels dealt out at random: its cells are to be those of chance, or what
-                 Beta-Decay finds is no choice
+Arms besides those of the centre:
+  frozen     λ = 0; α is fixed from the first epoch in which λ of β-DARTS exceeds 3.6
+  decoupled  Beta-Decay acts on α directly, not through Adam
+
+Closed arms, which only an earlier version can run (their values are in the kept configs):
+  shuffled   β-DARTS whose α learns from randomly permuted labels; its cells should be no better than random cells
+  annealed   λ = 0; the learning rate of α falls by epoch as much as Beta-Decay slowed α down in the centre. The factor
+             is the length of the path of centred α with Beta-Decay over that without, root mean squares over seeds, at
+             most 1
 """
 
-import json
-import pathlib
-import runpy
-
-import numpy as np
-
 from beta_darts_jax.method.regularizers import linear_ramp
-from studies.measures import logits
-from studies.run import histories
+from studies import centre
+from studies.study import Study
 
-CENTRE = pathlib.Path(__file__).parents[1] / 'docs' / 'evidence' / 'centre' / 'runs'
-HAS_RUN = all((CENTRE / f'{arm}.json').is_file() for arm in ('beta_darts', 'darts'))
+LAST_COMMIT = '48735b7'  # the last one that can run the closed arms
 
 
 def get_study():
-  return {
-    'question': 'Is Beta-Decay more than early stopping of α?',
-    'reference': 'beta_darts',
-    'primary': 'percentile',
-    'borrowed': {'beta_darts': 'centre/beta_darts', 'darts': 'centre/darts'},
-    'arms': {
-      'frozen': arm('darts', alpha_epochs=frozen_from()),
+  others = ('darts', 'frozen', 'decoupled', 'shuffled', 'annealed')
+  return Study(
+    name='mechanism',
+    question='Is Beta-Decay more than early stopping of α?',
+    primary='percentile',
+    arms={
+      'frozen': arm('darts', alpha_epochs=first_frozen_epoch()),
       'decoupled': arm('beta_darts', regularizers=('decoupled_beta_decay',)),
-      'second_moment': arm('beta_darts', regularizers=('second_moment_beta_decay',)),
-      'shuffled': arm('beta_darts', shuffled_alpha_labels=True),
-    }
-    | ({'annealed': arm('darts', alpha_rate_factors=rate_factors())} if HAS_RUN else {}),
-  }
+    },
+    references=dict.fromkeys(others, 'beta_darts'),
+    borrowed={'beta_darts': 'centre/beta_darts', 'darts': 'centre/darts'},
+    closed_arms=dict.fromkeys(('shuffled', 'annealed'), LAST_COMMIT),
+  )
 
 
 def arm(method, **changes):
-  config = runpy.run_path(str(pathlib.Path(__file__).parent / 'centre.py'))['arm'](method)
+  config = centre.arm(method)
   config.population.seeds = 4
   config.search.update(changes)
   return config
 
 
-def frozen_from():
-  """Epochs that β-DARTS trains with λ up to 3.6."""
+def first_frozen_epoch():
+  """Returns the number of epochs in which β-DARTS trains with λ up to 3.6."""
   search = arm('beta_darts').search
   weights = [linear_ramp(search.beta_decay_weight, epoch, search.epochs) for epoch in range(search.epochs)]
   return sum(weight <= 3.6 for weight in weights)
-
-
-def rate_factors():
-  """How much shorter the centre's β-DARTS made α's way, epoch by epoch."""
-  with_decay, without = (ways(json.loads((CENTRE / f'{arm}.json').read_text())) for arm in ('beta_darts', 'darts'))
-  return tuple(float(round(min(1.0, a / b), 4)) for a, b in zip(with_decay, without, strict=True))
-
-
-def ways(record):
-  """Root mean square over seeds of the length of centred α's way in each epoch; α starts at 0, but for 1e-3."""
-  alphas = np.array([[logits(row) for row in rows] for rows in histories(record).values()])
-  steps = np.diff(alphas, axis=1, prepend=0.0)
-  return np.sqrt((steps**2).sum(axis=2).mean(axis=0))

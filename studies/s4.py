@@ -1,11 +1,10 @@
-"""S4, where an edge is a separable convolution or noise: s2.py, counting noise.
+"""S4, whose edges choose between a separable convolution and noise: the study s2, with noise in place of skips.
 
 make study STUDY=s4
 """
 
-import pathlib
-import runpy
+from studies import s2
 
 
 def get_study():
-  return runpy.run_path(str(pathlib.Path(__file__).with_name('s2.py')))['get_study']('s4', 'noise')
+  return s2.get_study('s4', 'noise')

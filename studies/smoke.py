@@ -1,18 +1,20 @@
-"""The machinery of studies at toy size: says nothing about any method. A minute on two cores.
+"""A tiny study that shows that the programs of this folder work. It says nothing about the methods.
 
-make study STUDY=smoke
+make study STUDY=smoke          # a minute on two cores
 """
 
 from beta_darts_jax.config import default
+from studies.study import Study
 
 
 def get_study():
-  return {
-    'question': 'Does the machinery of studies work?',
-    'reference': 'darts',
-    'primary': 'parameter_free',
-    'arms': {'beta_darts': arm(28.0), 'darts': arm(0.0)},
-  }
+  return Study(
+    name='smoke',
+    question='Do the programs for studies work?',
+    primary='parameter_free',
+    arms={'beta_darts': arm(28.0), 'darts': arm(0.0)},
+    references={'beta_darts': 'darts'},
+  )
 
 
 def arm(beta_decay_weight):

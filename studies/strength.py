@@ -1,24 +1,25 @@
-"""How strong must Beta-Decay be? The official λ_max 0, 5 and 50, scaled as in the proxy; four of the centre's seeds.
+"""How strong must Beta-Decay be? λ_max of 0, 5 and 50 in the official run's scale; four seeds of the centre.
 
 make study STUDY=strength
 """
 
-import pathlib
-import runpy
+from studies import centre
+from studies.study import Study
 
 
 def get_study():
-  return {
-    'question': 'How strong must Beta-Decay be?',
-    'reference': 'darts',
-    'primary': 'percentile',
-    'borrowed': {'beta_darts': 'centre/beta_darts', 'darts': 'centre/darts'},
-    'arms': {'tenth': arm()},
-  }
+  return Study(
+    name='strength',
+    question='How strong must Beta-Decay be?',
+    primary='percentile',
+    arms={'tenth': arm()},
+    references={'beta_darts': 'darts', 'tenth': 'darts'},
+    borrowed={'beta_darts': 'centre/beta_darts', 'darts': 'centre/darts'},
+  )
 
 
 def arm():
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name('centre.py')))['arm']('beta_darts')
+  config = centre.arm('beta_darts')
   config.population.seeds = 4
   config.search.beta_decay_weight = round(config.search.beta_decay_weight / 10, 2)
   return config

@@ -1,0 +1,262 @@
+"""Studies: their descriptions, the kept runs, tables and pages; and a whole study at toy size."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import COMPILED_FAST, made_up_lines
+
+from beta_darts_jax import InputError, NasBench201
+from beta_darts_jax.config import default
+from beta_darts_jax.spaces.nas_bench_201 import Row
+from beta_darts_jax.spaces.space import S2
+from configs import darts, robust_darts
+from studies.measures import percentile
+from studies.records import changed_keys, is_kept, keep, read_records
+from studies.run import fill_marks, main, write_pages
+from studies.study import Study, known_studies, load_study
+from studies.tables import equivalence_table, provenance, searches_table
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope='module')
+def table():
+  return NasBench201({line['arch']: Row(**{k: v for k, v in line.items() if k != 'arch'}) for line in made_up_lines()})
+
+
+def command(*arguments):
+  return subprocess.run(
+    [sys.executable, '-m', 'studies.run', *map(str, arguments)],
+    cwd=ROOT, env=os.environ | COMPILED_FAST, capture_output=True, text=True,
+  )  # fmt: skip
+
+
+# ---- descriptions ----
+
+
+@pytest.mark.parametrize('name', known_studies())
+def test_every_study_loads(name):
+  study = load_study(name)
+  assert study.name == name
+  assert all(config.task == 'search' and config.population.seeds > 1 for config in study.arms.values())
+
+
+def test_load_study_names_what_it_expects(tmp_path):
+  with pytest.raises(InputError, match=r"unknown study 'center': expected .* centre, dependence"):
+    load_study('center')
+  with pytest.raises(InputError, match='unknown study'):
+    load_study(str(tmp_path / 'none.py'))
+  (tmp_path / 'odd.py').write_text('def get_study():\n  return {}\n')
+  with pytest.raises(InputError, match=r'odd.py: expected a function get_study\(\)'):
+    load_study(str(tmp_path / 'odd.py'))
+  with pytest.raises(InputError, match='study mine: unknown arms b; expected a'):
+    Study(name='mine', question='?', primary='percentile', arms={'a': default()}, references={'a': 'b'})
+
+
+def test_a_wrong_name_is_one_line_and_status_2():
+  done = command('none')
+  assert done.returncode == 2
+  assert done.stderr.startswith("error: unknown study 'none'") and done.stderr.count('\n') == 1
+
+
+@pytest.mark.parametrize('dataset', darts.TRAIN_IMAGES)
+def test_the_proxy_of_robust_darts_is_that_of_darts(dataset):
+  robust, plain = robust_darts.get_config(f's2,{dataset},proxy'), darts.get_config(f'{dataset},proxy')
+  robust.supernet.unroll = plain.supernet.unroll
+  assert {name for name in plain if robust[name] != plain[name]} == {'name', 'space'}
+
+
+# ---- kept runs ----
+
+
+def test_changed_keys_ignores_new_keys_and_removed_keys_without_effect():
+  assert not changed_keys({'a': {'b': 1, 'c': 0}, 'd': 2}, {'a': {'b': 1}})
+  assert changed_keys({'a': {'b': 2}}, {'a': {'b': 1}}) == ['a.b'] and changed_keys({}, {'a': 1}) == ['a']
+  assert not changed_keys({'a': 1}, {'a': 1, 'search': {'shuffled_alpha_labels': False}})
+  shuffled = {'a': 1, 'search': {'shuffled_alpha_labels': True}}
+  assert changed_keys({'a': 1}, shuffled) == ['search.shuffled_alpha_labels']
+
+
+def test_every_kept_arm_has_the_settings_of_its_study():
+  """A change of a default or of a study cannot pass for the runs that are kept."""
+  evidence = ROOT / 'docs' / 'evidence'
+  for folder in evidence.glob('*/runs'):
+    study = load_study(folder.parent.name)
+    assert all(is_kept(folder / f'{arm}.json', config) for arm, config in study.arms.items())
+    assert set(study.closed_arms) <= set(read_records(study, evidence))
+
+
+def test_changed_settings_of_a_kept_arm_are_refused(tmp_path):
+  config, file = default(), tmp_path / 'runs' / 'arm.json'
+  assert not is_kept(file, config)
+  keep(file, config, result={}, rows=[])
+  config.parallel.cpu_devices = 2  # not a setting of the search
+  assert is_kept(file, config)
+  config.search.epochs = 7
+  with pytest.raises(InputError, match=r'arm\.json was run with other settings \(search\.epochs\)'):
+    is_kept(file, config)
+
+
+# ---- tables ----
+
+
+def kept_arm(path, cells, space='nas_bench_201'):
+  """Writes an arm of two searches (seeds 5 and 6) of four epochs each; a search keeps its cell."""
+  betas = np.random.default_rng(len(cells[0])).dirichlet(np.ones(5), size=(2, 6))
+  rows = [
+    {'seed': seed, 'epoch': epoch, 'genotype': cell, 'betas': {'cell': beta.tolist()}, 'seconds': 2.0}
+    for epoch in range(4)
+    for seed, cell, beta in zip((5, 6), cells, betas, strict=True)
+  ]
+  result = {'dataset': 'cifar10', 'environment': {'device': 'cpu', 'versions': {'jax': '1.2.3'}}}
+  path.parent.mkdir(parents=True, exist_ok=True)
+  config = {'search': {'seed': 5}, 'space': {'name': space}}
+  path.write_text(json.dumps({'config': config, 'result': result, 'rows': rows}))
+
+
+def cells_of(text, *first):
+  """The other cells of the Markdown row that begins with the cells `first`."""
+  rows = [[cell.strip() for cell in line.strip('|').split(' | ')] for line in text.splitlines() if line.startswith('|')]
+  (found,) = [row for row in rows if tuple(row[: len(first)]) == first]
+  return found[len(first) :]
+
+
+def a_study(**changes):
+  return Study(
+    **{'name': 'mine', 'question': 'Which?', 'primary': 'percentile', 'arms': {'own': default()}, 'references': {}}
+    | changes
+  )
+
+
+def test_write_pages(tmp_path, table, capsys):
+  """A borrowed arm and an own arm in which one search diverged; written again, every file has the same bytes."""
+  best, worst = str(table.optimum('cifar10_test')), min(map(str, table), key=lambda c: percentile(table, c))
+  kept_arm(tmp_path / 'other' / 'runs' / 'theirs.json', (best, best))
+  kept_arm(tmp_path / 'mine' / 'runs' / 'own.json', (worst, None))
+  study = a_study(
+    arms={'own': default(), 'missing': default()},
+    references={'own': 'borrowed', 'missing': 'borrowed'},
+    borrowed={'borrowed': 'other/theirs', 'away': 'elsewhere/arm'},
+    closed_arms={'closed': '48735b7'},
+    equivalence_pairs=(('own', 'borrowed'), ('own', 'missing')),
+    equivalence_margin=1.0,
+  )
+  assert list(read_records(study, tmp_path)) == ['borrowed', 'own']
+  write_pages(study, tmp_path, table)
+  said = capsys.readouterr().out
+  assert f'away: not in {tmp_path} yet; run the study elsewhere first' in said
+  assert f'closed: not in {tmp_path}; run by commit 48735b7, this version cannot run it' in said
+  folder = tmp_path / 'mine'
+  text = (folder / 'README.md').read_text()
+  assert cells_of(text, 'borrowed', '2')[-3:] == ['', '', '']
+  assert cells_of(text, 'own', '2')[-3:] == ['-100.00', 'borrowed', '1.000']
+  assert cells_of(text, 'own', '6') == ['', '`diverged`']
+  assert cells_of(text, 'own and borrowed')[0] == '2, 2' and 'missing' not in text and 'jax 1.2.3' in text
+  assert cells_of(text, 'random cell')[0] == '50.00'
+  csv = pd.read_csv(folder / 'searches.csv')
+  assert list(csv.columns[:3]) == ['arm', 'seed', 'genotype'] and len(csv) == 4
+  before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+  assert {path.name for path in before} == {'README.md', 'searches.csv', 'percentile.svg'}
+  write_pages(study, tmp_path, table)
+  assert all(path.read_bytes() == content for path, content in before.items())
+  with pytest.raises(InputError, match='need the NAS-Bench-201 table'):
+    write_pages(study, tmp_path, None)
+
+
+def test_write_pages_of_a_space_without_a_benchmark(tmp_path, table):
+  cell = str(S2.random_genotype(np.random.default_rng(0)))
+  kept_arm(tmp_path / 'mine' / 'runs' / 'own.json', (cell, cell), space='s2')
+  skips = S2.parse(cell).normal.operations.count('skip_connect')
+  for given in (None, table):
+    write_pages(a_study(primary='parameter_free'), tmp_path, given)
+    assert cells_of((tmp_path / 'mine' / 'README.md').read_text(), 'own', '5') == [f'{skips}.00', f'`{cell}`']
+    assert not (tmp_path / 'mine' / 'percentile.svg').exists()
+
+
+def test_equivalence_is_shown_only_below_the_margin():
+  rng = np.random.default_rng(0)
+
+  def arm(shift):
+    betas = np.exp(rng.normal(size=(20, 6, 5)) + shift * np.arange(5))
+    rows = [{'seed': i, 'betas': {'cell': (b / b.sum(-1, keepdims=True)).tolist()}} for i, b in enumerate(betas)]
+    return {'config': {'search': {'seed': 0}}, 'rows': rows}
+
+  records = {'one': arm(0), 'similar': arm(0), 'other': arm(2)}
+  pairs = (('one', 'similar'), ('one', 'other'))
+  study = a_study(arms=dict.fromkeys(records, default()), equivalence_pairs=pairs, equivalence_margin=1.0)
+  text = equivalence_table(study, records)
+  assert cells_of(text, 'one and similar', '20, 20')[2:4] == ['1.00', 'yes']
+  assert cells_of(text, 'one and other', '20, 20')[2:] == ['1.00', 'not shown', '1e-04']
+
+
+def test_provenance_names_arms_that_ran_in_one_place_together():
+  a, b, c = ({'result': {'environment': {'device': 'cpu', 'versions': {'jax': version}}}} for version in '121')
+  assert provenance({'a': a, 'b': b, 'c': c}) == 'a and c: device cpu, jax 1; b: device cpu, jax 2'
+  assert provenance({'a': a, 'c': c}) == 'device cpu, jax 1'
+
+
+def test_searches_table_divides_the_seconds_of_a_population():
+  rows = [{'seed': seed, 'genotype': None, 'seconds': 2.0} for seed in (5, 6)]
+  record = {'config': {'search': {'seed': 5}}, 'rows': rows}
+  population = record | {'rows': [row | {'member': 0} for row in rows]}
+  searches = searches_table({'alone': record, 'together': population}, None)
+  assert list(searches['seconds']) == [2.0, 2.0, 1.0, 1.0]
+
+
+def test_fill_marks():
+  parts = {'summary': 'S', 'seeds': '', 'provenance': 'P'}
+  text = 'a\n<!-- study one: provenance, summary -->\nold\n<!-- end of study -->\nb\n<!-- study two: x -->'
+  expected = 'a\n<!-- study one: provenance, summary -->\n\nP\n\nS\n\n<!-- end of study -->\nb\n<!-- study two: x -->'
+  assert fill_marks(text, 'one', parts, 'page') == fill_marks(expected, 'one', parts, 'page') == expected
+  assert fill_marks(text, 'three', parts, 'page') == text
+  with pytest.raises(InputError, match=r'page: .* unknown part all; expected summary, seeds, provenance'):
+    fill_marks(text.replace('provenance, ', 'all, '), 'one', parts, 'page')
+  with pytest.raises(InputError, match='has no <!-- end of study -->'):
+    fill_marks(text, 'two', parts, 'page')
+
+
+# ---- the command ----
+
+
+def test_a_study_at_toy_size(tmp_path):
+  """Two arms of two seeds; the tables again without a run, to the same bytes; a second run finds every arm kept."""
+  folders = ['--runs', tmp_path / 'runs', '--evidence', tmp_path / 'evidence']
+  done = command('smoke', *folders)
+  assert done.returncode == 0, done.stderr
+  folder = tmp_path / 'evidence' / 'smoke'
+  kept = {arm: json.loads((folder / 'runs' / f'{arm}.json').read_text()) for arm in ('beta_darts', 'darts')}
+  assert [len(record['rows']) for record in kept.values()] == [6, 6]
+  assert kept['darts']['config']['search']['beta_decay_weight'] == 0 and kept['darts']['result']['environment']
+  searches = pd.read_csv(folder / 'searches.csv')
+  assert list(zip(searches['arm'], searches['seed'], strict=True)) == [(arm, seed) for arm in kept for seed in (0, 1)]
+  text = (folder / 'README.md').read_text()
+  assert cells_of(text, 'beta_darts', '2')[-2] == 'darts' and cells_of(text, 'darts', '2')[-1] == ''
+  csv = (folder / 'searches.csv').read_bytes()
+  (folder / 'README.md').write_text(f'Written by hand.\n\n{text}'.replace('parameter_free', 'damaged'))
+  done = command('smoke', *folders, '--tables-only')
+  assert done.returncode == 0, done.stderr
+  assert (folder / 'README.md').read_text() == f'Written by hand.\n\n{text}'
+  assert (folder / 'searches.csv').read_bytes() == csv
+  assert command('smoke', *folders).stdout.count('kept in') == 2
+
+
+def test_a_study_asks_for_its_table_before_it_computes(tmp_path, monkeypatch, capsys):
+  monkeypatch.delenv('NAS_BENCH_201_TABLE', raising=False)
+  monkeypatch.setattr('studies.run.run_arms', lambda *_: pytest.fail('it computes'))
+  assert main(['centre', '--runs', str(tmp_path / 'runs'), '--evidence', str(tmp_path / 'evidence')]) == 2
+  said = capsys.readouterr().err
+  assert said.startswith('error: the tables of centre need the NAS-Bench-201 table') and said.count('\n') == 1
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_stopped_study_has_status_75(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr('studies.run.run_arms', lambda *_: False)
+  monkeypatch.setattr('beta_darts_jax.runtime.devices.set_up', lambda *_, **__: None)
+  assert main(['smoke', '--runs', str(tmp_path), '--evidence', str(tmp_path)]) == 75
+  assert 'the same command continues' in capsys.readouterr().err
