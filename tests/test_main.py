@@ -95,14 +95,14 @@ def _as_a_command(folder, arguments, environment):
     ([DIGITS, '--config.data.source=folder:none'], f'folder:none: no such folder, looked for at {ROOT / "none"}'),
     ([DIGITS, '--config.search.batch_size=720'], 'allowed is up to 719'),
     ([DIGITS, '--config.retrain.batch_size=2000'], 'allowed is up to 1438, the training images'),
-    ([DIGITS, '--config.parallel.data=3'], 'config.parallel.data=3: allowed are divisors of the batch size 32'),
+    ([DIGITS, '--config.parallel.data=3'], 'data=3, population=0: expected divisors of the batch size, 32'),
     ([DIGITS, '--config.population.beta_decay_weight=(5, "a")'], 'allowed is a tuple of numbers ≥ 0'),
     ([DIGITS, '--config.population.seeds=2'], 'config.retrain.epochs=6: allowed is 0 with a population'),
     ([DIGITS, '--config.population.learning_rate=(1, 2, 1.0)'], 'allowed are values that differ'),
-    ([DIGITS, '--config.parallel.coordinator=localhost:1'], 'allowed are 0 … processes − 1'),
-    ([DIGITS, '--config.parallel.coordinator=localhost'], "coordinator='localhost': allowed is HOST:PORT"),
-    ([DIGITS, '--config.parallel.coordinator=localhost:x'], "coordinator='localhost:x': allowed is HOST:PORT"),
-    ([DIGITS, '--config.parallel.processes=2'], 'allowed with a coordinator, HOST:PORT'),
+    ([DIGITS, '--config.parallel.coordinator=localhost:1'], 'process=0: expected less than the number of processes, 0'),
+    ([DIGITS, '--config.parallel.coordinator=localhost'], "coordinator='localhost': expected HOST:PORT"),
+    ([DIGITS, '--config.parallel.coordinator=localhost:x'], "coordinator='localhost:x': expected HOST:PORT"),
+    ([DIGITS, '--config.parallel.processes=2'], 'processes=2, process=0: expected a coordinator, HOST:PORT, too'),
     ([DIGITS, '--config.data.image_size=6'], '6×6 pixels, allowed are multiples of 4'),
     ([DIGITS, '--config.data.crop_padding=8'], 'config.data.crop_padding=8: allowed is less than the image, 8'),
     ([DIGITS, '--config.name=../up'], "config.name='../up': allowed are letters, digits, _, - and ."),
@@ -182,7 +182,7 @@ def get_config():
   (tmp_path / 'run' / 'config.json').write_text('{}')
   for number, (added, other, said) in enumerate([
     ("OPERATIONS['shift'] = OPERATIONS['skip_connect']", '', 'error: folder:/none: no such folder'),
-    ("OPERATIONS['shift'] = OPERATIONS['skip_connect']", 'run', 'run holds a run of another config'),
+    ("OPERATIONS['shift'] = OPERATIONS['skip_connect']", 'run', 'run belongs to a run with different settings'),
     ('', 'run', "error: unknown operation 'shift': allowed are none, skip_connect"),
   ]):  # fmt: skip
     (folder := tmp_path / str(number)).mkdir()

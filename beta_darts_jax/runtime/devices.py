@@ -165,25 +165,6 @@ def _put_array(x, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
-class Placement:
-  """The functions above for one mesh. Goes when its callers have moved to them."""
-
-  def __init__(self, mesh: Mesh, axis: str | None = None):
-    self.sharding, self._mesh = named_sharding(mesh, axis), mesh
-
-  def __call__(self, tree):
-    return _put(tree, self.sharding)
-
-  def batch(self, x):
-    return constrain_batch(x, self._mesh)
-
-  def shares(self, tree):
-    return from_local(tree, self._mesh)
-
-  def rows(self, tree):
-    return shard(tree, self._mesh, 'data')
-
-
 # ---- programs ----
 
 
