@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import string
 import sys
+import traceback
 
 import jax
 import pytest
@@ -81,7 +82,10 @@ def run_forever(connection):
         status = 0
       except SystemExit as end:
         status = end.code or 0
+      except Exception:
+        traceback.print_exc()
       finally:
+        sys.stderr.flush()
         os._exit(status)
     connection.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
