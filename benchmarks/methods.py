@@ -28,7 +28,7 @@ PARTS = {
   'SDARTS-RS': ({'relaxation': bd.Relaxation(perturbation='random')}, {}),
   'SDARTS-ADV': ({'relaxation': bd.Relaxation(perturbation='adversarial')}, {}),
   'PC-DARTS, K=4': ({'relaxation': bd.Relaxation(edges=SPACE.edges)}, {'partial_channels': 4}),
-  'GDAS': ({'relaxation': bd.Relaxation('gumbel')}, {'sampled': True}),
+  'GDAS': ({'relaxation': bd.Relaxation('gumbel')}, {'single_path': True}),
   'DrNAS': ({'relaxation': bd.Relaxation('dirichlet')}, {}),
   'DARTS-': ({'relaxation': bd.Relaxation(auxiliary_skip=True)}, {}),
 }

@@ -1,4 +1,22 @@
-"""The networks as Flax Linen modules: candidate operations, supernet, discrete networks.
+"""The networks as Flax Linen modules: candidate operations, supernet, discrete networks, and their official weights.
 
-This folder knows no algorithm (`method`), no data set and no config.
+This folder knows no algorithm (`method`), no data set and no config. It is the only one that imports flax.linen.
 """
+
+from beta_darts_jax.networks import interop
+from beta_darts_jax.networks.discrete import NasBench201Network, Network, multiply_adds
+from beta_darts_jax.networks.operations import BUILT_IN, OPERATIONS, known_operations
+from beta_darts_jax.networks.skeletons import check_image_size
+from beta_darts_jax.networks.supernet import Supernet
+
+__all__ = [
+  'BUILT_IN',
+  'OPERATIONS',
+  'NasBench201Network',
+  'Network',
+  'Supernet',
+  'check_image_size',
+  'interop',
+  'known_operations',
+  'multiply_adds',
+]

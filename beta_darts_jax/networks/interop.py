@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.networks.skeletons import cell_plan, equal_cells
-from beta_darts_jax.networks.supernet import equal_edges
+from beta_darts_jax.networks.plan import cell_plan, equal_cells, equal_edges
 from beta_darts_jax.spaces.genotype import Cell, Genotype
 from beta_darts_jax.spaces.space import SearchSpace
 

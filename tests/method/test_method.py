@@ -23,9 +23,11 @@ from beta_darts_jax import (
   softmax_betas,
 )
 from beta_darts_jax.method.bilevel import make_weight_step
+from beta_darts_jax.method.cell_gradients import make_cell_gradients
 from beta_darts_jax.method.hypergradients import finite_difference, first_order, implicit, second_order
-from beta_darts_jax.method.losses import make_cell_gradients, make_loss
-from beta_darts_jax.method.optimizers import alpha_optimizer, weight_optimizer
+from beta_darts_jax.method.losses import make_loss
+from beta_darts_jax.method.optimizers import alpha_adam, weight_sgd
+from beta_darts_jax.method.parts import resolve_parts
 from beta_darts_jax.method.regularizers import RegularizerContext, alignment
 from beta_darts_jax.networks.initialization import Module
 from beta_darts_jax.networks.layers import Conv
@@ -70,15 +72,15 @@ def test_without_any_part_it_is_darts(plain):
   @jax.jit
   def darts(params, batch_stats, alphas, moments, momentum, train, valid, hyper):
     gradient = jax.grad(loss, argnums=1, has_aux=True)(params, alphas, batch_stats, *valid)[0]
-    updates, moments = alpha_optimizer(hyper).update(gradient, moments, alphas)
+    updates, moments = alpha_adam(hyper).update(gradient, moments, alphas)
     alphas = optax.apply_updates(alphas, updates)
     gradient, batch_stats = jax.grad(loss, has_aux=True)(params, alphas, batch_stats, *train)
-    updates, momentum = weight_optimizer(hyper).update(gradient, momentum, params)
+    updates, momentum = weight_sgd(hyper).update(gradient, momentum, params)
     return optax.apply_updates(params, updates), batch_stats, alphas, moments, momentum
 
   state, hyper = start(), jax.tree.map(np.float32, HYPER)
   params, batch_stats, alphas = state.params, state.batch_stats, state.alphas
-  moments, momentum = alpha_optimizer(hyper).init(alphas), weight_optimizer(hyper).init(params)
+  moments, momentum = alpha_adam(hyper).init(alphas), weight_sgd(hyper).init(params)
   for i in range(3):
     batches = BATCHES[2 * i], BATCHES[2 * i + 1]
     params, batch_stats, alphas, moments, momentum = darts(
@@ -114,13 +116,20 @@ class TwoCells(Module):
   """The least that has all parts: two cells between a convolution and a classifier; quick to compile."""
 
   partial_channels: int = 1
-  sampled: bool = False
+  single_path: bool = False
 
   @nn.compact
   def __call__(self, images, betas, train: bool = False):
     x = Conv(2, 1, name='stem')(images)
     for i in range(2):
-      cell = SearchCell(SPACE, 'cell', 2, False, self.partial_channels, self.sampled, name=f'cell_{i}')
+      cell = SearchCell(
+        space=SPACE,
+        cell_type='cell',
+        channels=2,
+        partial_channels=self.partial_channels,
+        single_path=self.single_path,
+        name=f'cell_{i}',
+      )
       x = cell((x,), betas, train=train)
     return classify(x, 4)
 
@@ -132,7 +141,7 @@ RELAXATIONS = {
   'SDARTS-RS': (Relaxation(perturbation='random'), {}),
   'SDARTS-ADV': (Relaxation(perturbation='adversarial'), {}),
   'PC-DARTS': (Relaxation(edges=SPACE.edges), {'partial_channels': 2}),
-  'GDAS': (Relaxation('gumbel'), {'sampled': True}),
+  'GDAS': (Relaxation('gumbel'), {'single_path': True}),
   'DrNAS': (Relaxation('dirichlet'), {}),
   'DARTS-': (Relaxation(auxiliary_skip=True), {}),
 }
@@ -146,7 +155,7 @@ METHODS = {
 BUNDLES = [
   (),
   ('beta_decay', 'l2', 'lambda_darts'),
-  ('decoupled_beta_decay', 'second_moment_beta_decay', 'weight_decay'),
+  ('decoupled_beta_decay', 'weight_decay'),
   ('beta_decay',),
   ('lambda_darts',),
 ]
@@ -229,7 +238,10 @@ def test_the_attack_is_on_the_running_statistics():
   state = start()
   others = state.replace(batch_stats=jax.tree.map(lambda x: 4 * x + 1, state.batch_stats))
   for perturbation in ('adversarial', 'none'):
-    step = jax.jit(make_weight_step(SUPERNET, Relaxation(perturbation=perturbation), flooding=False))
+    parts = resolve_parts(
+      'beta_decay', 'first_order', Relaxation(perturbation=perturbation), 'weight_sgd', 'alpha_adam'
+    )
+    step = jax.jit(make_weight_step(SUPERNET, parts))
     ends = [step(s, BATCHES[0], HYPER, jax.random.key(0))[0].params for s in (state, others)]
     same = jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), *ends))
     assert same == (perturbation == 'none')
@@ -280,7 +292,7 @@ def test_lambda_darts_aligns_cells():
   @jax.jit
   def aligned(alphas):
     seen = RegularizerContext(0.0, None, of_cells)
-    force = REGULARIZERS['lambda_darts'].decay(alphas, seen)
+    force = REGULARIZERS['lambda_darts'].force(alphas, seen)
     moved = jax.tree.map(lambda a, f: a - 0.01 * f, alphas, force)
     return alignment(of_cells(alphas)), alignment(of_cells(moved))
 

@@ -14,12 +14,12 @@ from beta_darts_jax.method.relaxations import (
   dirichlet,
   edge_weights,
   gumbel,
-  projected,
+  project_to_simplex,
   random_perturbation,
   softmax,
 )
 from beta_darts_jax.networks.operations import OPERATIONS
-from beta_darts_jax.networks.supernet import MixedOperation, shuffled
+from beta_darts_jax.networks.supernet import MixedOperation, shuffle_channels
 
 ALPHAS = {'cell': jax.random.normal(jax.random.key(0), (6, 5))}
 HYPER = Hyperparameters(perturbation=0.2)
@@ -84,7 +84,9 @@ def test_dirichlets_gradient_is_that_of_the_mean():
 
 def test_projected_rows_are_on_the_simplex():
   rows = jnp.array([[0.5, 0.5, 0.0], [-1.0, 2.0, 0.5], [-0.3, -0.1, -0.2]])
-  np.testing.assert_allclose(projected(rows), [[0.5, 0.5, 0.0], [0.0, 2 / 3, 1 / 3], [0.0, 1.0, 0.0]], rtol=1e-6)
+  np.testing.assert_allclose(
+    project_to_simplex(rows), [[0.5, 0.5, 0.0], [0.0, 2 / 3, 1 / 3], [0.0, 1.0, 0.0]], rtol=1e-6
+  )
 
 
 def on_simplex(rows):
@@ -165,7 +167,7 @@ IMAGES = jax.random.normal(jax.random.key(3), (8, 8, 8, 3))
 def test_partial_channels_leave_the_others_alone(stride):
   """K=2 of 4 channels: the last two come out as they went in (max-pooled at stride 2), times the edge's weight."""
   names = ('none', 'skip_connect', 'max_pool_3x3', 'sep_conv_3x3')
-  edge = MixedOperation(names, channels=4, stride=stride, normalize_pools=True, parts=2)
+  edge = MixedOperation(names, channels=4, stride=stride, normalize_pools=True, channel_divisor=2)
   x, betas = jax.random.normal(jax.random.key(4), (2, 8, 8, 4)), jnp.array([0.1, 0.2, 0.3, 0.2])
   variables = jax.jit(edge.init, static_argnums=2)(jax.random.key(5), x, True, betas)
   apply = jax.jit(lambda x: edge.apply(variables, x, True, betas, mutable=['batch_stats'])[0])
@@ -179,24 +181,26 @@ def test_partial_channels_leave_the_others_alone(stride):
 def test_operations_without_weights_see_channels_one_by_one():
   """So K = 2 gives on its half what K = 1 gives on all, and passes by the rest."""
   x, betas = jax.random.normal(jax.random.key(4), (2, 8, 8, 4)), jnp.array([0.5, 0.2])
-  whole, half = (MixedOperation(('skip_connect', 'avg_pool_3x3'), 4, parts=k).apply({}, x, True, betas) for k in (1, 2))
+  whole, half = (
+    MixedOperation(('skip_connect', 'avg_pool_3x3'), 4, channel_divisor=k).apply({}, x, True, betas) for k in (1, 2)
+  )
   np.testing.assert_array_equal(half[..., ::2], whole[..., :2])
   np.testing.assert_allclose(half[..., 1::2], 0.7 * x[..., 2:], rtol=1e-6)
 
 
-def test_shuffled_takes_of_each_group_in_turn():
-  np.testing.assert_array_equal(shuffled(jnp.arange(6), 3), [0, 2, 4, 1, 3, 5])
+def test_shuffle_channels_takes_of_each_group_in_turn():
+  np.testing.assert_array_equal(shuffle_channels(jnp.arange(6), 3), [0, 2, 4, 1, 3, 5])
 
 
 @pytest.mark.parametrize('unroll', [False, True])
 def test_only_the_sampled_operation_counts(unroll):
   """GDAS: output, gradients and running statistics are those of the one-hot network; others' statistics stay."""
   space = SearchSpace('small', 'nas_bench_201', 2, ('none', 'skip_connect', 'nor_conv_1x1', 'nor_conv_3x3'))
-  full, sampled = (Supernet(space, **SMALL, unroll=unroll, sampled=s) for s in (False, True))
+  full, single = (Supernet(space, **SMALL, unroll=unroll, single_path=s) for s in (False, True))
   alphas = {'cell': jax.random.normal(jax.random.key(3), space.alpha_shape)}
   variables = jax.jit(full.init)(jax.random.key(6), IMAGES, alphas)
   hyper = HYPER.replace(temperature=1.0)
-  loss, labels = {s: make_loss(net) for s, net in ((False, full), (True, sampled))}, jnp.arange(8) % 4
+  loss, labels = {s: make_loss(net) for s, net in ((False, full), (True, single))}, jnp.arange(8) % 4
 
   @jax.jit
   def both(key):

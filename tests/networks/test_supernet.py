@@ -24,8 +24,7 @@ from beta_darts_jax import (
 from beta_darts_jax.method.losses import cross_entropy
 from beta_darts_jax.networks.interop import supernet_state_dict, supernet_variables
 from beta_darts_jax.networks.operations import Noise
-from beta_darts_jax.networks.skeletons import cell_plan
-from beta_darts_jax.networks.supernet import equal_edges
+from beta_darts_jax.networks.plan import cell_plan, equal_edges
 
 SUPERNET = Supernet(NAS_BENCH_201, num_classes=10, channels=4, cells_per_stage=1)
 

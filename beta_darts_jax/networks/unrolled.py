@@ -1,0 +1,191 @@
+"""The fused evaluation of a cell of the supernet, for programs that compile every edge separately.
+
+It gives the same nodes as SearchCell._scanned, with fewer and larger operations:
+- an operation without weights acts once per node, not once per edge: Σ β·pool(x) = pool(Σ β·x);
+- the equal plain convolutions that leave a node are merged into one with all their output channels.
+
+Legend: E edges (rows of α), O candidate operations of an edge.
+"""
+
+import collections
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from beta_darts_jax.networks.kernels import no_refusion
+from beta_darts_jax.networks.operations import OPERATIONS, scale
+from beta_darts_jax.networks.plan import edge_stride, equal_edges
+
+if TYPE_CHECKING:
+  from beta_darts_jax.networks.supernet import SearchCell
+
+# skeleton → operations without weights and statistics; in the DARTS family a BatchNorm follows every pool
+WEIGHT_FREE = {'nas_bench_201': ('skip_connect', 'avg_pool_3x3'), 'darts': ('skip_connect',)}
+
+# operations whose variables all have the output channels last, so that those of several edges can be concatenated
+MERGEABLE = ('nor_conv_1x1', 'nor_conv_3x3')
+
+Variables = dict[str, Any]  # collection → the variables of one edge
+
+
+class Candidate(NamedTuple):
+  """One candidate operation of one edge, as its place in β."""
+
+  edge: int
+  operation: int
+
+
+def unrolled_nodes(cell: 'SearchCell', inputs, betas, train: bool, auxiliary_skip) -> list[jax.Array]:
+  """Computes the nodes of a cell in order, and stores the new running statistics in the cell.
+
+  Args:
+    cell: a bound SearchCell that has its variables.
+    inputs: one or two arrays [B, H, W, C].
+    betas: [E, O].
+    train: batch normalization uses the statistics of the batch.
+    auxiliary_skip: weight of a skip connection in parallel to every edge, or None.
+
+  Returns:
+    The inputs, then the nodes [B, H', W', C].
+  """
+  evaluation = Evaluation.start(cell, betas, train, auxiliary_skip)
+  nodes = list(inputs)
+  for node in range(cell.space.num_inputs + cell.space.nodes):
+    if node >= cell.space.num_inputs:
+      evaluation.apply_weight_free(node)
+      nodes.append(no_refusion(evaluation.totals[node], betas[0, 0]))
+    mergeable = evaluation.apply_edges(node, nodes[node])
+    evaluation.apply_merged_convolutions(nodes[node], mergeable)
+  evaluation.store_updates()
+  return nodes
+
+
+@dataclasses.dataclass
+class Evaluation:
+  """What the passes over a cell read and fill.
+
+  Attributes:
+    cell, betas, train, auxiliary_skip: as in `unrolled_nodes`.
+    variables: of each edge.
+    updates: the new variables of each edge, by collection; filled by the passes.
+    totals: of each node, the sum of the edges that have been applied.
+    weight_free_inputs: of each node, operation → the β-weighted sum of the nodes that it will act on.
+  """
+
+  cell: 'SearchCell'
+  betas: jax.Array
+  train: bool
+  auxiliary_skip: Any
+  variables: list[Variables]
+  updates: list[Variables]
+  totals: list[Any]
+  weight_free_inputs: list[dict[str, jax.Array]]
+
+  @classmethod
+  def start(cls, cell: 'SearchCell', betas, train: bool, auxiliary_skip) -> 'Evaluation':
+    """Returns the evaluation before the first node."""
+    num_nodes = cell.space.num_inputs + cell.space.nodes
+    variables = edge_variables(cell)
+    return cls(
+      cell=cell,
+      betas=betas,
+      train=train,
+      auxiliary_skip=auxiliary_skip,
+      variables=variables,
+      updates=[{c: {} for c in of_edge if cell.is_mutable_collection(c)} for of_edge in variables],
+      totals=[0] * num_nodes,
+      weight_free_inputs=[{} for _ in range(num_nodes)],
+    )
+
+  def act(self, x, operation, variables: Variables, *weights):
+    """Applies a detached operation to x; returns (its output, its new variables)."""
+    mutable = [c for c in variables if self.cell.is_mutable_collection(c)]
+    rngs = {'draw': self.cell.make_rng('draw')} if self.cell.has_rng('draw') else None
+    return operation.apply(variables, x, self.train, *weights, mutable=mutable, rngs=rngs)
+
+  def apply_weight_free(self, node: int) -> None:
+    """Adds the operations without weights that enter `node`, each applied once to the sum of its inputs."""
+    for name, x in self.weight_free_inputs[node].items():
+      x = x if name == 'skip_connect' else no_refusion(x, self.betas[0, 0])
+      self.totals[node] += self._operation(name, self.cell.channels).apply({}, x, self.train)
+
+  def apply_edges(self, node: int, x) -> dict[str, list[Candidate]]:
+    """Applies the edges that leave `node`, whose value is x.
+
+    Operations without weights are only collected, as inputs of `apply_weight_free`.
+
+    Returns:
+      operation → the candidates that are left for `apply_merged_convolutions`.
+    """
+    cell, mergeable = self.cell, collections.defaultdict(list)
+    stride = edge_stride(cell.cell_type, source=node, num_inputs=cell.space.num_inputs)
+    separate = stride != 1 or cell.partial_channels > 1 or cell.single_path  # such edges share nothing
+    for e, (target, source) in enumerate(cell.space.edges):
+      if source != node:
+        continue
+      names, rest = cell.space.candidates(cell.cell_type)[e], []
+      for k, name in enumerate(names):
+        if not separate and name in WEIGHT_FREE[cell.space.skeleton]:
+          inputs = self.weight_free_inputs[target]
+          inputs[name] = inputs.get(name, 0) + scale(self.betas[e, k], x)
+        elif not separate and name in MERGEABLE:
+          mergeable[name].append(Candidate(edge=e, operation=k))
+        else:
+          rest.append(k)
+      self._apply_mixed(x, e, [names[k] for k in rest], stride, self.betas[e, np.array(rest, int)])
+    return mergeable
+
+  def _apply_mixed(self, x, edge: int, names: list[str], stride: int, weights) -> None:
+    """Adds Σ β·operation(x) of one edge to its target."""
+    mixed = self.cell.mixed_operation(tuple(names), stride, parent=None)
+    y, updates = self.act(x, mixed, self.variables[edge], weights, self.auxiliary_skip)
+    self.totals[self.cell.space.edges[edge][0]] += y
+    for collection in updates:
+      self.updates[edge][collection] |= updates[collection]
+
+  def apply_merged_convolutions(self, x, mergeable: dict[str, list[Candidate]]) -> None:
+    """Applies to x each list of equal convolutions as one, and adds the parts of its output to their targets."""
+    for name, candidates in mergeable.items():
+      operation = self._operation(name, self.cell.channels * len(candidates))
+      edge_trees = [{c: tree[name] for c, tree in self.variables[e].items()} for e, _ in candidates]
+      merged = jax.tree.map(lambda *arrays: jnp.concatenate(arrays, -1), *edge_trees)
+      weights = jnp.repeat(jnp.stack([self.betas[e, k] for e, k in candidates]), self.cell.channels)
+      parts = split_channels(self.act(x, operation, merged, weights), len(candidates))
+      for (e, _), (y, updates) in zip(candidates, parts, strict=True):
+        self.totals[self.cell.space.edges[e][0]] += y
+        for collection in updates:
+          self.updates[e][collection][name] = updates[collection]
+
+  def store_updates(self) -> None:
+    """Puts the new variables into the cell; those of equal edges are stacked again."""
+    for _, edges in equal_edges(self.cell.space, self.cell.cell_type):
+      for collection in self.updates[edges[0]]:
+        trees = [self.updates[e][collection] for e in edges]
+        stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *trees) if len(edges) > 1 else trees[0]
+        self.cell.put_variable(collection, f'edges_{edges[0]}', stacked)
+
+  def _operation(self, name: str, channels: int):
+    return OPERATIONS[name](channels=channels, stride=1, affine=False, dtype=self.cell.dtype)
+
+
+def edge_variables(cell: 'SearchCell') -> list[Variables]:
+  """Returns the variables of each edge; in the cell, those of equal edges are stacked along a leading axis."""
+  variables: list[Variables] = [{} for _ in cell.space.edges]
+  for _, edges in equal_edges(cell.space, cell.cell_type):
+    name = f'edges_{edges[0]}'
+    stacked: Variables = {
+      c: cell.get_variable(c, name) for c in ('params', 'batch_stats') if cell.has_variable(c, name)
+    }
+    for i, e in enumerate(edges):
+      variables[e] = jax.tree.map(lambda x, i=i: x[i], stacked) if len(edges) > 1 else stacked
+  return variables
+
+
+def split_channels(tree, parts: int) -> list:
+  """Splits every array of a tree along its last axis into `parts` equal parts: one tree for each part."""
+  leaves, structure = jax.tree.flatten(tree)
+  split_leaves = zip(*(jnp.split(x, parts, -1) for x in leaves), strict=True)
+  return [jax.tree.unflatten(structure, part) for part in split_leaves]
