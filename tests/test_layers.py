@@ -31,12 +31,13 @@ NEVER = {
   *(('config', other) for other in ('networks', 'data', 'runtime')),
 }
 ONLY = {  # library → the folders that import it
-  'ml_collections': {'config', 'main'},
+  'ml_collections': {'config', 'main', 'studies'},
   'flax.linen': {'networks'},
   'grain': {'data'},
   'tensorflow_datasets': {'data'},
   'orbax': {'runtime'},
   'matplotlib': {'report', 'studies'},
+  'pandas': {'studies'},
 }
 
 
