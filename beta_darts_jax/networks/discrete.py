@@ -1,6 +1,6 @@
-"""One genotype as a trainable network.
+"""The trainable network of a genotype.
 
-Arrays are [B, H, W, C].
+Arrays are [B, H, W, C]: batch, height, width, channels.
 """
 
 import math
@@ -13,25 +13,26 @@ import jax.numpy as jnp
 from beta_darts_jax.networks.initialization import Module
 from beta_darts_jax.networks.layers import BatchNorm
 from beta_darts_jax.networks.operations import OPERATIONS, known_operations
+from beta_darts_jax.networks.plan import edge_stride
 from beta_darts_jax.networks.skeletons import SKELETONS
 from beta_darts_jax.spaces.genotype import Cell, Genotype
 
 
 def drop_path(key, x, rate):
-  """Zeroes each sample with probability `rate` and divides the others by 1 − rate: [B, H, W, C] → same."""
+  """Sets each sample of x to zero with probability `rate` and divides the others by 1 − rate: [B, H, W, C] → same."""
   keep = jax.random.bernoulli(key, 1 - rate, (len(x), 1, 1, 1))
   return jnp.where(keep, x / jnp.asarray(1 - rate, x.dtype), 0)
 
 
 class DiscreteCell(Module):
-  """Every edge is its one operation; a node sums its edges.
+  """A cell whose edges have one operation each; a node sums the edges that enter it.
 
   Attributes:
     cell: the edges.
-    cell_type: edges from the inputs of a 'reduce' cell have stride 2.
+    cell_type: the edges from the inputs of a 'reduce' cell have stride 2.
     channels: C of each node.
-    affine: BatchNorm has scale and bias. False: as in the supernet, which also normalises pools.
-    auxiliary_skip: every edge adds a skip connection.
+    affine: batch normalization has scale and bias. False is as in the supernet, which also normalizes pools.
+    auxiliary_skip: every edge also adds a skip connection.
     dtype: of the computation.
   """
 
@@ -44,12 +45,12 @@ class DiscreteCell(Module):
 
   @nn.compact
   def __call__(self, inputs, drop_path_rate=None, *, train: bool):
-    """The last node, or the concatenation of `cell.concat`.
+    """Returns the concatenation of the nodes `cell.concat`, or the last node if it is empty.
 
     Args:
       inputs: one or two arrays [B, H, W, C].
-      drop_path_rate: of every edge that is not an identity, in training; draws from the stream 'draw'. None: off.
-      train: BatchNorm on the statistics of the batch.
+      drop_path_rate: rate of every edge that is not an identity, in training; None is off. Needs the stream 'draw'.
+      train: batch normalization uses the statistics of the batch.
     """
     nodes = list(inputs)
     for target, node in enumerate(self.cell.nodes, start=len(inputs)):
@@ -61,16 +62,20 @@ class DiscreteCell(Module):
     return jnp.concatenate([nodes[i] for i in self.cell.concat], axis=-1) if self.cell.concat else nodes[-1]
 
   def _edge(self, edge, name, source, x, rate, train):
-    stride = 2 if self.cell_type == 'reduce' and source < self.cell.num_inputs else 1
-    make = lambda name: OPERATIONS[name](channels=self.channels, stride=stride, affine=self.affine, dtype=self.dtype)
-    y = make(name).clone(name=edge, parent=self)(x, train)
+    """Applies the operation `name` to node `source`, whose value is x; `edge` is the name of its variables."""
+    stride = edge_stride(self.cell_type, source, self.cell.num_inputs)
+    y = self._operation(name, stride, edge)(x, train)
     if 'pool' in name and not self.affine and self.cell.concat:
       y = BatchNorm(affine=False, dtype=self.dtype, name=f'{edge}_batch_norm')(y, train)
     if train and rate is not None and not (name == 'skip_connect' and stride == 1):
       y = drop_path(self.make_rng('draw'), y, rate)
     if self.auxiliary_skip:
-      y += make('skip_connect').clone(name=f'{edge}_auxiliary_skip', parent=self)(x, train)
+      y += self._operation('skip_connect', stride, f'{edge}_auxiliary_skip')(x, train)
     return y
+
+  def _operation(self, candidate, stride, name):
+    operation = OPERATIONS[candidate](channels=self.channels, stride=stride, affine=self.affine, dtype=self.dtype)
+    return operation.clone(name=name, parent=self)
 
 
 class Network(Module):
@@ -80,15 +85,16 @@ class Network(Module):
     genotype: a normal and a reduction cell.
     num_classes: size of the logits.
     channels: C of the first cells.
-    layers: cells.
+    layers: number of cells.
     stem: 'cifar' or 'imagenet'.
-    auxiliary: in training, also the logits of the auxiliary head.
-    affine: BatchNorm of the cells has scale and bias. False: as in the supernet, which also normalises pools.
-    auxiliary_skip: of the search space.
+    auxiliary: training also returns the logits of an auxiliary head.
+    affine: batch normalization of the cells has scale and bias. False is as in the supernet, which also normalizes
+      pools.
+    auxiliary_skip: every edge also adds a skip connection.
     dtype: of the computation.
 
   Raises:
-    InputError: an operation is not known.
+    InputError: an operation is unknown.
 
   Example:
     >>> from beta_darts_jax.spaces.published import PUBLISHED
@@ -114,15 +120,24 @@ class Network(Module):
 
   @nn.compact
   def __call__(self, images, drop_path_rate=None, *, train: bool = False):
-    """Logits [B, num_classes] of images [B, H, W, C]; (logits, auxiliary logits) with `auxiliary` in training.
+    """Computes logits [B, num_classes] of images [B, H, W, C]; with `auxiliary`, training gives (logits, auxiliary).
 
-    Drop path, of rate `drop_path_rate`, and cells with noise need `rngs={'draw': key}`.
+    Drop path at the rate `drop_path_rate`, and cells with noise, need `rngs={'draw': key}`.
     """
     cells = {'normal': self.genotype.normal, 'reduce': self.genotype.reduce}
-    return SKELETONS['darts'](
-      make_cell=lambda cell_type, channels: DiscreteCell(
-        cells[cell_type], cell_type, channels, self.affine, self.auxiliary_skip, self.dtype
-      ),
+
+    def make_cell(cell_type: str, channels: int) -> DiscreteCell:
+      return DiscreteCell(
+        cell=cells[cell_type],
+        cell_type=cell_type,
+        channels=channels,
+        affine=self.affine,
+        auxiliary_skip=self.auxiliary_skip,
+        dtype=self.dtype,
+      )
+
+    skeleton = SKELETONS['darts'](
+      make_cell=make_cell,
       num_classes=self.num_classes,
       channels=self.channels,
       depth=self.layers,
@@ -131,7 +146,8 @@ class Network(Module):
       auxiliary=self.auxiliary,
       dtype=self.dtype,
       name='network',
-    )(images, *(() if drop_path_rate is None else (drop_path_rate,)), train=train)
+    )
+    return skeleton(images, *_cell_arguments(drop_path_rate), train=train)
 
 
 class NasBench201Network(Module):
@@ -142,12 +158,12 @@ class NasBench201Network(Module):
     num_classes: size of the logits.
     channels: C of the first stage.
     cells_per_stage: N.
-    affine: BatchNorm of the cells has scale and bias (False: as in the supernet).
-    auxiliary_skip: of the search space.
+    affine: batch normalization of the cells has scale and bias. False is as in the supernet.
+    auxiliary_skip: every edge also adds a skip connection.
     dtype: of the computation.
 
   Raises:
-    InputError: an operation is not known.
+    InputError: an operation is unknown.
   """
 
   genotype: Genotype
@@ -164,33 +180,51 @@ class NasBench201Network(Module):
 
   @nn.compact
   def __call__(self, images, drop_path_rate=None, *, train: bool = False):
-    """Logits [B, num_classes] of images [B, H, W, C]; see Network for `drop_path_rate`."""
-    return SKELETONS['nas_bench_201'](
-      make_cell=lambda cell_type, channels: DiscreteCell(
-        self.genotype.normal, cell_type, channels, self.affine, self.auxiliary_skip, self.dtype
-      ),
+    """Computes logits [B, num_classes] of images [B, H, W, C]; see Network for `drop_path_rate`."""
+
+    def make_cell(cell_type: str, channels: int) -> DiscreteCell:
+      return DiscreteCell(
+        cell=self.genotype.normal,
+        cell_type=cell_type,
+        channels=channels,
+        affine=self.affine,
+        auxiliary_skip=self.auxiliary_skip,
+        dtype=self.dtype,
+      )
+
+    skeleton = SKELETONS['nas_bench_201'](
+      make_cell=make_cell,
       num_classes=self.num_classes,
       channels=self.channels,
       depth=self.cells_per_stage,
       dtype=self.dtype,
       name='network',
-    )(images, *(() if drop_path_rate is None else (drop_path_rate,)), train=train)
+    )
+    return skeleton(images, *_cell_arguments(drop_path_rate), train=train)
+
+
+def _cell_arguments(drop_path_rate) -> tuple:
+  """Returns the arguments that a skeleton passes to its cells: they must be arrays, so a rate of None is left out."""
+  return () if drop_path_rate is None else (drop_path_rate,)
 
 
 def multiply_adds(network: nn.Module, variables, image_shape: tuple[int, int, int]) -> int:
-  """Multiply-adds of convolutions and linear layers for one image, what the field reports as FLOPs.
+  """Counts the multiply-adds of convolutions and linear layers for one image, which the field reports as FLOPs.
 
-  Counted on the traced evaluation pass, so it holds for any network; the auxiliary head takes no part in it. Of
-  NAS-Bench-201's cells it gives the benchmark's own figure, less the ten additions of the classifier's bias.
+  It counts in the traced evaluation pass, so it holds for any network; the auxiliary head is not part of that pass. For
+  the cells of NAS-Bench-201 the result is the benchmark's figure without the ten additions of the classifier's bias.
 
   Args:
     network: Network or NasBench201Network.
     variables: of the network, or their shapes.
     image_shape: (H, W, C).
   """
+
+  def evaluate(variables, image):
+    return network.apply(variables, image, train=False, rngs={'draw': jax.random.key(0)})
+
   image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  apply = lambda variables, image: network.apply(variables, image, train=False, rngs={'draw': jax.random.key(0)})
-  return _multiply_adds(jax.make_jaxpr(apply)(variables, image).jaxpr)
+  return _multiply_adds(jax.make_jaxpr(evaluate)(variables, image).jaxpr)
 
 
 def _multiply_adds(jaxpr) -> int:
@@ -198,13 +232,13 @@ def _multiply_adds(jaxpr) -> int:
   for equation in jaxpr.eqns:
     inner = [_multiply_adds(sub) for sub in jax.extend.core.jaxprs_in_params(equation.params)]
     name = equation.primitive.name
-    if name == 'conv_general_dilated':  # a filter's share of each output: its height × width × channels in
+    if name == 'conv_general_dilated':  # each output costs the filter's height × width × input channels
       filters, dimensions = equation.invars[1].aval.shape, equation.params['dimension_numbers']
       total += equation.outvars[0].aval.size * math.prod(filters) // filters[dimensions.rhs_spec[0]]
     elif name == 'dot_general':
       contracted = equation.params['dimension_numbers'][0][0]
       total += equation.outvars[0].aval.size * math.prod(equation.invars[0].aval.shape[i] for i in contracted)
-    elif name == 'cond':  # of the forms for different backends, that with the convolution
+    elif name == 'cond':  # the forms for different backends; the plain one is the convolution
       total += max(inner)
     else:
       total += sum(inner) * equation.params.get('length', 1)
