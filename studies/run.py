@@ -17,9 +17,10 @@ import pathlib
 import re
 import sys
 
+import pandas as pd
+
+import beta_darts_jax as bd
 from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped
-from beta_darts_jax.runtime import devices
-from beta_darts_jax.runtime.workdir import read_result
 from beta_darts_jax.spaces.nas_bench_201 import NasBench201, covers, find_table
 from beta_darts_jax.spaces.space import make_space
 from studies import tables
@@ -28,6 +29,11 @@ from studies.study import Study, load_study
 
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 END = '<!-- end of study -->'
+WHOLE_PAGE = 'all measures, seeds, equivalence, baselines, figure, provenance'  # the parts of a study's own page
+LEGEND = (
+  'Mean ± standard deviation over seeds; no ± if all are equal. p: two-sided sign-flip test over paired seeds, exact '
+  'for up to 20 pairs. Seconds: of one search; if an arm ran as one program, its seconds divided by its searches.'
+)
 
 
 def run_arms(study: Study, runs: pathlib.Path, evidence: pathlib.Path) -> bool:
@@ -39,8 +45,6 @@ def run_arms(study: Study, runs: pathlib.Path, evidence: pathlib.Path) -> bool:
   Raises:
     InputError: an arm was kept with other settings.
   """
-  from beta_darts_jax.main import run_search
-
   paths = {arm: record_path(evidence, f'{study.name}/{arm}') for arm in study.arms}
   missing = [arm for arm, config in study.arms.items() if not is_kept(paths[arm], config)]
   for arm, config in study.arms.items():
@@ -50,11 +54,11 @@ def run_arms(study: Study, runs: pathlib.Path, evidence: pathlib.Path) -> bool:
     folder = runs / study.name / arm
     print(f'{arm}: {folder}', flush=True)
     try:
-      run_search(config, folder)
+      bd.run_search(config, folder)
     except Stopped:
       return False
     rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
-    keep(paths[arm], config, read_result(folder), rows)
+    keep(paths[arm], config, json.loads((folder / 'result.json').read_text()), rows)
   return True
 
 
@@ -84,20 +88,13 @@ def write_pages(
   searches.to_csv(folder / 'searches.csv', index=False, lineterminator='\n')
   if table:
     tables.draw_percentiles(records, table, folder / 'percentile.svg')
-  compared = tables.comparisons(study, searches)
-  parts = {
-    'summary': tables.summary_table(study, searches, compared),
-    'all measures': tables.summary_table(study, searches, compared, compact=False),
-    'seeds': tables.seeds_table(study, searches),
-    'equivalence': tables.equivalence_table(study, records),
+  parts = make_parts(study, records, searches) | {
     'baselines': tables.baselines_table(table, dataset) if table else '',
     'figure': '',  # its link depends on the page
-    'provenance': f'{tables.provenance(records)}. {LEGEND}',
   }
   page = folder / 'README.md'
   if not page.is_file():
-    asked = ', '.join(part for part in parts if part != 'summary')
-    page.write_text(f'# {study.question}\n\n<!-- study {study.name}: {asked} -->\n{END}\n', encoding='utf-8')
+    page.write_text(f'# {study.question}\n\n<!-- study {study.name}: {WHOLE_PAGE} -->\n{END}\n', encoding='utf-8')
   for path in (page, *pages):
     if table:
       figure = os.path.relpath(folder / 'percentile.svg', path.parent)
@@ -106,17 +103,23 @@ def write_pages(
   print(f'\n{parts["summary"]}\n\n{folder}')
 
 
-LEGEND = (
-  'Mean ± standard deviation over seeds; no ± if all are equal. p: two-sided sign-flip test over paired seeds, exact '
-  'for up to 20 pairs. Seconds: of one search; if an arm ran as one program, its seconds divided by its searches.'
-)
+def make_parts(study: Study, records: dict[str, dict], searches: pd.DataFrame) -> dict[str, str]:
+  """Returns {name: Markdown} of the parts that need no benchmark."""
+  compared = tables.comparisons(study, searches)
+  return {
+    'summary': tables.summary_table(study, searches, compared),
+    'all measures': tables.summary_table(study, searches, compared, compact=False),
+    'seeds': tables.seeds_table(study, searches),
+    'equivalence': tables.equivalence_table(study, records),
+    'provenance': f'{tables.provenance(records)}. {LEGEND}',
+  }
 
 
 def report_missing(study: Study, records: dict[str, dict], evidence: pathlib.Path) -> None:
   """Prints which borrowed and closed arms are not kept, and where they would come from."""
   for arm, place in study.borrowed.items():
     if arm not in records:
-      print(f'{arm}: not in {evidence} yet; run the study {place.split("/")[0]} first')
+      print(f'{arm}: not in {evidence} yet; it comes from {place}')
   for arm, commit in study.closed_arms.items():
     kept = f'kept in {record_path(evidence, f"{study.name}/{arm}")}' if arm in records else f'not in {evidence}'
     print(f'{arm}: {kept}; run by commit {commit}, this version cannot run it')
@@ -159,7 +162,7 @@ def run(options: argparse.Namespace) -> bool:
     raise InputError(missing_table(study))  # before days of computing
   finished = True
   if not options.tables_only:
-    devices.set_up(cluster='none')
+    bd.set_up(cluster='none')
     finished = run_arms(study, options.runs, options.evidence)
   write_pages(study, options.evidence, table, tuple(options.pages))
   return finished

@@ -150,7 +150,7 @@ def test_write_pages(tmp_path, table, capsys):
   assert list(read_records(study, tmp_path)) == ['borrowed', 'own']
   write_pages(study, tmp_path, table)
   said = capsys.readouterr().out
-  assert f'away: not in {tmp_path} yet; run the study elsewhere first' in said
+  assert f'away: not in {tmp_path} yet; it comes from elsewhere/arm' in said
   assert f'closed: not in {tmp_path}; run by commit 48735b7, this version cannot run it' in said
   folder = tmp_path / 'mine'
   text = (folder / 'README.md').read_text()
@@ -257,6 +257,6 @@ def test_a_study_asks_for_its_table_before_it_computes(tmp_path, monkeypatch, ca
 
 def test_a_stopped_study_has_status_75(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr('studies.run.run_arms', lambda *_: False)
-  monkeypatch.setattr('beta_darts_jax.runtime.devices.set_up', lambda *_, **__: None)
+  monkeypatch.setattr('beta_darts_jax.set_up', lambda *_, **__: None)
   assert main(['smoke', '--runs', str(tmp_path), '--evidence', str(tmp_path)]) == 75
   assert 'the same command continues' in capsys.readouterr().err
