@@ -1,4 +1,29 @@
 """The algorithm: pure functions of (state, batch).
 
-This folder knows no network class (`networks`), no config and no file.
+Start with `bilevel.py`. The exchangeable parts are in `regularizers.py`, `hypergradients.py`, `relaxations.py` and
+`optimizers.py`. This folder must not know a network class (`networks`), a config or a file.
 """
+
+from beta_darts_jax.method.bilevel import make_search_step
+from beta_darts_jax.method.hypergradients import HYPERGRADIENTS
+from beta_darts_jax.method.optimizers import OPTIMIZERS, Hyperparameters
+from beta_darts_jax.method.regularizers import REGULARIZERS, SCHEDULES, Regularizer, beta_decay, from_penalty
+from beta_darts_jax.method.relaxations import PERTURBATIONS, RELAXATIONS, Relaxation, Sampling
+from beta_darts_jax.method.state import SearchState
+
+__all__ = [
+  'HYPERGRADIENTS',
+  'OPTIMIZERS',
+  'PERTURBATIONS',
+  'REGULARIZERS',
+  'RELAXATIONS',
+  'SCHEDULES',
+  'Hyperparameters',
+  'Regularizer',
+  'Relaxation',
+  'Sampling',
+  'SearchState',
+  'beta_decay',
+  'from_penalty',
+  'make_search_step',
+]

@@ -1,160 +1,175 @@
-"""What a search did, measured on its supernet.
+"""Measurements of what a search did: its cells, its β, the curvature in α, the supernet as a ranking.
 
 Legend: E edges, O candidate operations of an edge.
 """
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from scipy import stats
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
 from beta_darts_jax.method.bilevel import make_alpha_step, step_keys
 from beta_darts_jax.method.evaluation import make_evaluate
 from beta_darts_jax.method.losses import make_loss
-from beta_darts_jax.method.relaxations import Relaxation
+from beta_darts_jax.method.parts import StepParts
 from beta_darts_jax.spaces.genotype import Genotype
 
 # ---- of a cell, and of β ----
 
 
-def shares(genotype: Genotype) -> dict[str, float]:
-  """Of the operations of all cells the share of skip connections, of `none` and of pools, 0 to 1."""
+def operation_shares(genotype: Genotype) -> dict[str, float]:
+  """Returns the shares, 0 … 1, of skip connections, of `none` and of pools among the operations of all cells."""
   names = [name for cell in genotype.cells for name in cell.operations]
   kinds = {'skip': 'skip_connect', 'none': 'none', 'pool': 'pool'}
   return {kind: sum(part in name for name in names) / len(names) for kind, part in kinds.items()}
 
 
-def skips(genotype: Genotype) -> int:
-  """Skip connections of the normal cell."""
+def num_skips(genotype: Genotype) -> int:
+  """Returns the number of skip connections of the normal cell."""
   return genotype.normal.operations.count('skip_connect')
 
 
 def entropies(betas) -> dict[str, np.ndarray]:
-  """Of each edge −Σ β·log β in nats, 0 (one operation) to log O (all alike): {cell type: [E]}.
+  """Returns the entropy of each edge, −Σ β·log β in nats, from 0 (one operation) to log O (all equal).
 
-  Of β [E, O] whose rows sum to other numbers (edges that are weighed) the shares count.
+  Args:
+    betas: {cell type: [E, O]}. Rows that do not sum to 1 (edge normalization) are normalized first.
+
+  Returns:
+    {cell type: [E]}.
   """
   return {name: stats.entropy(np.asarray(beta), axis=-1) for name, beta in betas.items()}
 
 
 def variances(betas) -> dict[str, np.ndarray]:
-  """Of each edge the variance of β [E, O] over its operations, what Beta-Decay bounds: {cell type: [E]}.
+  """Returns the variance of β over the operations of each edge, which Beta-Decay bounds: {cell type: [E]}.
 
-  Of shares, as in `entropies`.
+  Args:
+    betas: {cell type: [E, O]}. Rows that do not sum to 1 (edge normalization) are normalized first.
   """
-  share = lambda beta: beta / beta.sum(axis=-1, keepdims=True)
-  return {name: np.var(share(np.asarray(beta)), axis=-1) for name, beta in betas.items()}
+
+  def variance(beta):
+    beta = np.asarray(beta)
+    return np.var(beta / beta.sum(axis=-1, keepdims=True), axis=-1)
+
+  return {name: variance(beta) for name, beta in betas.items()}
 
 
-def theta(alphas, decay) -> dict[str, np.ndarray]:
-  """How a decay that takes `decay` = η·λ·F(α) off the logits changes softmax(α): softmax(α − decay)/softmax(α).
+def beta_change_ratio(alphas, decay) -> dict[str, np.ndarray]:
+  """Returns θ = softmax(α − decay)/softmax(α), the change of β by a decay of the logits: {cell type: [E, O]}.
 
-  θ_k = Σ_j e^{α_j} / Σ_j e^{α_j + decay_k − decay_j}: below 1 where an operation decays by more than the β-weighted
-  rest of its edge.
+  θ_k = Σ_j e^{α_j} / Σ_j e^{α_j + decay_k − decay_j}. θ_k < 1 where an operation decays by more than the β-weighted
+  average of its edge.
 
   Args:
     alphas: {cell type: [E, O]}, after the step without the decay.
-    decay: likewise.
+    decay: η·λ·F(α), likewise.
   """
 
-  def one(alpha, decay):
+  def ratio(alpha, decay):
     alpha, decay = (np.asarray(x, np.float64) for x in (alpha, decay))
     differences = decay[:, :, None] - decay[:, None, :]  # [E, k, j]
     top = np.exp(alpha - alpha.max(-1, keepdims=True))
     return top.sum(-1, keepdims=True) / np.einsum('ej,ekj->ek', top, np.exp(differences))
 
-  return {name: one(alphas[name], decay[name]) for name in alphas}
+  return {name: ratio(alphas[name], decay[name]) for name in alphas}
 
 
 # ---- curvature ----
 
 
 def make_curvature(loss: Callable) -> Callable:
-  """Builds `product(alphas, v, *arguments)`: the Hessian of loss(params, alphas, *arguments) in α times v, like α.
+  """Builds `product(alphas, v, params, *arguments)`: the Hessian of loss(params, alphas, *arguments) in α, times v.
 
-  `arguments` begin with params. Forward over reverse, jitted; no Hessian is formed.
+  The product is computed forward over reverse and jitted. No Hessian is formed.
   """
 
   @jax.jit
   def product(alphas, v, params, *arguments):
-    # both gradients: see hypergradients._mixed
-    gradient = lambda alphas: jax.grad(loss, argnums=(0, 1))(params, alphas, *arguments)[1]
+    # Both gradients are computed for the reason given in hypergradients._mixed_derivative.
+    def gradient(alphas):
+      return jax.grad(loss, argnums=(0, 1))(params, alphas, *arguments)[1]
+
     return jax.jvp(gradient, (alphas,), (v,))[1]
 
   return product
 
 
 def eigenvalues(product: Callable, alphas, exact: int = 64, count: int = 5) -> np.ndarray:
-  """The dominant eigenvalues of a symmetric operator on trees like α, by magnitude, largest first.
+  """Returns the dominant eigenvalues of a symmetric operator on trees like α, largest magnitude first.
 
   Args:
     product: v → H·v.
     alphas: a tree of that form.
-    exact: up to this many numbers H is written out, and all its eigenvalues are returned.
-    count: how many Lanczos iterations (ARPACK) find of a larger one.
+    exact: with up to this many numbers in the tree, H is written out, and all its eigenvalues are returned.
+    count: number of eigenvalues that Lanczos iterations (ARPACK) find for a larger tree.
 
   Raises:
     ArithmeticError: a product is not finite, or the iterations do not converge.
   """
-  leaves, tree = jax.tree.flatten(jax.device_get(alphas))
-  ends = np.cumsum([leaf.size for leaf in leaves])
-  size = ends[-1]
+  flat, unravel = ravel_pytree(jax.device_get(alphas))
 
   def times(v):
-    parts = zip(np.split(v, ends[:-1]), leaves, strict=True)
-    result = product(tree.unflatten([part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in parts]))
-    flat = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(jax.device_get(result))]).astype(np.float64)
-    if not np.isfinite(flat).all():
+    result = product(jax.device_get(unravel(v.astype(flat.dtype))))
+    result = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(jax.device_get(result))]).astype(np.float64)
+    if not np.isfinite(result).all():
       raise ArithmeticError('the Hessian of α is not finite')
-    return flat
+    return result
 
-  if size <= exact:
-    matrix = np.stack([times(v) for v in np.eye(size)])
-    found = np.linalg.eigvalsh((matrix + matrix.T) / 2)
+  if flat.size <= exact:
+    matrix = np.stack([times(v) for v in np.eye(flat.size)])
+    values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
   else:
-    start = np.random.default_rng(0).standard_normal(size)  # the same in every process
-    operator = LinearOperator((size, size), times, dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(flat.size)  # the same in every process
+    operator = LinearOperator((flat.size, flat.size), times, dtype=np.float64)
     try:
-      found = eigsh(operator, k=count, v0=start, tol=1e-4, return_eigenvectors=False)
+      values = eigsh(operator, k=count, v0=start, tol=1e-4, return_eigenvectors=False)
     except ArpackError as error:
       raise ArithmeticError(str(error)) from None
-  return found[np.argsort(-np.abs(found))]
+  return values[np.argsort(-np.abs(values))]
 
 
-def make_diagnose(supernet, regularizer, hypergradient, relaxation: Relaxation, flooding: bool) -> Callable:
-  """Builds `diagnose(state, train_batch, valid_batch, hyper)` of one member's state: the dear diagnostics.
+def make_diagnose(supernet, parts: StepParts) -> Callable:
+  """Builds `diagnose(state, train_batch, valid_batch, hyper)` → dict: the expensive diagnostics of one search.
 
-  `eigenvalues`: the dominant ones of ∇²_α L_valid on the batch, at the mean of β. `theta`: {cell type: [E, O]}, how
-  the regularizers change softmax(α) in one α step on these batches, Adam and all; not without any.
+  The dict has 'eigenvalues', the dominant ones of ∇²_α L_valid on the batch at the mean of β, and, if there are
+  regularizers, 'theta' {cell type: [E, O]}: the `beta_change_ratio` of the regularizers in one α step on these batches,
+  optimizer included.
   """
-  loss = make_loss(supernet.clone(sampled=False))
+  loss = make_loss(supernet.clone(single_path=False))
 
   def valid_loss(params, alphas, state, batch, hyper):
-    betas = relaxation.with_skip(relaxation.mean((alphas, state.edge_logits)), hyper)
+    betas = parts.relaxation.with_skip(parts.relaxation.mean((alphas, state.edge_logits)), hyper)
     return loss(params, betas, state.batch_stats, batch, step_keys(state)[0])[0]
 
   curvature = make_curvature(valid_loss)
+  step_without = make_alpha_step(supernet, dataclasses.replace(parts, regularizers=()))
+  step_with = make_alpha_step(supernet, parts)
 
   @jax.jit
-  def both_steps(state, train_batch, valid_batch, hyper):
-    step = lambda used: make_alpha_step(supernet, used, hypergradient, relaxation, flooding)
-    after = lambda used: step(used)(state, train_batch, valid_batch, hyper, step_keys(state)[0])[0].alphas
-    return after(()), after(regularizer)
+  def both_alphas(state, train_batch, valid_batch, hyper):
+    arguments = state, train_batch, valid_batch, hyper, step_keys(state)[0]
+    return step_without(*arguments)[0].alphas, step_with(*arguments)[0].alphas
 
   def diagnose(state, train_batch, valid_batch, hyper):
-    product = lambda v: curvature(state.alphas, v, state.params, state, valid_batch, hyper)
-    found = {}
-    with contextlib.suppress(ArithmeticError):  # the search goes on without them
-      found['eigenvalues'] = eigenvalues(product, state.alphas)[:5].tolist()
-    if regularizer:
-      without, moved = jax.device_get(both_steps(state, train_batch, valid_batch, hyper))
-      decay = {name: without[name] - moved[name] for name in without}
-      found['theta'] = {name: value.tolist() for name, value in theta(without, decay).items()}
-    return found
+    def product(v):
+      return curvature(state.alphas, v, state.params, state, valid_batch, hyper)
+
+    measured = {}
+    with contextlib.suppress(ArithmeticError):  # the search continues without eigenvalues
+      measured['eigenvalues'] = eigenvalues(product, state.alphas)[:5].tolist()
+    if parts.regularizers:
+      without, decayed = jax.device_get(both_alphas(state, train_batch, valid_batch, hyper))
+      decay = {name: without[name] - decayed[name] for name in without}
+      ratios = beta_change_ratio(without, decay)
+      measured['theta'] = {name: value.tolist() for name, value in ratios.items()}
+    return measured
 
   return diagnose
 
@@ -162,41 +177,42 @@ def make_diagnose(supernet, regularizer, hypergradient, relaxation: Relaxation, 
 # ---- the supernet as a ranking ----
 
 
-def make_one_shot(supernet, prepare, batch_size: int = 250) -> Callable:
-  """Builds `accuracies(variables, betas, images, labels) -> [number of betas]`, 0 to 1.
+def make_one_shot(supernet, prepare: Callable, batch_size: int = 250) -> Callable:
+  """Builds `accuracies(variables, betas, images, labels) -> [n]`, 0 … 1: the supernet under each of n given β.
 
-  Of the supernet under each of a list of β ({cell type: [E, O]}; `space.one_hot(genotype)` makes it one cell), with
-  BatchNorm on the statistics of the batch. Images are uint8 [N, H, W, C], labels int [N], N ≥ 2,000 for a useful
-  ranking; the last, incomplete batch is left out.
+  `betas` is a list of {cell type: [E, O]}; `space.one_hot(genotype)` gives that of one cell. BatchNorm uses the
+  statistics of the batch. Images are uint8 [N, H, W, C], labels int [N]; a useful ranking needs N ≥ 2,000. The last,
+  incomplete batch is left out.
 
   Args:
     supernet: a module.
     prepare: uint8 images → float.
-    batch_size: images a batch.
+    batch_size: images of a batch.
   """
 
   def logits(arguments, images):
     variables, betas = arguments
-    return supernet.apply(
+    output, _ = supernet.apply(
       variables, images, betas, train=True, mutable=['batch_stats'], rngs={'draw': jax.random.key(0)}
-    )[0]
+    )
+    return output
 
   @functools.cache
-  def evaluate_of(size):
+  def evaluate_in_batches(size):
     return make_evaluate(logits, prepare, size)
 
   def accuracies(variables, betas, images, labels):
-    size = min(batch_size, len(labels))  # a batch filled up with copies would have other statistics
+    size = min(batch_size, len(labels))  # a batch that is filled with copies would have other statistics
     whole = len(labels) // size * size
-    images, labels, evaluate = images[:whole], labels[:whole], evaluate_of(size)
-    results = [evaluate((variables, beta), images, labels)[1] for beta in betas]
+    evaluate = evaluate_in_batches(size)
+    results = [evaluate((variables, beta), images[:whole], labels[:whole])[1] for beta in betas]
     return np.asarray(jax.device_get(results))
 
   return accuracies
 
 
 def kendall_tau(a, b, draws: int = 1000, seed: int = 0) -> dict[str, float]:
-  """Kendall's τ-b of two scores of the same items, with the 95 % bootstrap interval over items.
+  """Returns Kendall's τ-b of two scores of the same items, with its 95 % bootstrap interval over items.
 
   Args:
     a, b: [n] scores.
@@ -204,7 +220,7 @@ def kendall_tau(a, b, draws: int = 1000, seed: int = 0) -> dict[str, float]:
     seed: of the bootstrap.
 
   Returns:
-    tau, low, high, n.
+    {'tau', 'low', 'high', 'n'}.
   """
   a, b = np.asarray(a), np.asarray(b)
   samples = np.random.default_rng(seed).integers(len(a), size=(draws, len(a)))
@@ -213,15 +229,18 @@ def kendall_tau(a, b, draws: int = 1000, seed: int = 0) -> dict[str, float]:
   return {'tau': float(stats.kendalltau(a, b).statistic), 'low': float(low), 'high': float(high), 'n': len(a)}
 
 
-def ranking_correlation(table, dataset: str, accuracy_of, cells: int, seed: int = 0) -> dict:
-  """Kendall's τ of one-shot accuracies, and of the parameter count, with the table's test accuracies.
+def ranking_correlation(table, dataset: str, accuracy_of: Callable, cells: int, seed: int = 0) -> dict:
+  """Returns Kendall's τ of one-shot accuracies and of parameter counts with the test accuracies of a table.
 
   Args:
     table: NasBench201.
     dataset: 'cifar10', 'cifar100' or 'imagenet16_120'.
-    accuracy_of: list of genotypes → [n] scores.
+    accuracy_of: list of n genotypes → [n] scores.
     cells: n, drawn uniformly without repetition.
     seed: of the draw.
+
+  Returns:
+    {'one_shot', 'parameters'}, each as from `kendall_tau`.
   """
   everything = list(table)
   picked = np.random.default_rng(seed).choice(len(everything), size=min(cells, len(everything)), replace=False)

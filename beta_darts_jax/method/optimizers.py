@@ -1,26 +1,36 @@
-"""The two optimizers of a bilevel step, and the scalars of a step."""
+"""The scalars of one step, and the optimizers of the two levels.
+
+An optimizer is a function Hyperparameters → optax.GradientTransformation, so that rates and decays are arguments of
+the compiled step. Its state must not depend on their values.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
+from beta_darts_jax.errors import InputError
+
 
 class Hyperparameters(struct.PyTreeNode):
   """Scalars of one step: arguments, not constants, so that one program serves every value of them.
 
-  The defaults are β-DARTS' on NAS-Bench-201. Decays are coupled: added to the
-  gradient before the momentum or Adam, as in PyTorch.
+  The defaults are those of β-DARTS on NAS-Bench-201. Decays are coupled: they are
+  added to the gradient before momentum or Adam, as in PyTorch.
 
   Attributes:
-    learning_rate, momentum, weight_decay, clip_norm: of the weights' SGD.
-    alpha_learning_rate, alpha_b1, alpha_b2, alpha_weight_decay: of α's Adam; at rate 0 α and its moments stay.
-    beta_decay_weight, l2_weight, alignment_weight: λ of the regularizers that name them.
-    flood_level: b of regularizers.flooded, in nats.
+    learning_rate, momentum, weight_decay, clip_norm: of the SGD of the network weights.
+    alpha_learning_rate, alpha_b1, alpha_b2, alpha_weight_decay: of the Adam of α. At rate 0, α and its moments stay.
+    beta_decay_weight, l2_weight, alignment_weight: λ of the built-in regularizers.
+    flood_level: level b of `regularizers.flooded`, in nats.
     perturbation: ε of the perturbed relaxations.
     temperature: τ of the Gumbel-softmax.
-    auxiliary_skip: weight of DARTS-'s auxiliary skip connections.
-    epoch: of the step, from 0, for regularizers that ask.
+    auxiliary_skip: weight of the auxiliary skip connections of DARTS-.
+    epoch: of the step, from 0.
+    regularizer_weights: λ of other regularizers, by the name of the weight.
   """
 
   learning_rate: float | jax.Array = 0.025
@@ -39,21 +49,37 @@ class Hyperparameters(struct.PyTreeNode):
   temperature: float | jax.Array = 1.0
   auxiliary_skip: float | jax.Array = 1.0
   epoch: float | jax.Array = 0.0
+  regularizer_weights: Mapping[str, float | jax.Array] = dataclasses.field(default_factory=dict)
+
+  def weight_of(self, name: str) -> float | jax.Array:
+    """λ of the regularizer whose weight has this name: a field, or an entry of `regularizer_weights`.
+
+    Raises:
+      InputError: there is no such weight.
+    """
+    if name in self.regularizer_weights:
+      return self.regularizer_weights[name]
+    if name not in type(self).__dataclass_fields__ or name == 'regularizer_weights':
+      raise InputError(f'no weight {name!r}: give it as Hyperparameters(regularizer_weights={{{name!r}: λ}})')
+    return getattr(self, name)
+
+
+Optimizer = Callable[[Hyperparameters], optax.GradientTransformation]
 
 
 def clip_by_global_norm(max_norm) -> optax.GradientTransformation:
-  """Scales gradients by min(1, max_norm/(norm + 1e-6)): PyTorch's clip_grad_norm_, with its 1e-6."""
+  """Scales gradients by min(1, max_norm/(norm + 1e-6)), as PyTorch's clip_grad_norm_ does, with its 1e-6."""
 
   def update(updates, state, params=None):
     del params
-    scale = jnp.minimum(1.0, max_norm / (optax.tree.norm(updates) + 1e-6))
-    return jax.tree.map(lambda g: g * scale.astype(g.dtype), updates), state
+    factor = jnp.minimum(1.0, max_norm / (optax.tree.norm(updates) + 1e-6))
+    return jax.tree.map(lambda g: g * factor.astype(g.dtype), updates), state
 
   return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def weight_optimizer(hyper: Hyperparameters) -> optax.GradientTransformation:
-  """SGD of the network weights: clip, coupled decay, momentum without Nesterov."""
+def weight_sgd(hyper: Hyperparameters) -> optax.GradientTransformation:
+  """SGD of the network weights: clipping, coupled decay, momentum without Nesterov."""
   return optax.chain(
     clip_by_global_norm(hyper.clip_norm),
     optax.add_decayed_weights(hyper.weight_decay),
@@ -61,14 +87,7 @@ def weight_optimizer(hyper: Hyperparameters) -> optax.GradientTransformation:
   )
 
 
-def sgd_step(hyper: Hyperparameters, optimizer_state):
-  """A function (weights, gradient) → weights one step on, by `weight_optimizer` in this state, but for its clipping."""
-  unclipped = weight_optimizer(hyper.replace(clip_norm=jnp.inf))
-  updates = lambda params, gradient: unclipped.update(gradient, optimizer_state, params)[0]
-  return lambda params, gradient: optax.apply_updates(params, updates(params, gradient))
-
-
-def alpha_optimizer(hyper: Hyperparameters) -> optax.GradientTransformation:
+def alpha_adam(hyper: Hyperparameters) -> optax.GradientTransformation:
   """Adam of the architecture logits with coupled L2 decay."""
   return optax.chain(
     optax.add_decayed_weights(hyper.alpha_weight_decay),
@@ -76,14 +95,16 @@ def alpha_optimizer(hyper: Hyperparameters) -> optax.GradientTransformation:
   )
 
 
-def adam_step(hyper: Hyperparameters, gradient, optimizer_state, alphas, squared=None):
-  """(updates, next state) of `alpha_optimizer`; its second moment may see another gradient, `squared`."""
-  optimizer = alpha_optimizer(hyper)
-  updates, following = optimizer.update(gradient, optimizer_state, alphas)
-  if squared is None:
-    return updates, following
-  usual, other = (optax.tree.get(s, 'nu') for s in (following, optimizer.update(squared, optimizer_state, alphas)[1]))
-  unbiased = 1 - hyper.alpha_b2 ** optax.tree.get(following, 'count')
-  root = lambda nu: jnp.sqrt(nu / unbiased) + 1e-8  # Adam's ε
-  updates = jax.tree.map(lambda update, nu, instead: update * root(nu) / root(instead), updates, usual, other)
-  return updates, optax.tree.set(following, nu=other)
+# The name says which level's scalars an optimizer reads. A config file may add its own.
+OPTIMIZERS: dict[str, Optimizer] = {'weight_sgd': weight_sgd, 'alpha_adam': alpha_adam}
+
+
+def unclipped_step(optimizer: Optimizer, hyper: Hyperparameters, optimizer_state) -> Callable:
+  """Returns the function (weights, gradient) → weights after one step of `optimizer` without clipping."""
+  unclipped = optimizer(hyper.replace(clip_norm=jnp.inf))
+
+  def step(params, gradient):
+    updates, _ = unclipped.update(gradient, optimizer_state, params)
+    return optax.apply_updates(params, updates)
+
+  return step

@@ -1,4 +1,4 @@
-"""The family α⁺ = α − η·λ·F(α): what decays the architecture logits α, and how its weight λ grows.
+"""Regularizers of α: the family α⁺ = α − η·λ·F(α), and how their weights λ grow.
 
 Legend: E edges, O candidate operations of an edge.
 """
@@ -12,18 +12,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from beta_darts_jax.errors import InputError
+
 # ---- scalar functions of α ----
 
 
 def beta_decay(alphas: dict[str, jax.Array]) -> jax.Array:
-  """Beta-Decay, L_β(α): for each cell type the mean over edges of logsumexp over operations; their sum.
+  """Beta-Decay, L_β(α): the mean over edges of logsumexp over operations, summed over cell types.
 
   Its gradient is softmax(α)/E: every logit decays in proportion to its own β
-  (Ye et al., β-DARTS, CVPR 2022). At α = 0 a cell type counts log(O); a shift
-  of all its logits by c adds c.
+  (Ye et al., β-DARTS, CVPR 2022). At α = 0 a cell type contributes log(O). Adding c
+  to all logits of a cell type adds c.
 
   Args:
-    alphas: tree of logits [E, O], one leaf a cell type.
+    alphas: tree of logits [E, O], one leaf per cell type.
 
   Returns:
     A scalar of α's dtype.
@@ -44,18 +46,21 @@ def l2(alphas) -> jax.Array:
 
 
 def alignment(gradients) -> jax.Array:
-  """Λ-DARTS' layer alignment: the mean cosine of two cells' gradients of α, −1 to 1; summed over cell types.
+  """Layer alignment of Λ-DARTS: the mean cosine of the gradients of two cells in α, summed over cell types.
 
   Movahedi et al., Λ-DARTS, ICLR 2023.
 
   Args:
-    gradients: tree of [cells, E, O], as of `cell_gradients` below; a type of fewer than two cells counts 0.
+    gradients: tree of [cells, E, O], as from `RegularizerContext.cell_gradients`.
+
+  Returns:
+    A scalar, −1 … 1 per cell type. A cell type with fewer than two cells contributes 0.
   """
   total = jnp.zeros((), jax.tree.leaves(gradients)[0].dtype)
   for gradient in jax.tree.leaves(gradients):
     rows = gradient.reshape(len(gradient), -1)
     squares = jnp.sum(jnp.square(rows), axis=-1, keepdims=True)
-    rows /= jnp.sqrt(jnp.where(squares > 0, squares, 1.0))  # with a zero gradient the cosine is 0
+    rows /= jnp.sqrt(jnp.where(squares > 0, squares, 1.0))  # the cosine with a zero gradient is 0
     pairs = list(itertools.combinations(range(len(rows)), 2))
     if pairs:
       total += sum(jnp.vdot(rows[i], rows[j]) for i, j in pairs) / len(pairs)
@@ -67,13 +72,13 @@ def alignment(gradients) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class RegularizerContext:
-  """What a regularizer may look at besides α.
+  """What a regularizer may use in addition to α.
 
   Attributes:
     epoch: of the step, a scalar.
-    gradient: of the validation loss, tree of [E, O] like α.
-    cell_gradients: α → the first-order gradient at α and the mean of β (the relaxation may draw) for each cell by
-      itself, {cell type: [cells, E, O]}; differentiable, computed when called.
+    gradient: gradient of the validation loss in α, tree of [E, O] like α.
+    cell_gradients: function α → {cell type: [cells, E, O]}: the first-order gradient of each cell in an α of its own,
+      at the mean of β. Differentiable. Computed only when it is called.
   """
 
   epoch: Any
@@ -81,58 +86,69 @@ class RegularizerContext:
   cell_gradients: Callable
 
 
+MODES = ('coupled', 'decoupled')
+
+
 @dataclasses.dataclass(frozen=True)
 class Regularizer:
-  """One member of the family.
+  """One member of the family α⁺ = α − η·λ·F(α).
 
   Attributes:
-    decay: F: (α, RegularizerContext) → tree like α.
-    weight: the field of Hyperparameters that is its λ, or a function Hyperparameters → λ.
-    mode: 'coupled': λ·F(α) is added to the gradient that Adam gets, and changes its size there; 'decoupled': α
-      moves by −η·λ·F(α) beside Adam, η = alpha_learning_rate (decoupled); 'second_moment': the sum with the gradient is
-      seen by Adam's second moment alone, a control.
+    force: F, a function (α, RegularizerContext) → tree like α.
+    weight: name of its λ: a field of Hyperparameters or a key of `Hyperparameters.regularizer_weights`. In a config
+      the weight named 'x_weight' has the keys search.x_weight, search.x_schedule and population.x_weight.
+    mode: 'coupled' adds λ·F(α) to the gradient that α's optimizer gets. 'decoupled' moves α by −η·λ·F(α) after the
+      optimizer's update, with η = alpha_learning_rate.
 
-  Example, of one's own: α shrinks beside Adam by l2_weight·sign(α).
-    >>> lasso = Regularizer(lambda alphas, seen: jax.tree.map(jnp.sign, alphas), 'l2_weight', mode='decoupled')
-    >>> lasso.decay({'cell': jnp.array([[0.5, -2.0]])}, None)['cell'].tolist()
+  Raises:
+    InputError: unknown mode.
+
+  Example: α shrinks by the sign of each logit, independently of Adam.
+    >>> lasso = Regularizer(lambda alphas, context: jax.tree.map(jnp.sign, alphas), 'lasso_weight', mode='decoupled')
+    >>> lasso.force({'cell': jnp.array([[0.5, -2.0]])}, None)['cell'].tolist()
     [[1.0, -1.0]]
   """
 
-  decay: Callable
-  weight: str | Callable = 'beta_decay_weight'
+  force: Callable
+  weight: str = 'beta_decay_weight'
   mode: str = 'coupled'
 
+  def __post_init__(self):
+    if self.mode not in MODES:
+      raise InputError(f'mode={self.mode!r}: expected {" or ".join(MODES)}')
 
-def from_penalty(penalty: Callable, weight: str | Callable = 'beta_decay_weight', mode: str = 'coupled') -> Regularizer:
-  """The regularizer with F = ∇penalty, a scalar function of α."""
-  return Regularizer(lambda alphas, seen: jax.grad(penalty)(alphas), weight, mode)
+
+def from_penalty(penalty: Callable, weight: str = 'beta_decay_weight', mode: str = 'coupled') -> Regularizer:
+  """Returns the regularizer with F = ∇penalty, where `penalty` is a scalar function of α."""
+  return Regularizer(lambda alphas, context: jax.grad(penalty)(alphas), weight, mode)
 
 
-REGULARIZERS = {
+def _negative_alignment_gradient(alphas, context: RegularizerContext):
+  return jax.grad(lambda alphas: -alignment(context.cell_gradients(alphas)))(alphas)
+
+
+# A config file may add its own.
+REGULARIZERS: dict[str, Regularizer] = {
   'beta_decay': from_penalty(beta_decay),
   'decoupled_beta_decay': from_penalty(beta_decay, mode='decoupled'),
-  'second_moment_beta_decay': from_penalty(beta_decay, mode='second_moment'),
   'l2': from_penalty(l2, 'l2_weight'),
   'weight_decay': from_penalty(l2, 'l2_weight', mode='decoupled'),
-  'lambda_darts': Regularizer(
-    lambda alphas, seen: jax.grad(lambda alphas: -alignment(seen.cell_gradients(alphas)))(alphas), 'alignment_weight'
-  ),
+  'lambda_darts': Regularizer(_negative_alignment_gradient, 'alignment_weight'),
 }
 
 
-def total(regularizers: Iterable[Regularizer], alphas, seen: RegularizerContext, hyper) -> dict:
-  """{where it goes into: Σ λ·F(α), a tree like α}; only what there is."""
+def sum_forces(regularizers: Iterable[Regularizer], alphas, context: RegularizerContext, hyper) -> dict[str, Any]:
+  """Returns {mode: Σ λ·F(α)}, trees like α, for the modes that occur."""
   sums: dict[str, Any] = {}
   for regularizer in regularizers:
-    weight = regularizer.weight(hyper) if callable(regularizer.weight) else getattr(hyper, regularizer.weight)
-    scaled = optax.tree.scale(weight, regularizer.decay(alphas, seen))
+    scaled = optax.tree.scale(hyper.weight_of(regularizer.weight), regularizer.force(alphas, context))
     before = sums.get(regularizer.mode)
     sums[regularizer.mode] = scaled if before is None else optax.tree.add(before, scaled)
   return sums
 
 
 def flooded(loss: jax.Array, level) -> jax.Array:
-  """Flooding, |L − b| + b: below the level b (nats) the gradient turns round (Ishida et al., ICML 2020; β-DARTS++)."""
+  """Flooding, |L − b| + b: below the level b (nats) the gradient changes its sign (Ishida et al., ICML 2020)."""
   return jnp.abs(loss - level) + level
 
 
@@ -140,7 +156,7 @@ def flooded(loss: jax.Array, level) -> jax.Array:
 
 
 def linear_ramp(maximum: float, epoch: int, epochs: int) -> float:
-  """λ(epoch) = maximum·epoch/epochs, constant within an epoch: 0 in the first (β-DARTS' schedule).
+  """λ(epoch) = maximum·epoch/epochs, constant within an epoch, 0 in the first one (the schedule of β-DARTS).
 
   Example:
     >>> [linear_ramp(50.0, epoch, 100) for epoch in (0, 1, 99)]
@@ -155,4 +171,5 @@ def constant(maximum: float, epoch: int, epochs: int) -> float:
   return maximum
 
 
-SCHEDULES = {'linear': linear_ramp, 'constant': constant}
+# A config file may add its own.
+SCHEDULES: dict[str, Callable] = {'linear': linear_ramp, 'constant': constant}

@@ -1,52 +1,57 @@
-"""From a search to its cell, beyond the arg-max of β: which epoch's, when to stop, and selection by perturbation."""
+"""Which cell a search keeps: early stopping, the best epoch, and selection by perturbation (DARTS-PT)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.space import SearchSpace
 
-# ---- which epoch; a history is what metrics.jsonl says of one member, epoch by epoch ----
+# ---- which epoch ----
 
 
-def eigenvalue_stop(history: list[dict], ratio: float, window: int = 5) -> int | None:
-  """RobustDARTS' early stopping (Zela et al., ICLR 2020): the epoch whose cell to keep, None to go on.
+def eigenvalue_stop(eigenvalues: Sequence[float], ratio: float, window: int = 5) -> int | None:
+  """Early stopping of RobustDARTS (Zela et al., ICLR 2020).
 
-  λ̄ is the mean of the dominant eigenvalue's magnitude over the last `window` epochs that have one. The search stops
-  when λ̄, `window` epochs ago, was less than `ratio` of λ̄ now, and keeps the cell of then.
+  Let λ̄ be the mean magnitude of the dominant eigenvalue over `window` measurements. The search stops when λ̄ of
+  `window` measurements ago is less than `ratio` times λ̄ now, and keeps the cell of then.
+
+  Args:
+    eigenvalues: the dominant eigenvalue of α's Hessian, measurement by measurement.
+    ratio: 0.75 in RobustDARTS.
+    window: measurements.
+
+  Returns:
+    The index of the measurement whose cell is kept, or None if the search continues.
   """
-  measured = [row for row in history if 'eigenvalues' in row.get('diagnostics', {})]
-  values = np.abs([row['diagnostics']['eigenvalues'][0] for row in measured])
+  values = np.abs(eigenvalues)
   for i in range(2 * window - 1, len(values)):
     before, now = values[i - 2 * window + 1 : i - window + 1].mean(), values[i - window + 1 : i + 1].mean()
     if before < ratio * now:
-      return measured[i - window]['epoch']
+      return i - window
   return None
 
 
-def skip_stop(history: list[dict], skips: int) -> int | None:
-  """DARTS+'s early stopping (Liang et al., 2019): the first epoch whose normal cell has so many skip connections.
+def skip_stop(num_skips: Sequence[int | None], limit: int) -> int | None:
+  """Early stopping of DARTS+ (Liang et al., 2019): the first epoch whose normal cell has `limit` skip connections.
+
+  Args:
+    num_skips: skip connections of the normal cell, epoch by epoch; None where there is no cell.
+    limit: skip connections.
+
+  Returns:
+    The index of the epoch, or None if the search continues.
 
   Example:
-    >>> skip_stop([{'epoch': 0, 'skips': 1}, {'epoch': 1, 'skips': 2}], skips=2)
+    >>> skip_stop([1, 2, 4], limit=2)
     1
   """
-  return next((row['epoch'] for row in history if row['skips'] is not None and row['skips'] >= skips), None)
+  return next((i for i, skips in enumerate(num_skips) if skips is not None and skips >= limit), None)
 
 
-def stopped(history: list[dict], eigenvalue_ratio: float = 0.0, eigenvalue_window: int = 5, skips: int = 0):
-  """The epoch whose cell to keep by the rules that are on (not 0), the earlier one of two; None to go on."""
-  found = [
-    eigenvalue_stop(history, eigenvalue_ratio, eigenvalue_window) if eigenvalue_ratio else None,
-    skip_stop(history, skips) if skips else None,
-  ]
-  return min((epoch for epoch in found if epoch is not None), default=None)
-
-
-def best_epoch(history: list[dict]) -> int:
-  """The epoch of the highest validation accuracy of the supernet, the first of equals."""
-  return max(history, key=lambda row: -1.0 if row['valid_accuracy'] is None else row['valid_accuracy'])['epoch']
+def best_epoch(accuracies: Sequence[float | None]) -> int:
+  """Returns the index of the highest accuracy, the first one of equals; None counts as the lowest."""
+  return int(np.argmax([-1.0 if accuracy is None else accuracy for accuracy in accuracies]))
 
 
 # ---- selection by perturbation ----
@@ -55,53 +60,66 @@ def best_epoch(history: list[dict]) -> int:
 def select_by_perturbation(
   space: SearchSpace, betas, accuracy_of: Callable, tune: Callable = lambda betas: None, seed: int = 0
 ) -> Genotype:
-  """DARTS-PT (Wang et al., ICLR 2021): on each edge the operation that the supernet misses most.
+  """DARTS-PT (Wang et al., ICLR 2021): each edge keeps the operation that the supernet misses most.
 
-  Edge by edge, in random order: the accuracy of the supernet without each of its operations; the one without which it
-  is lowest stays, alone. Where a node keeps two edges, those follow, node by node: the two without which it is lowest
-  (the weights are not tuned in between, as no α leaves out an edge). `none` stays only where it can be derived.
+  The edges are visited in random order. On each edge the supernet is evaluated without one operation at a time; the
+  operation without which the accuracy is lowest stays. Where a node keeps two edges, the edges follow, node by node,
+  by the same rule. The weights are not tuned between these decisions, since no α removes an edge. `none` stays only
+  where the space can derive it.
 
   Args:
-    space: what was searched.
+    space: the search space.
     betas: of the supernet, {cell type: [E, O]}.
-    accuracy_of: list of β like these → [number of them] accuracies.
-    tune: called with the β of what is left after each operation's decision that another one follows, to train the
-      weights for it.
+    accuracy_of: list of n β of this form → [n] accuracies.
+    tune: called with the remaining β before each decision but the first, to train the weights for it.
     seed: of the orders.
   """
   betas = {name: np.array(betas[name], np.float32) for name in space.cell_types}
   rng = np.random.default_rng(seed)
-  places = [(name, e) for name in space.cell_types for e in range(len(space.edges))]
-  two_edges = space.skeleton == 'darts'
-  for i, place in enumerate(rng.permutation(len(places))):
-    name, e = places[place]
-    if i:
-      tune(_copy(betas))
-    candidates = [k for k, o in enumerate(space.candidates(name)[e]) if o != 'none' or not two_edges]
-    kept = candidates[int(np.argmin(accuracy_of([_without(betas, name, e, k) for k in candidates])))]
-    betas[name][e] = betas[name][e].sum() * np.eye(len(betas[name][e]))[kept]
-  if two_edges:
-    entering = {
-      (name, target): [e for e, (to, _) in enumerate(space.edges) if to == target]
-      for name in space.cell_types
-      for target, _ in space.edges
-    }
-    if any(len(edges) > 2 for edges in entering.values()):
-      tune(_copy(betas))
-    strengths = _copy(betas)
-    for i in rng.permutation(len(entering)):
-      (name, _), edges = list(entering.items())[i]
-      order = [edges[i] for i in np.argsort(accuracy_of([_without(betas, name, e) for e in edges]), kind='stable')]
-      for rank, e in enumerate(order):
-        strengths[name][e] *= (len(order) - rank) / strengths[name][e].sum()
-        if rank >= 2:
-          betas[name][e] = 0
-    betas = strengths
+  betas = select_operations(space, betas, accuracy_of, tune, rng)
+  if space.skeleton == 'darts':
+    betas = select_edges(space, betas, accuracy_of, tune, rng)
   return space.derive(betas)
 
 
+def select_operations(space, betas, accuracy_of, tune, rng) -> dict[str, np.ndarray]:
+  """Returns β in which each edge has one operation left, with the sum of the edge's β; see select_by_perturbation."""
+  can_derive_none = space.skeleton != 'darts'
+  places = [(name, e) for name in space.cell_types for e in range(len(space.edges))]
+  for number, place in enumerate(rng.permutation(len(places))):
+    name, e = places[place]
+    if number:
+      tune(_copy(betas))
+    candidates = [k for k, o in enumerate(space.candidates(name)[e]) if o != 'none' or can_derive_none]
+    accuracies = accuracy_of([_without(betas, name, e, k) for k in candidates])
+    kept = candidates[int(np.argmin(accuracies))]
+    betas[name][e] = betas[name][e].sum() * np.eye(len(betas[name][e]))[kept]
+  return betas
+
+
+def select_edges(space, betas, accuracy_of, tune, rng) -> dict[str, np.ndarray]:
+  """Returns β whose strengths rank the edges of each node as the supernet misses them; see select_by_perturbation."""
+  entering = [
+    (name, [e for e, (target, _) in enumerate(space.edges) if target == node])
+    for name in space.cell_types
+    for node in dict.fromkeys(target for target, _ in space.edges)
+  ]
+  if any(len(edges) > 2 for _, edges in entering):
+    tune(_copy(betas))
+  strengths = _copy(betas)
+  for i in rng.permutation(len(entering)):
+    name, edges = entering[i]
+    accuracies = accuracy_of([_without(betas, name, e) for e in edges])
+    most_missed_first = [edges[k] for k in np.argsort(accuracies, kind='stable')]
+    for rank, e in enumerate(most_missed_first):
+      strengths[name][e] *= (len(edges) - rank) / strengths[name][e].sum()
+      if rank >= 2:
+        betas[name][e] = 0
+  return strengths
+
+
 def _without(betas, name, e, k=slice(None)):
-  """A copy in which operation k of edge e, or the edge, counts nothing."""
+  """A copy of β in which operation k of edge e, or the whole edge, has weight 0."""
   copy = _copy(betas)
   copy[name][e, k] = 0
   return copy

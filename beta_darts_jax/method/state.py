@@ -1,4 +1,4 @@
-"""All that a search carries from step to step."""
+"""The state that a search carries from step to step."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,24 +7,24 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from beta_darts_jax.method.optimizers import Hyperparameters, alpha_optimizer, weight_optimizer
+from beta_darts_jax.method.optimizers import Hyperparameters, Optimizer, alpha_adam, weight_sgd
 
 METRICS = ('train_loss', 'train_accuracy', 'alpha_loss', 'alpha_accuracy', 'beta_decay')
 
 
 class SearchState(struct.PyTreeNode):
-  """One search: its two levels, their optimizers, and where it stands.
+  """One search: both levels, their optimizers, and the number of steps taken.
 
   Attributes:
-    step: bilevel steps taken, int32.
-    seed: uint32; with `step` it determines every random number of the run.
-    params: weights w of the supernet.
-    batch_stats: running statistics of BatchNorm, moved by the weight step only.
-    alphas: logits {cell type: [E, O]}.
-    edge_logits: {cell type: [E]} of PC-DARTS' edge normalisation; {} without.
-    weight_optimizer_state: momentum of the weights.
-    alpha_optimizer_state: moments of (alphas, edge_logits).
-    sums: each of METRICS added up since the epoch began.
+    step: [] int32, bilevel steps taken.
+    seed: [] uint32. Every random number of the run is a function of (seed, step).
+    params: tree of the supernet's weights w.
+    batch_stats: running statistics of BatchNorm. Only the weight step updates them.
+    alphas: {cell type: [E, O]} logits.
+    edge_logits: {cell type: [E]} of the edge normalization of PC-DARTS, {} without it.
+    weight_optimizer_state: optimizer state of the weights (momentum).
+    alpha_optimizer_state: optimizer state of (alphas, edge_logits) (Adam's moments).
+    sums: {name of METRICS: []}, each metric summed over the steps of the epoch so far.
   """
 
   step: jax.Array
@@ -44,8 +44,18 @@ class SearchState(struct.PyTreeNode):
     alphas: dict[str, jax.Array],
     seed: int = 0,
     edge_logits: dict[str, jax.Array] | None = None,
+    weight_optimizer: Optimizer = weight_sgd,
+    alpha_optimizer: Optimizer = alpha_adam,
   ) -> 'SearchState':
-    """The state before the first step, from `supernet.init`, `space.init_alphas` and `relaxation.init_edge_logits`."""
+    """Returns the state before the first step.
+
+    Args:
+      variables: from `supernet.init`.
+      alphas: from `space.init_alphas`.
+      seed: of every random number of the run.
+      edge_logits: from `relaxation.init_edge_logits`.
+      weight_optimizer, alpha_optimizer: those of `make_search_step`.
+    """
     hyper, edge_logits = Hyperparameters(), edge_logits or {}
     return cls(
       step=jnp.zeros((), jnp.int32),
@@ -56,7 +66,7 @@ class SearchState(struct.PyTreeNode):
       edge_logits=edge_logits,
       weight_optimizer_state=weight_optimizer(hyper).init(variables['params']),
       alpha_optimizer_state=alpha_optimizer(hyper).init((alphas, edge_logits)),
-      sums=zero_sums(jax.tree.leaves(alphas)[0].dtype),
+      sums={name: jnp.zeros((), jax.tree.leaves(alphas)[0].dtype) for name in METRICS},
     )
 
   @property
@@ -66,10 +76,5 @@ class SearchState(struct.PyTreeNode):
 
   @property
   def variables(self) -> dict[str, Any]:
-    """What `supernet.apply` takes: the lower level."""
+    """The variables of `supernet.apply`: the lower level."""
     return {'params': self.params, 'batch_stats': self.batch_stats}
-
-
-def zero_sums(dtype=jnp.float32) -> dict[str, jax.Array]:
-  """`SearchState.sums` at the beginning of an epoch."""
-  return {name: jnp.zeros((), dtype) for name in METRICS}

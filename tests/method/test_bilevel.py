@@ -7,7 +7,7 @@ import pytest
 from conftest import FULLY_OPTIMIZED, golden, nhwc
 
 from beta_darts_jax import DARTS, NAS_BENCH_201, Hyperparameters, SearchState, Supernet, make_search_step, softmax_betas
-from beta_darts_jax.method.optimizers import alpha_optimizer, weight_optimizer
+from beta_darts_jax.method.optimizers import alpha_adam, weight_sgd
 
 SUPERNET = Supernet(NAS_BENCH_201, num_classes=10, channels=4, cells_per_stage=1)
 STEP = make_search_step(SUPERNET)
@@ -74,7 +74,7 @@ def test_the_official_trajectory(name, request):
 
 def test_weight_optimizer_by_hand():
   """w=2, g=3: clipped to 1, plus 0.1·2; the buffer then carries 0.9 of it."""
-  optimizer = weight_optimizer(Hyperparameters(learning_rate=0.5, weight_decay=0.1, clip_norm=1.0))
+  optimizer = weight_sgd(Hyperparameters(learning_rate=0.5, weight_decay=0.1, clip_norm=1.0))
   params = jnp.array([2.0])
   state = optimizer.init(params)
   update, state = optimizer.update(jnp.array([3.0]), state, params)
@@ -85,7 +85,7 @@ def test_weight_optimizer_by_hand():
 
 def test_alpha_decay_is_coupled():
   """The first step of Adam is the rate times the sign of gradient + decay·α, whatever its size."""
-  optimizer = alpha_optimizer(Hyperparameters(alpha_learning_rate=0.1, alpha_weight_decay=1.0))
+  optimizer = alpha_adam(Hyperparameters(alpha_learning_rate=0.1, alpha_weight_decay=1.0))
   params = jnp.array([2.0, 2.0])
   update, _ = optimizer.update(jnp.array([-1.0, -3.0]), optimizer.init(params), params)
   np.testing.assert_allclose(update, [-0.1, 0.1], rtol=1e-5)

@@ -10,8 +10,8 @@ from beta_darts_jax.method.diagnostics import (
   entropies,
   make_curvature,
   make_one_shot,
-  shares,
-  skips,
+  num_skips,
+  operation_shares,
   variances,
 )
 from beta_darts_jax.method.losses import make_loss
@@ -58,9 +58,9 @@ def test_lanczos_finds_the_dominant_ones_of_a_large_operator():
 
 def test_shares_and_skips():
   cell = NAS_BENCH_201.parse('|skip_connect~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|')
-  assert shares(cell) == {'skip': 2 / 6, 'none': 1 / 6, 'pool': 1 / 6} and skips(cell) == 2
+  assert operation_shares(cell) == {'skip': 2 / 6, 'none': 1 / 6, 'pool': 1 / 6} and num_skips(cell) == 2
   darts = PUBLISHED['DARTS_V2']
-  assert shares(darts) == {'skip': 5 / 16, 'none': 0.0, 'pool': 5 / 16} and skips(darts) == 2
+  assert operation_shares(darts) == {'skip': 5 / 16, 'none': 0.0, 'pool': 5 / 16} and num_skips(darts) == 2
 
 
 def test_entropies_and_variances():

@@ -10,7 +10,7 @@ from conftest import golden, nhwc
 from beta_darts_jax import NAS_BENCH_201, Hyperparameters, SearchState, Supernet, make_search_step, softmax_betas
 from beta_darts_jax.method.hypergradients import Problem, finite_difference, first_order, implicit, second_order
 from beta_darts_jax.method.losses import make_loss
-from beta_darts_jax.method.optimizers import sgd_step, weight_optimizer
+from beta_darts_jax.method.optimizers import unclipped_step, weight_sgd
 from beta_darts_jax.method.regularizers import flooded
 
 SUPERNET = Supernet(NAS_BENCH_201, num_classes=10, channels=4, cells_per_stage=1)
@@ -30,14 +30,14 @@ def official():
       of = lambda half: (
         lambda params, alphas: loss(params, softmax_betas(alphas), variables['batch_stats'], batches[half], key)
       )
-      optimizer_state = optax.tree.set(weight_optimizer(hyper).init(params), trace=momentum)
+      optimizer_state = optax.tree.set(weight_sgd(hyper).init(params), trace=momentum)
       return Problem(
         lambda *at: of('')(*at)[0],
         lambda *at: of('')(*at)[0],
         of('_valid'),
         params,
         alphas,
-        sgd_step(hyper, optimizer_state),
+        unclipped_step(weight_sgd, hyper, optimizer_state),
         hyper.learning_rate,
         hyper.weight_decay,
       )

@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from beta_darts_jax import NAS_BENCH_201, REGULARIZERS, Hyperparameters, beta_decay, softmax_betas
-from beta_darts_jax.method.diagnostics import theta
-from beta_darts_jax.method.optimizers import adam_step, alpha_optimizer
+from beta_darts_jax import NAS_BENCH_201, REGULARIZERS, Hyperparameters, InputError, beta_decay, softmax_betas
+from beta_darts_jax.method.diagnostics import beta_change_ratio
+from beta_darts_jax.method.optimizers import alpha_adam
 from beta_darts_jax.method.regularizers import (
   SCHEDULES,
   RegularizerContext,
@@ -16,28 +16,28 @@ from beta_darts_jax.method.regularizers import (
   flooded,
   from_penalty,
   linear_ramp,
-  total,
+  sum_forces,
 )
 
 ALPHAS = {'cell': jax.random.normal(jax.random.key(0), (6, 5))}
 NOTHING = RegularizerContext(epoch=0.0, gradient=None, cell_gradients=None)
 
 
-def test_value_at_zero_is_log_of_operations():
+def test_beta_decay_at_zero_is_log_of_operations():
   np.testing.assert_allclose(beta_decay({'cell': jnp.zeros((6, 5))}), np.log(5), rtol=1e-6)
 
 
-def test_gradient_is_softmax_over_edges():
+def test_gradient_of_beta_decay_is_softmax_over_edges():
   gradient = jax.grad(beta_decay)(ALPHAS)['cell']
   np.testing.assert_allclose(gradient, jax.nn.softmax(ALPHAS['cell'], -1) / 6, rtol=1e-5)
 
 
-def test_shift_adds_itself():
+def test_beta_decay_of_shifted_logits():
   shifted = {'cell': ALPHAS['cell'] + 3}
   np.testing.assert_allclose(beta_decay(shifted) - beta_decay(ALPHAS), 3, rtol=1e-5)
 
 
-def test_cell_types_add_up():
+def test_beta_decay_adds_cell_types():
   both = {'normal': ALPHAS['cell'], 'reduce': ALPHAS['cell'] + 1}
   np.testing.assert_allclose(beta_decay(both), 2 * beta_decay(ALPHAS) + 1, rtol=1e-5)
 
@@ -54,30 +54,29 @@ def test_initial_alphas_are_small():
 
 
 BETAS = softmax_betas(ALPHAS)['cell']
-CLOSED_FORMS = {  # name → (F(α), field of λ, into)
+CLOSED_FORMS = {  # name → (F(α), field of λ, mode)
   'beta_decay': (BETAS / 6, 'beta_decay_weight', 'coupled'),
   'decoupled_beta_decay': (BETAS / 6, 'beta_decay_weight', 'decoupled'),
-  'second_moment_beta_decay': (BETAS / 6, 'beta_decay_weight', 'second_moment'),
   'l2': (ALPHAS['cell'], 'l2_weight', 'coupled'),
   'weight_decay': (ALPHAS['cell'], 'l2_weight', 'decoupled'),
 }
 
 
 @pytest.mark.parametrize('name', CLOSED_FORMS)
-def test_the_family(name):
-  expected, weight, into = CLOSED_FORMS[name]
+def test_regularizer_has_its_closed_form(name):
+  expected, weight, mode = CLOSED_FORMS[name]
   hyper = Hyperparameters(**{weight: 3.0})
-  sums = total([REGULARIZERS[name]], ALPHAS, NOTHING, hyper)
-  assert list(sums) == [into]
-  np.testing.assert_allclose(sums[into]['cell'], 3 * expected, rtol=1e-5)
+  sums = sum_forces([REGULARIZERS[name]], ALPHAS, NOTHING, hyper)
+  assert list(sums) == [mode]
+  np.testing.assert_allclose(sums[mode]['cell'], 3 * expected, rtol=1e-5)
 
 
-def test_they_combine():
+def test_forces_add_up():
   hyper = Hyperparameters(beta_decay_weight=2.0, l2_weight=0.5)
-  sums = total([REGULARIZERS[name] for name in CLOSED_FORMS], ALPHAS, NOTHING, hyper)
-  for into, l2_weight in {'coupled': 0.5, 'alphas': 0.5, 'second_moment': 0}.items():
-    np.testing.assert_allclose(sums[into]['cell'], 2 * BETAS / 6 + l2_weight * ALPHAS['cell'], rtol=1e-5)
-  assert total([], ALPHAS, NOTHING, hyper) == {}
+  sums = sum_forces([REGULARIZERS[name] for name in CLOSED_FORMS], ALPHAS, NOTHING, hyper)
+  for mode in ('coupled', 'decoupled'):
+    np.testing.assert_allclose(sums[mode]['cell'], 2 * BETAS / 6 + 0.5 * ALPHAS['cell'], rtol=1e-5)
+  assert sum_forces([], ALPHAS, NOTHING, hyper) == {}
 
 
 def test_coupled_l2_is_the_optimizers_own_decay():
@@ -85,40 +84,26 @@ def test_coupled_l2_is_the_optimizers_own_decay():
   ends = []
   for weight, decay in ((0.1, 0.0), (0.0, 0.1)):
     hyper = Hyperparameters(alpha_learning_rate=0.1, alpha_weight_decay=decay, l2_weight=weight)
-    alphas, state = ALPHAS, alpha_optimizer(hyper).init(ALPHAS)
+    alphas, state = ALPHAS, alpha_adam(hyper).init(ALPHAS)
     for i in range(3):
-      coupled = total([REGULARIZERS['l2']], alphas, NOTHING, hyper)['coupled']
+      coupled = sum_forces([REGULARIZERS['l2']], alphas, NOTHING, hyper)['coupled']
       gradient = {'cell': coupled['cell'] + jnp.sin(i + jnp.arange(30.0)).reshape(6, 5)}
-      updates, state = alpha_optimizer(hyper).update(gradient, state, alphas)
+      updates, state = alpha_adam(hyper).update(gradient, state, alphas)
       alphas = optax.apply_updates(alphas, updates)
     ends.append(alphas['cell'])
   np.testing.assert_allclose(*ends, rtol=1e-5)
 
 
-def test_a_second_moment_of_its_own_against_numpy():
-  """Three steps of Adam by hand whose mean sees g + decay·α and whose square sees h + decay·α."""
-  hyper = Hyperparameters(alpha_learning_rate=0.1, alpha_b1=0.5, alpha_b2=0.9, alpha_weight_decay=0.2)
-  alphas, state = ALPHAS, alpha_optimizer(hyper).init(ALPHAS)
-  expected, mean, square = np.array(ALPHAS['cell']), 0.0, 0.0
-  for i in range(1, 4):
-    g, h = (np.sin(i * k + np.arange(30.0)).reshape(6, 5) for k in (1, 2))
-    mean = 0.5 * mean + 0.5 * (g + 0.2 * expected)
-    square = 0.9 * square + 0.1 * (h + 0.2 * expected) ** 2
-    expected = expected - 0.1 * mean / (1 - 0.5**i) / (np.sqrt(square / (1 - 0.9**i)) + 1e-8)
-    updates, state = adam_step(hyper, {'cell': jnp.array(g)}, state, alphas, {'cell': jnp.array(h)})
-    alphas = optax.apply_updates(alphas, updates)
-  np.testing.assert_allclose(alphas['cell'], expected, rtol=1e-4)
-  same, _ = adam_step(hyper, alphas, state, alphas, alphas)
-  np.testing.assert_allclose(same['cell'], adam_step(hyper, alphas, state, alphas)[0]['cell'], rtol=1e-6)
+def test_from_penalty_uses_a_weight_of_its_own_name():
+  cubic = from_penalty(lambda alphas: jnp.sum(alphas['cell'] ** 3), 'cubic_weight', mode='decoupled')
+  hyper = Hyperparameters(regularizer_weights={'cubic_weight': 2.0})
+  force = sum_forces([cubic], ALPHAS, NOTHING, hyper)['decoupled']
+  np.testing.assert_allclose(force['cell'], 6 * ALPHAS['cell'] ** 2, rtol=1e-5)
+  with pytest.raises(InputError, match='cubic_weight'):
+    sum_forces([cubic], ALPHAS, NOTHING, Hyperparameters())
 
 
-def test_a_penalty_becomes_a_regularizer():
-  cubic = from_penalty(lambda alphas: jnp.sum(alphas['cell'] ** 3), lambda hyper: 2 * hyper.epoch, mode='decoupled')
-  found = total([cubic], ALPHAS, NOTHING, Hyperparameters(epoch=1.0))['decoupled']
-  np.testing.assert_allclose(found['cell'], 6 * ALPHAS['cell'] ** 2, rtol=1e-5)
-
-
-def test_alignment_is_the_mean_cosine_of_pairs():
+def test_alignment_is_mean_cosine_of_pairs():
   right, up = np.array([[1.0, 0.0]]), np.array([[0.0, 2.0]])
   cells = jnp.array([right, up, right + up / 2])  # cosines 0, 1/√2, 1/√2
   np.testing.assert_allclose(alignment({'cell': cells}), np.sqrt(2) / 3, rtol=1e-6)
@@ -126,7 +111,7 @@ def test_alignment_is_the_mean_cosine_of_pairs():
   np.testing.assert_allclose(alignment({'cell': 7 * cells[:1].repeat(2, 0)}), 1, rtol=1e-6)
 
 
-def test_a_cell_without_gradient_aligns_with_none():
+def test_alignment_with_a_zero_gradient_is_zero():
   cells = jnp.array([[[1.0, 0.0]], [[0.0, 0.0]]])
   value, gradient = jax.value_and_grad(alignment)({'cell': cells})
   assert value == 0 and np.all(np.isfinite(gradient['cell']))
@@ -145,7 +130,7 @@ def test_flooding_by_hand():
 @pytest.mark.parametrize('decay', [ALPHAS['cell'], BETAS, jnp.sign(ALPHAS['cell'])], ids=['weight', 'beta', 'sign'])
 def test_theta_is_the_quotient_of_the_betas(decay):
   """softmax(α − ηλF)/softmax(α), and below 1 exactly where e^(−ηλF_k) is below its β-weighted mean."""
-  found = theta(ALPHAS, {'cell': 0.3 * decay})['cell']
+  found = beta_change_ratio(ALPHAS, {'cell': 0.3 * decay})['cell']
   np.testing.assert_allclose(found, jax.nn.softmax(ALPHAS['cell'] - 0.3 * decay) / BETAS, rtol=1e-5)
   shrinks = np.exp(-0.3 * decay) < (BETAS * np.exp(-0.3 * decay)).sum(-1, keepdims=True)
   np.testing.assert_array_equal(found < 1, shrinks)
@@ -165,14 +150,14 @@ def test_coupled_adam_hides_the_decay():
   def spread_after(move):
     def step(i, carry):
       alphas, state = carry
-      force = jax.tree.map(lambda f: 50 * i / steps * f, REGULARIZERS['beta_decay'].decay(alphas, NOTHING))
+      force = jax.tree.map(lambda f: 50 * i / steps * f, REGULARIZERS['beta_decay'].force(alphas, NOTHING))
       return move(alphas, state, force)
 
-    end, _ = jax.lax.fori_loop(0, steps, step, (ALPHAS, alpha_optimizer(hyper).init(ALPHAS)))
+    end, _ = jax.lax.fori_loop(0, steps, step, (ALPHAS, alpha_adam(hyper).init(ALPHAS)))
     return float(jnp.std(end['cell'] - end['cell'].mean(-1, keepdims=True)))
 
   def adam(alphas, state, force):
-    updates, state = alpha_optimizer(hyper).update(force, state, alphas)
+    updates, state = alpha_adam(hyper).update(force, state, alphas)
     return optax.apply_updates(alphas, updates), state
 
   descent = lambda alphas, state, force: (jax.tree.map(lambda a, f: a - rate * f, alphas, force), state)

@@ -1,42 +1,25 @@
 import numpy as np
 
 from beta_darts_jax import DARTS_WITH_NONE, NAS_BENCH_201
-from beta_darts_jax.method.selection import best_epoch, eigenvalue_stop, select_by_perturbation, skip_stop, stopped
+from beta_darts_jax.method.selection import best_epoch, eigenvalue_stop, select_by_perturbation, skip_stop
 
 
-def history(values, every=1):
-  rows = [{'epoch': e, 'diagnostics': {}} for e in range(len(values) * every)]
-  for i, value in enumerate(values):
-    rows[every * (i + 1) - 1]['diagnostics'] = {'eigenvalues': [value, 0.0]}
-  return rows
+def test_eigenvalue_stop_compares_windows():
+  """Window 2: the mean grows from 1 to 1.5 at the sixth value, 1/1.5 < 0.75; the value two before is kept."""
+  values = [1.0, -1.0, 1.0, 1.0, 1.5, -1.5]
+  assert eigenvalue_stop(values, 0.75, window=2) == 3
+  assert eigenvalue_stop(values[:5], 0.75, window=2) is None  # 1/1.25
+  assert eigenvalue_stop(values, 0.6, window=2) is None
+  assert eigenvalue_stop([1.0] * 20, 0.99) is None
 
 
-def test_early_stopping_on_the_eigenvalue():
-  """Window 2: means 1 → 1.5 at the sixth value, 1/1.5 < 0.75; the cell of two values before is kept."""
-  rows = history([1.0, -1.0, 1.0, 1.0, 1.5, -1.5])
-  assert eigenvalue_stop(rows, 0.75, window=2) == 3
-  assert eigenvalue_stop(rows[:5], 0.75, window=2) is None  # 1/1.25
-  assert eigenvalue_stop(rows, 0.6, window=2) is None
-  assert eigenvalue_stop(history([1.0] * 20), 0.99) is None
-  sparse = history([1.0, 1.0, 1.0, 1.0, 1.5, 1.5], every=3)
-  assert eigenvalue_stop(sparse, 0.75, window=2) == 11
+def test_skip_stop_finds_the_first_epoch():
+  num_skips = [0, 1, None, 2, 1, 3]
+  assert skip_stop(num_skips, 2) == 3 and skip_stop(num_skips, 4) is None
 
 
-def test_early_stopping_on_skips():
-  rows = [{'epoch': e, 'skips': s} for e, s in enumerate([0, 1, None, 2, 1, 3])]
-  assert skip_stop(rows, 2) == 3 and skip_stop(rows, 4) is None
-
-
-def test_the_earlier_rule_wins_and_none_is_none():
-  rows = history([1.0, 1.0, 1.0, 1.0, 2.0, 2.0])
-  rows = [row | {'skips': row['epoch']} for row in rows]
-  assert stopped(rows, 0.75, 2, skips=1) == 1
-  assert stopped(rows, 0.75, 2, skips=5) == 2
-  assert stopped(rows, 0.0, 2, 0) is None and stopped([], 0.75, 2, 1) is None
-
-
-def test_best_epoch_is_the_first_of_the_best():
-  assert best_epoch([{'epoch': e, 'valid_accuracy': a} for e, a in enumerate([0.1, 0.5, None, 0.5])]) == 1
+def test_best_epoch_is_the_first_of_equals():
+  assert best_epoch([0.1, 0.5, None, 0.5]) == 1
 
 
 def missed(truth):
@@ -46,7 +29,7 @@ def missed(truth):
   )
 
 
-def test_perturbation_keeps_what_the_supernet_misses():
+def test_perturbation_keeps_the_operations_that_the_supernet_misses():
   """Not what β prefers: β is the reverse of the truth here."""
   rng = np.random.default_rng(0)
   truth = {'cell': rng.uniform(size=(6, 5))}
@@ -57,7 +40,7 @@ def test_perturbation_keeps_what_the_supernet_misses():
   assert [int((call['cell'] > 0).sum()) for call in (calls[0], calls[-1])] == [30 - 4, 30 - 20]
 
 
-def test_perturbation_keeps_two_edges_a_node():
+def test_perturbation_keeps_two_edges_per_node():
   rng = np.random.default_rng(1)
   space = DARTS_WITH_NONE
   truth = {name: rng.uniform(0.1, 1, size=(14, 8)) for name in space.cell_types}
@@ -71,7 +54,7 @@ def test_perturbation_keeps_two_edges_a_node():
         assert names.index(operation) == 1 + np.argmax(truth[name][e, 1:])  # never none
 
 
-def test_orders_differ_by_seed():
+def test_order_of_edges_depends_on_the_seed():
   rng = np.random.default_rng(2)
   truth = {'cell': rng.uniform(size=(6, 5))}
   first = []

@@ -1,0 +1,91 @@
+"""The exchangeable parts of a bilevel step, checked and looked up by name."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from beta_darts_jax.errors import InputError
+from beta_darts_jax.method.hypergradients import ASSUME_SGD, HYPERGRADIENTS
+from beta_darts_jax.method.optimizers import OPTIMIZERS, Optimizer, weight_sgd
+from beta_darts_jax.method.regularizers import REGULARIZERS, Regularizer, from_penalty
+from beta_darts_jax.method.relaxations import Relaxation, Sampling
+
+RegularizerLike = str | Callable | Regularizer
+RelaxationLike = str | Callable | Sampling | Relaxation
+
+
+@dataclasses.dataclass(frozen=True)
+class StepParts:
+  """The parts of one bilevel step; see `make_search_step`.
+
+  Attributes:
+    regularizers: of α.
+    hypergradient: Problem → ((validation loss, accuracy), gradient of the architecture).
+    relaxation: how α becomes β.
+    weight_optimizer, alpha_optimizer: Hyperparameters → optax.GradientTransformation.
+    flooding: whether the loss of the weights is flooded.
+  """
+
+  regularizers: tuple[Regularizer, ...]
+  hypergradient: Callable
+  relaxation: Relaxation
+  weight_optimizer: Optimizer
+  alpha_optimizer: Optimizer
+  flooding: bool = False
+
+
+def resolve_parts(
+  regularizer: RegularizerLike | Sequence[RegularizerLike],
+  hypergradient: str | Callable,
+  relaxation: RelaxationLike,
+  weight_optimizer: str | Optimizer,
+  alpha_optimizer: str | Optimizer,
+  flooding: bool = False,
+) -> StepParts:
+  """Looks up the parts that are given by name and checks the others; arguments as in `make_search_step`.
+
+  Raises:
+    InputError: a part is not known, or not what is expected, or the parts do not fit together.
+  """
+  parts = StepParts(
+    regularizers=resolve_regularizers(regularizer),
+    hypergradient=_find(hypergradient, HYPERGRADIENTS, 'hypergradient'),
+    relaxation=relaxation if isinstance(relaxation, Relaxation) else Relaxation(sampling=relaxation),
+    weight_optimizer=_find(weight_optimizer, OPTIMIZERS, 'weight_optimizer'),
+    alpha_optimizer=_find(alpha_optimizer, OPTIMIZERS, 'alpha_optimizer'),
+    flooding=flooding,
+  )
+  function: Any = getattr(parts.hypergradient, 'func', parts.hypergradient)  # of a functools.partial
+  if function in ASSUME_SGD and parts.weight_optimizer is not weight_sgd:
+    raise InputError(
+      f'hypergradient={function.__name__} assumes weight_optimizer=weight_sgd: expected first_order or implicit with '
+      'another optimizer of the weights'
+    )
+  return parts
+
+
+def resolve_regularizers(given: RegularizerLike | Sequence[RegularizerLike]) -> tuple[Regularizer, ...]:
+  """Returns the regularizers that are given: one or a sequence of names, Regularizers or scalar functions of α.
+
+  Raises:
+    InputError: one of them is none of these.
+  """
+  items = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+  return tuple(_resolve_regularizer(item) for item in items)
+
+
+def _resolve_regularizer(given):
+  if callable(given):
+    return from_penalty(given)
+  if isinstance(given, Regularizer):
+    return given
+  return _find(given, REGULARIZERS, 'regularizer')
+
+
+def _find(given, table: Mapping[str, Any], argument: str):
+  """Returns the part itself, or the entry of `table` with its name."""
+  if isinstance(given, str) and given in table:
+    return table[given]
+  if isinstance(given, str) or not callable(given):
+    raise InputError(f'{argument}={given!r}: expected a function, or one of {", ".join(table)}')
+  return given
