@@ -157,6 +157,11 @@ class Workdir:
     before.pop('command', None)
     return [f'{name}: {old} → {new}' for name, (old, new) in _differences(before, environment).items()]
 
+  def report_environment(self, mesh: jax.sharding.Mesh) -> None:
+    """Prints what differs from the environment in which the run started."""
+    if changes := self.environment_changes(environment(mesh)):
+      print(f'resuming in a different environment ({"; ".join(changes)}): results may differ by rounding', flush=True)
+
   def trained_cells(self) -> dict[str, dict]:
     """Reads the results that `keep_trained_cells` wrote; returns {} if there are none.
 

@@ -1,0 +1,272 @@
+"""The context of one run: restore, train chunk by chunk, save, stop, log.
+
+The state of a run is a tree of arrays with two attributes: `step`, [] or [M] int32 for M members, and `sums`, a dict of
+totals over the steps of the epoch so far, of the same shape.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from beta_darts_jax.errors import NonFiniteLoss, Stopped
+from beta_darts_jax.runtime.checkpoint import Checkpoints
+from beta_darts_jax.runtime.devices import named_sharding
+from beta_darts_jax.runtime.logs import MetricsFile, Profile, Progress, Row, TensorBoard
+from beta_darts_jax.runtime.processes import any_process, is_process_zero
+from beta_darts_jax.runtime.workdir import Workdir
+
+STOPPING = b'Stopping after the current step. Press Ctrl-C again to quit without saving.\n'
+
+
+@dataclasses.dataclass(frozen=True)
+class SessionOptions:
+  """The sizes of a run, and what it saves and logs.
+
+  Attributes:
+    epochs: of the whole run.
+    steps_per_epoch: steps.
+    steps_per_dispatch: steps of one call of the training program. Signals and losses are checked between calls.
+    images_per_step: images that one member trains on in a step, for the rate.
+    checkpoint_every: steps between checkpoints within an epoch; 0 saves at the end of each epoch only.
+    tensorboard: also write TensorBoard's event files.
+    profile: (first step, the step after the last one) of a trace; () for none.
+  """
+
+  epochs: int
+  steps_per_epoch: int
+  steps_per_dispatch: int
+  images_per_step: int
+  checkpoint_every: int = 0
+  tensorboard: bool = False
+  profile: tuple[int, ...] = ()
+
+
+class Inspection(NamedTuple):
+  """What the host reads of a state of M members.
+
+  Attributes:
+    step: [M] int32.
+    sums: {name: [M]}.
+    finite: bool [M], whether every number of the member's state is finite.
+  """
+
+  step: np.ndarray
+  sums: dict[str, np.ndarray]
+  finite: np.ndarray
+
+
+def make_inspect(mesh: jax.sharding.Mesh):
+  """Builds `inspect(state) -> Inspection`; the state lies on `mesh`."""
+
+  @functools.partial(jax.jit, out_shardings=named_sharding(mesh))
+  def inspect_on_device(state):
+    def is_finite(x):
+      return jnp.all(jnp.isfinite(x), axis=tuple(range(state.step.ndim, x.ndim)))
+
+    finite = functools.reduce(jnp.logical_and, map(is_finite, jax.tree.leaves(state)))
+    return jax.tree.map(jnp.atleast_1d, Inspection(state.step, state.sums, finite))
+
+  def inspect(state) -> Inspection:
+    return jax.device_get(inspect_on_device(state))
+
+  return inspect
+
+
+@contextlib.contextmanager
+def catch_stop_signals() -> Iterator[threading.Event]:
+  """Yields an event that the first SIGINT or SIGTERM sets. A second signal has the system's default action.
+
+  A signal that the process ignores stays ignored. Outside the main thread no signal is caught.
+  """
+  stop = threading.Event()
+
+  def handle(number, frame):
+    del frame
+    for caught in before:
+      signal.signal(caught, signal.SIG_DFL)
+    stop.set()
+    with contextlib.suppress(OSError):
+      os.write(2, STOPPING)
+
+  is_main_thread = threading.current_thread() is threading.main_thread()
+  numbers = (signal.SIGINT, signal.SIGTERM) if is_main_thread else ()
+  caught = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+  before = {number: signal.getsignal(number) for number in caught}
+  for number in caught:
+    signal.signal(number, handle)
+  try:
+    yield stop
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
+class Session:
+  """Restores, saves, stops and logs one run. Use it as a context around the epochs:
+
+    with Session(workdir, options, mesh) as session:
+      state = session.restore(state)
+      for epoch in session.epochs():
+        for until in session.chunks(epoch):
+          state = …  # train to step `until`
+          session.after_chunk(state)
+        session.after_epoch(state, rows)
+
+  Attributes:
+    step: steps taken.
+    rows: the rows of metrics.jsonl so far.
+    finite: bool [M], whether the state of each member was finite after the last chunk.
+  """
+
+  def __init__(self, workdir: Workdir, options: SessionOptions, mesh: jax.sharding.Mesh):
+    self._path, self._options = workdir.path, options
+    self._inspect = make_inspect(mesh)
+    self._exit = contextlib.ExitStack()
+    self.step = 0
+
+  def __enter__(self):
+    self._stop = self._exit.enter_context(catch_stop_signals())
+    self._checkpoints = Checkpoints(self._path)
+    self._exit.callback(self._checkpoints.close)
+    return self
+
+  def __exit__(self, *error):
+    return self._exit.__exit__(*error)
+
+  @property
+  def rows(self) -> list[Row]:
+    return self._metrics.rows
+
+  def restore(self, state):
+    """Returns the newest checkpoint in the shapes and shardings of `state`, or `state` itself; opens the logs."""
+    restored = self._checkpoints.restore(state)
+    metrics = ''
+    if restored:
+      state, metrics = restored
+    options, writes = self._options, is_process_zero()
+    self.step = int(self._inspect(state).step[0])
+    if self.step and writes:
+      print(f'resuming from step {self.step} of {options.epochs * options.steps_per_epoch}', flush=True)
+    self._metrics = MetricsFile(self._path / 'metrics.jsonl', metrics)
+    self._writers: list[MetricsFile | TensorBoard] = [self._metrics]
+    if options.tensorboard and writes:
+      done = self.step // options.steps_per_epoch
+      self._writers.append(TensorBoard(self._path / 'tensorboard', epochs=done))
+    for writer in self._writers:
+      self._exit.callback(writer.close)
+    self._profile = Profile(self._path / 'profile', options.profile if writes else ())
+    self._exit.callback(self._profile.close)
+    self._progress = self._exit.enter_context(
+      Progress(options.epochs, options.steps_per_epoch, self.step, shows=writes)
+    )
+    return state
+
+  def epochs(self) -> Iterator[int]:
+    """Yields the epochs that are not finished yet."""
+    yield from range(self.step // self._options.steps_per_epoch, self._options.epochs)
+
+  def is_epoch_start(self, epoch: int) -> bool:
+    """Returns whether no step of the epoch has been taken yet."""
+    return self.step == epoch * self._options.steps_per_epoch
+
+  def chunks(self, epoch: int) -> Iterator[int]:
+    """Yields the step at which each call of the training program ends, up to the end of the epoch."""
+    options = self._options
+    end = (epoch + 1) * options.steps_per_epoch
+    self._epoch, self._first_step, self._started = epoch, self.step, time.perf_counter()
+    while self.step < end:
+      self._profile.at(self.step)
+      yield next_stop(self.step, end, options.steps_per_dispatch, options.checkpoint_every, options.profile)
+
+  def after_chunk(self, state) -> None:
+    """Checks the state, shows the progress and saves if it is time.
+
+    Raises:
+      NonFiniteLoss: in no member is everything finite. The last good checkpoint stays.
+      Stopped: a signal came, in any process. The state is saved.
+    """
+    with jax.transfer_guard('disallow'):
+      steps, sums, self.finite = self._inspect(state)
+    self.step = int(steps[0])
+    self._profile.at(self.step)
+    steps_in_epoch = self.step - self._epoch * self._options.steps_per_epoch
+    self._means = {name: total / steps_in_epoch for name, total in sums.items()}
+    self._require_finite(self._means)
+    self._checkpoints.record_checksums()
+    self._rate = self._images_per_second(len(steps))
+    overall = {name: float(np.mean(values[self.finite])) for name, values in self._means.items()}
+    self._progress.steps(self._epoch, self.step, overall | {'images_per_second': self._rate})
+    every = self._options.checkpoint_every
+    is_within_epoch = steps_in_epoch < self._options.steps_per_epoch
+    stopped = any_process(self._stop.is_set())
+    if is_within_epoch and (stopped or (every and self.step % every == 0)):
+      self._checkpoints.save(self.step, state, self._metrics.text)
+    if is_within_epoch and stopped:
+      raise Stopped
+
+  def after_epoch(self, state, rows: list[Row]) -> None:
+    """Logs the rows of the epoch, one per member, and saves the state.
+
+    The rows get the epoch, the means of `sums`, seconds and images per second.
+
+    Raises:
+      NonFiniteLoss, Stopped: as `after_chunk`.
+    """
+    losses = {name: np.array([row.get(name) for row in rows]) for name in rows[0] if name.endswith('_loss')}
+    self._require_finite(losses)
+    times = {'seconds': round(time.perf_counter() - self._started, 3), 'images_per_second': round(self._rate, 1)}
+    logged: list[Row] = []
+    for k, row in enumerate(rows):
+      means = {name: float(values[k]) for name, values in self._means.items()}
+      logged.append(_replace_non_finite({'epoch': self._epoch, **means, **row}) | times)
+    for writer in self._writers:  # before the checkpoint: a resumed run cuts the logs back to its checkpoint
+      writer.append(logged)
+    self._progress.epoch(logged)
+    self._checkpoints.save(self.step, state, self._metrics.text)
+    if any_process(self._stop.is_set()):
+      raise Stopped
+
+  def _images_per_second(self, members):
+    seconds = time.perf_counter() - self._started
+    return members * self._options.images_per_step * (self.step - self._first_step) / seconds
+
+  def _require_finite(self, values):
+    losses = {name: value for name, value in values.items() if name.endswith('_loss')}
+    if not any(self.finite & np.all([np.isfinite(value) for value in losses.values()], axis=0)):
+      listed = ', '.join(f'{name} {value[0]:.4g}' for name, value in losses.items())
+      members = f' in all {len(self.finite)} members' if len(self.finite) > 1 else ''
+      raise NonFiniteLoss(
+        f'the loss is no longer finite{members} in epoch {self._epoch + 1}, step {self.step} ({listed}). '
+        'Try a smaller learning rate or clip norm; the same settings end at the same step'
+      )
+
+
+def _replace_non_finite(value):
+  """Replaces NaN and infinity by None in nested dicts and lists, since JSON has neither."""
+  if isinstance(value, dict):
+    return {name: _replace_non_finite(item) for name, item in value.items()}
+  if isinstance(value, list):
+    return [_replace_non_finite(item) for item in value]
+  return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def next_stop(step: int, end: int, dispatch: int, every: int, others: tuple[int, ...] = ()) -> int:
+  """Returns the step at which the next call of the training program ends.
+
+  That is after `dispatch` steps, but at the latest at `end`, at the next multiple of `every` (0: none) and at the next
+  of `others`.
+  """
+  stops = [step + dispatch, end, *(other for other in others if other > step)]
+  stops += [(step // every + 1) * every] if every else []
+  return min(stops)
