@@ -1,4 +1,4 @@
-"""After a search: the found cell beside random ones of its space, all trained in the same way."""
+"""After a search: the found cell and random cells of its space, all trained by the same recipe."""
 
 import itertools
 import math
@@ -8,89 +8,102 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Mesh
 
-from beta_darts_jax.data.dataset import Augmentation, Dataset
-from beta_darts_jax.retrain.run import describe_network, make_network, resident_programs
-from beta_darts_jax.retrain.step import variables_of
+from beta_darts_jax.data import Augmentation, Dataset
+from beta_darts_jax.retrain.programs import ResidentPrograms
+from beta_darts_jax.retrain.recipe import Recipe
+from beta_darts_jax.retrain.result import count_costs
+from beta_darts_jax.retrain.setup import NetworkOptions, make_network
 from beta_darts_jax.runtime.workdir import Workdir
+from beta_darts_jax.spaces.genotype import Genotype
+from beta_darts_jax.spaces.space import SearchSpace
 
 
-class OneDevice:
-  """Arrays on a single device; see parallel.Placement."""
+def compare(
+  space: SearchSpace,
+  genotype: str,
+  dataset: Dataset,
+  workdir: Workdir,
+  *,
+  network: NetworkOptions,
+  recipe: Recipe,
+  augmentation: Augmentation,
+  random_cells: int,
+  seed: int,
+) -> dict:
+  """Trains a cell and random cells of its space, on each local device one cell at a time.
 
-  def __init__(self, device):
-    self.sharding = SingleDeviceSharding(device)
-
-  def __call__(self, tree):
-    return jax.device_put(tree, self.sharding)
-
-  def batch(self, x):
-    return x
-
-
-def compare(space, genotype: str, dataset: Dataset, config, run: Workdir, stop: threading.Event) -> dict | None:
-  """Trains a cell, and random cells of its space in the same way, each in one go.
-
-  `run` keeps what a cell reached: after a stop, those that are done are not trained again.
+  `workdir` keeps the result of each cell, so that a resumed run does not train it again.
 
   Args:
     space: of the cell.
     genotype: its text.
-    dataset: to train and test on.
-    config: checked, of a search; `config.retrain` has the recipe, `config.search.seed` the seed.
-    run: opened for this config.
-    stop: when set, training ends after the epochs under way.
+    dataset: to train and to test on.
+    workdir: the folder of the run.
+    network, recipe, augmentation: of every training.
+    random_cells: their number.
+    seed: of the random cells and of every training.
 
   Returns:
-    {'found': …, 'random': […]} with genotype, test_loss (nats), test_accuracy (0 … 1, of the last epoch), parameters,
-    multiply_adds and seconds of each; test_loss and test_accuracy are None where the training diverged. None when
-    stopped.
+    {'found': …, 'random': […]}, each with genotype, test_loss (nats), test_accuracy (0 … 1, of the last epoch),
+    parameters, multiply_adds and seconds. test_loss and test_accuracy are None where the training diverged.
   """
-  recipe = config.retrain.to_dict() | {'seed': config.search.seed, 'warmup_epochs': 0, 'ema_decay': 0.0}
-  recipe |= {'label_smoothing': 0.0}
-  settings = recipe | {'stem': 'nas_bench_201' if space.skeleton == 'nas_bench_201' else 'cifar', 'dtype': 'float32'}
-  settings |= {'auxiliary_weight': 0.0, 'auxiliary_skip': space.auxiliary_skip}
-  rng = np.random.default_rng(config.search.seed)
-  cells = [space.random_genotype(rng) for _ in range(recipe['random_cells'])]
-  augmentation = Augmentation(dataset.mean, dataset.std, config.data.crop_padding, config.data.flip, config.data.cutout)
-  image_shape = dataset.image_shape
-  done, lock = run.trained_cells(), threading.Lock()
+  rng = np.random.default_rng(seed)
+  cells = [space.parse(genotype), *(space.random_genotype(rng) for _ in range(random_cells))]
+  results, lock = workdir.trained_cells(), threading.Lock()
 
-  def trained(device, number, cell):
-    name = f'{number} {cell}'
-    if name in done:
-      print(f'trained {cell}  before')
-    elif not stop.is_set() and (result := train(device, cell)):
-      with lock:
-        done[name] = result
-        run.keep_trained_cells(done)
-      reached = 'diverged' if (top1 := result['test_accuracy']) is None else f'test accuracy {100 * top1:.2f} %'
-      print(f'trained {cell}  {reached}  {result["seconds"]:.0f} s', flush=True)
-    return done.get(name)
-
-  def train(device, cell):
-    started = time.perf_counter()
-    with jax.default_device(device):
-      network = make_network(cell, dataset.num_classes, settings, image_shape[:2])
-      programs = resident_programs(network, dataset, augmentation, recipe, 0.0, OneDevice(device))
-      state = programs.state
-      for epoch in range(recipe['epochs']):
-        if stop.is_set():
-          return None
-        state = programs.train(state, epoch, (epoch + 1) * programs.steps_per_epoch)
-      loss, top1, _ = map(float, programs.evaluate(state))
-      if not math.isfinite(loss) or int(state.step) < recipe['epochs'] * programs.steps_per_epoch:
-        loss = top1 = None
-    return {
-      'genotype': str(cell),
-      'test_loss': loss,
-      'test_accuracy': top1,
-      **describe_network(network, variables_of(state), image_shape),
-      'seconds': round(time.perf_counter() - started, 2),
-    }
+  def train_unless_done(device, number, cell):
+    key = f'{number} {cell}'
+    if key in results:
+      print(f'already trained {cell}')
+      return results[key]
+    result = train_cell(
+      cell, dataset, network=network, recipe=recipe, augmentation=augmentation, seed=seed, device=device
+    )
+    with lock:
+      results[key] = result
+      workdir.keep_trained_cells(results)
+    accuracy = result['test_accuracy']
+    outcome = 'diverged' if accuracy is None else f'test accuracy {100 * accuracy:.2f} %'
+    print(f'trained {cell}  {outcome}  {result["seconds"]:.0f} s', flush=True)
+    return result
 
   devices = jax.local_devices()
-  with ThreadPoolExecutor(len(devices)) as pool:  # a cell on each device at a time
-    results = list(pool.map(trained, itertools.cycle(devices), itertools.count(), (space.parse(genotype), *cells)))
-  return None if stop.is_set() else {'found': results[0], 'random': results[1:]}
+  with ThreadPoolExecutor(len(devices)) as pool:
+    trained = list(pool.map(train_unless_done, itertools.cycle(devices), itertools.count(), cells))
+  return {'found': trained[0], 'random': trained[1:]}
+
+
+def train_cell(
+  cell: Genotype,
+  dataset: Dataset,
+  *,
+  network: NetworkOptions,
+  recipe: Recipe,
+  augmentation: Augmentation,
+  seed: int,
+  device: jax.Device,
+) -> dict:
+  """Trains the network of one cell on one device and returns what `compare` keeps of it."""
+  started = time.perf_counter()
+  mesh = Mesh(np.array([[device]]), ('population', 'data'))
+  with jax.default_device(device):
+    module = make_network(cell, dataset.num_classes, network, dataset.image_shape[:2])
+    programs = ResidentPrograms(
+      module, dataset, augmentation=augmentation, recipe=recipe, seed=seed, auxiliary_weight=0.0, mesh=mesh
+    )
+    state = programs.initial_state()
+    # The sums are not reset between epochs: a loss that is not finite ends the training in the next epoch, too.
+    for epoch in range(recipe.epochs):
+      state = programs.train(state, epoch, (epoch + 1) * programs.steps_per_epoch)
+    loss, accuracy, _ = map(float, programs.evaluate(state))
+    finished = int(state.step) == recipe.epochs * programs.steps_per_epoch
+  diverged = not (finished and math.isfinite(loss))
+  return {
+    'genotype': str(cell),
+    'test_loss': None if diverged else loss,
+    'test_accuracy': None if diverged else accuracy,
+    **count_costs(module, state.variables, dataset.image_shape),
+    'seconds': round(time.perf_counter() - started, 2),
+  }

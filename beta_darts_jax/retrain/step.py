@@ -1,30 +1,29 @@
-"""One training step of a genotype's network as a pure function, and the recipe's schedules."""
+"""One training step of a genotype's network, as a pure function."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from beta_darts_jax.method.losses import DRAW_SALT, accuracy, cross_entropy
 from beta_darts_jax.method.optimizers import clip_by_global_norm
+from beta_darts_jax.retrain.recipe import Recipe
 
 
 @flax.struct.dataclass
 class TrainState:
-  """All that training carries from step to step.
+  """The state that training carries from step to step.
 
   Attributes:
-    step: steps taken, int32.
-    seed: uint32; with `step` it determines every random number.
-    params, batch_stats: of the network.
+    step: [] int32, steps taken.
+    seed: [] uint32. Every random number of the training is a function of (seed, step).
+    params, batch_stats: variables of the network.
     optimizer_state: momentum.
-    average: exponential moving average of the variables; None where it is off.
-    sums: train_loss and train_accuracy added up since the epoch began.
+    average: exponential moving average of the variables; None without.
+    sums: {'train_loss': [], 'train_accuracy': []}, summed over the steps of the epoch so far.
   """
 
   step: jax.Array
@@ -35,23 +34,23 @@ class TrainState:
   average: Any
   sums: dict[str, jax.Array]
 
+  @property
+  def variables(self) -> dict:
+    """The variables that are evaluated: the moving average where there is one."""
+    return self.average or {'params': self.params, 'batch_stats': self.batch_stats}
 
-def zero_sums() -> dict[str, jax.Array]:
-  """`TrainState.sums` at the beginning of an epoch."""
-  return {name: jnp.zeros(()) for name in ('train_loss', 'train_accuracy')}
 
-
-def optimizer(recipe, learning_rate) -> optax.GradientTransformation:
-  """SGD with coupled decay: clip, decay, momentum (PyTorch's order). `clip_norm` 0 is off."""
+def optimizer(recipe: Recipe, learning_rate) -> optax.GradientTransformation:
+  """SGD with clipping, coupled decay and momentum, in PyTorch's order."""
   return optax.chain(
-    clip_by_global_norm(recipe['clip_norm']) if recipe['clip_norm'] else optax.identity(),
-    optax.add_decayed_weights(recipe['weight_decay']),
-    optax.sgd(learning_rate, momentum=recipe['momentum'], nesterov=recipe['nesterov']),
+    clip_by_global_norm(recipe.clip_norm) if recipe.clip_norm else optax.identity(),
+    optax.add_decayed_weights(recipe.weight_decay),
+    optax.sgd(learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov),
   )
 
 
-def create_state(network, image_shape, recipe, seed) -> TrainState:
-  """The state before the first step, as a function of `seed` (to be jitted)."""
+def create_state(network, image_shape: tuple[int, int, int], recipe: Recipe, seed) -> TrainState:
+  """Returns the state before the first step, as a function of `seed`. Jit it."""
   variables = network.init(jax.random.key(seed), jnp.zeros((1, *image_shape)))
   return TrainState(
     step=jnp.zeros((), jnp.int32),
@@ -59,33 +58,35 @@ def create_state(network, image_shape, recipe, seed) -> TrainState:
     params=variables['params'],
     batch_stats=variables['batch_stats'],
     optimizer_state=optimizer(recipe, 0.0).init(variables['params']),
-    average=jax.tree.map(jnp.copy, dict(variables)) if recipe['ema_decay'] else None,
-    sums=zero_sums(),
+    average=jax.tree.map(jnp.copy, dict(variables)) if recipe.ema_decay else None,
+    sums={name: jnp.zeros(()) for name in ('train_loss', 'train_accuracy')},
   )
 
 
-def make_train_step(network, recipe, auxiliary_weight: float = 0.0) -> Callable:
+def make_train_step(network, recipe: Recipe, auxiliary_weight: float = 0.0) -> Callable:
   """Builds `step(state, images, labels, learning_rate, drop_path_rate) → state`: pure, to be jitted by the caller.
 
+  Images are float [B, H, W, C], labels int [B].
+
   Args:
-    network: a module; with an auxiliary head where `auxiliary_weight` is above 0.
-    recipe: mapping with momentum, nesterov, weight_decay, clip_norm, label_smoothing, drop_path_rate and ema_decay.
+    network: a module, with an auxiliary head if `auxiliary_weight` is above 0.
+    recipe: of the training.
     auxiliary_weight: of the auxiliary head's loss.
   """
 
-  def loss(params, batch_stats, images, labels, rate, key):
+  def loss(params, batch_stats, images, labels, drop_path_rate, key):
     output, updates = network.apply(
       {'params': params, 'batch_stats': batch_stats},
       images,
-      rate if recipe['drop_path_rate'] else None,
+      drop_path_rate if recipe.drop_path_rate else None,
       train=True,
       mutable=['batch_stats'],
       rngs={'draw': key},
     )
-    logits, auxiliary = output if auxiliary_weight else (output, None)
-    value = cross_entropy(logits, labels, recipe['label_smoothing'])
+    logits, auxiliary_logits = output if auxiliary_weight else (output, None)
+    value = cross_entropy(logits, labels, recipe.label_smoothing)
     if auxiliary_weight:
-      value += auxiliary_weight * cross_entropy(auxiliary, labels, recipe['label_smoothing'])
+      value += auxiliary_weight * cross_entropy(auxiliary_logits, labels, recipe.label_smoothing)
     return value, (accuracy(logits, labels), updates['batch_stats'])
 
   def step(state, images, labels, learning_rate, drop_path_rate):
@@ -94,14 +95,17 @@ def make_train_step(network, recipe, auxiliary_weight: float = 0.0) -> Callable:
       state.params, state.batch_stats, images, labels, drop_path_rate, key
     )
     updates, optimizer_state = optimizer(recipe, learning_rate).update(gradient, state.optimizer_state, state.params)
-    params, decay = optax.apply_updates(state.params, updates), recipe['ema_decay']
-    variables = {'params': params, 'batch_stats': batch_stats}
+    params = optax.apply_updates(state.params, updates)
+    average = None
+    if decay := recipe.ema_decay:
+      variables = {'params': params, 'batch_stats': batch_stats}
+      average = jax.tree.map(lambda a, v: decay * a + (1 - decay) * v, state.average, variables)
     return state.replace(
       step=state.step + 1,
       params=params,
       batch_stats=batch_stats,
       optimizer_state=optimizer_state,
-      average=jax.tree.map(lambda a, v: decay * a + (1 - decay) * v, state.average, variables) if decay else None,
+      average=average,
       sums={
         'train_loss': state.sums['train_loss'] + train_loss,
         'train_accuracy': state.sums['train_accuracy'] + train_accuracy,
@@ -111,49 +115,6 @@ def make_train_step(network, recipe, auxiliary_weight: float = 0.0) -> Callable:
   return step
 
 
-# ---- schedules: (recipe, progress in epochs) → learning rate ----
-
-
-def _cosine(recipe, epoch):
-  return recipe['learning_rate'] * (1 + math.cos(math.pi * epoch / recipe['epochs'])) / 2
-
-
-def _linear_tail(recipe, epoch):
-  """ImageNet's: linear to 0 over all but the last five epochs, which it shares out anew; never 0."""
-  epochs, rate = recipe['epochs'], recipe['learning_rate']
-  body = epochs - 5
-  return rate * (body - epoch) / body if epoch < body else rate * (epochs - epoch) / (body * 5)
-
-
-SCHEDULES = {
-  'cosine_epochs': lambda recipe, epoch: _cosine(recipe, math.floor(epoch)),
-  'cosine_steps': _cosine,
-  'linear_tail': lambda recipe, epoch: _linear_tail(recipe, math.floor(epoch)),
-}
-
-
-def learning_rates(recipe, epoch: int, steps: int) -> np.ndarray:
-  """Learning rate of each step of an epoch, [steps] float32; the first warmup_epochs grow linearly, epoch by epoch."""
-  schedule = SCHEDULES[recipe['schedule']]
-  rates = np.array([schedule(recipe, epoch + i / steps) for i in range(steps)], np.float32)
-  if epoch < recipe['warmup_epochs']:
-    rates[:] = recipe['learning_rate'] * (epoch + 1) / recipe['warmup_epochs']
-  return rates
-
-
-def drop_path_rate(recipe, epoch: int) -> np.float32:
-  """Grows linearly from 0: drop_path_rate·epoch/epochs."""
-  return np.float32(recipe['drop_path_rate'] * epoch / recipe['epochs'])
-
-
-# ---- evaluation ----
-
-
 def evaluation_logits(network, variables, images):
-  """Logits [B, K] of images [B, H, W, C]; cells with noise draw the same for every batch."""
+  """Returns logits [B, K] of images [B, H, W, C]. Cells with noise draw the same numbers for every batch."""
   return network.apply(variables, images, train=False, rngs={'draw': jax.random.key(0)})
-
-
-def variables_of(state: TrainState) -> dict:
-  """What is evaluated: the averaged variables where there are any."""
-  return state.average or {'params': state.params, 'batch_stats': state.batch_stats}

@@ -1,0 +1,177 @@
+"""A checked config becomes a RetrainSetup. What runs below takes the setup and never sees the config."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from beta_darts_jax.config.check import check_profile, step_range
+from beta_darts_jax.data import Augmentation, Dataset
+from beta_darts_jax.data.augmentation import check_augmentation
+from beta_darts_jax.data.streaming import StreamedDataset
+from beta_darts_jax.errors import InputError, naming
+from beta_darts_jax.networks import NasBench201Network, Network, check_image_size, known_operations
+from beta_darts_jax.retrain.recipe import Recipe
+from beta_darts_jax.runtime.devices import make_mesh
+from beta_darts_jax.runtime.session import SessionOptions
+from beta_darts_jax.spaces.genotype import Genotype
+from beta_darts_jax.spaces.published import short_name
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkOptions:
+  """The size and form of a genotype's network.
+
+  Attributes:
+    stem: 'cifar' or 'imagenet' (DARTS family), or 'nas_bench_201'.
+    channels: C of the first cells.
+    layers: cells, in the DARTS family.
+    cells_per_stage: N, in NAS-Bench-201.
+    auxiliary_weight: of the loss of the auxiliary head; 0 leaves the head out.
+    auxiliary_skip: adds a skip connection to every edge.
+    dtype: of the computation, 'float32' or 'bfloat16'.
+  """
+
+  stem: str
+  channels: int
+  layers: int
+  cells_per_stage: int
+  auxiliary_weight: float = 0.0
+  auxiliary_skip: bool = False
+  dtype: str = 'float32'
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrainSetup:
+  """Everything that a training needs, apart from the data and the folder.
+
+  Attributes:
+    genotype: what is trained.
+    network: its module.
+    auxiliary_weight: of the auxiliary head's loss.
+    recipe: of the training.
+    seed: of the weights and of the order of the images.
+    mesh: of the devices.
+    fraction: share of the training images that is used.
+    augmentation: of training images on the device; a streamed data set has its own.
+    workers: processes that decode streamed images.
+    session: sizes and logs of the run.
+  """
+
+  genotype: Genotype
+  network: Network | NasBench201Network
+  auxiliary_weight: float
+  recipe: Recipe
+  seed: int
+  mesh: jax.sharding.Mesh
+  fraction: float
+  augmentation: Augmentation
+  workers: int
+  session: SessionOptions
+
+
+def make_retrain_setup(config: ConfigDict, genotype: Genotype, dataset: Dataset | StreamedDataset) -> RetrainSetup:
+  """Resolves a checked config of the task 'retrain' for a genotype and a data set.
+
+  Raises:
+    InputError: the genotype, the network, the batches and the data do not fit together.
+  """
+  data, train = config.data, dict(config.train)
+  seed, steps_per_dispatch = train.pop('seed'), train.pop('steps_per_dispatch')
+  recipe = Recipe(**train)
+  options = NetworkOptions(**config.network)
+  with naming('config.network'):
+    network = make_network(genotype, dataset.num_classes, options, dataset.image_shape[:2])
+  steps = _check_sizes(config, dataset)
+  with naming('config.parallel'):
+    mesh = make_mesh(recipe.batch_size, data=config.parallel.data)
+  return RetrainSetup(
+    genotype=genotype,
+    network=network,
+    auxiliary_weight=options.auxiliary_weight,
+    recipe=recipe,
+    seed=seed,
+    mesh=mesh,
+    fraction=data.fraction,
+    augmentation=Augmentation(dataset.mean, dataset.std, data.crop_padding, data.flip, data.cutout),
+    workers=data.workers,
+    session=SessionOptions(
+      epochs=recipe.epochs,
+      steps_per_epoch=steps,
+      steps_per_dispatch=steps_per_dispatch,
+      images_per_step=recipe.batch_size,
+      checkpoint_every=config.checkpoint.every_steps,
+      tensorboard=config.tensorboard,
+      profile=step_range(config.profile),
+    ),
+  )
+
+
+def _check_sizes(config, dataset) -> int:
+  """Checks the sizes before anything is written, and returns the steps of an epoch. Raises InputError."""
+  data, batch_size = config.data, config.train.batch_size
+  if isinstance(dataset, StreamedDataset):
+    if (data.part, data.fraction, data.crop_padding, data.cutout) != ('all', 1.0, 0, 0):
+      raise InputError(
+        f'{dataset.name} is streamed: expected config.data.part=all, fraction=1.0, crop_padding=0 and cutout=0'
+      )
+    if data.resize < dataset.image_size:
+      raise InputError(f'config.data.resize={data.resize}: expected the image size, {dataset.image_size}, or more')
+    images = len(dataset.train)
+  else:
+    images = int(len(dataset.train[1]) * data.fraction)
+  with naming('config.data'):
+    check_augmentation(data.crop_padding, data.cutout, dataset.image_shape[:2])
+  if batch_size > images:
+    raise InputError(f'config.train.batch_size={batch_size}: expected at most {images}, the training images')
+  check_profile(config.profile, config.train.epochs * (images // batch_size))
+  return images // batch_size
+
+
+def check_network(genotype: Genotype, stem: str, auxiliary_weight: float) -> None:
+  """Checks that the genotype belongs to the stem and has known operations only.
+
+  Raises:
+    InputError: it does not.
+  """
+  known_operations(name for cell in genotype.cells for name in cell.operations)
+  if len(genotype.cells) == 1:
+    if stem != 'nas_bench_201' or auxiliary_weight:
+      raise InputError(
+        f'{short_name(genotype)} is one cell: expected stem=nas_bench_201 and auxiliary_weight=0, as in '
+        'configs/retrain_nas_bench_201.py'
+      )
+  elif stem not in ('cifar', 'imagenet'):
+    raise InputError(
+      f'{short_name(genotype)} is of the DARTS family: expected stem=cifar or imagenet (configs/retrain_cifar10.py)'
+    )
+
+
+def make_network(
+  genotype: Genotype, num_classes: int, options: NetworkOptions, image_size: tuple[int, int]
+) -> Network | NasBench201Network:
+  """Returns the network of a genotype: a Network, or a NasBench201Network for a single cell.
+
+  Args:
+    genotype: the cells.
+    num_classes: size of the logits.
+    options: size and form.
+    image_size: height and width in pixels.
+
+  Raises:
+    InputError: the images do not fit, or the genotype does not belong to the stem.
+  """
+  check_network(genotype, options.stem, options.auxiliary_weight)
+  shared: dict[str, Any] = {
+    'channels': options.channels,
+    'auxiliary_skip': options.auxiliary_skip,
+    'dtype': None if options.dtype == 'float32' else jnp.dtype(options.dtype),
+  }
+  if len(genotype.cells) == 1:
+    check_image_size(image_size)
+    return NasBench201Network(genotype, num_classes, cells_per_stage=options.cells_per_stage, **shared)
+  auxiliary = options.auxiliary_weight > 0
+  check_image_size(image_size, options.stem, auxiliary)
+  return Network(genotype, num_classes, layers=options.layers, stem=options.stem, auxiliary=auxiliary, **shared)
