@@ -1,4 +1,5 @@
-"""A search from a config to genotypes.
+"""A search, from a checked config to the cells that it found.
 
-`run.py` is the run; `programs.py` has what it compiles.
+The way goes through `setup.py` (config → SearchSetup), `programs.py` (what is compiled), `run.py` (the run from top to
+bottom) and `result.py`. This folder must not know how a page is made (`report`).
 """

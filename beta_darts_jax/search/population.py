@@ -1,63 +1,73 @@
-"""Many searches in one program: seeds times values of the search's scalars, and what they came to."""
+"""Many searches in one program: seeds times values of the search's scalars, and statistics of their results."""
 
 import itertools
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from beta_darts_jax.config.schema import varied
+from beta_darts_jax.search.schedule import Member
 
 
-def members(seed: int, seeds: int, values: dict[str, tuple[float, ...]]) -> list[dict]:
-  """The members of a population: of each setting, every seed.
+def make_members(seed: int, seeds: int, values: Mapping[str, tuple[float, ...]]) -> tuple[Member, ...]:
+  """Returns the members of a population: each combination of values with every seed.
 
   Args:
-    seed: the first.
-    seeds: how many.
-    values: {key of config.search: its values}; () does not vary it.
-
-  Returns:
-    For each member what sets it apart: {'seed': …, name: value, …}.
+    seed: the first seed.
+    seeds: number of seeds.
+    values: {name of a scalar: its values}; () does not vary it.
   """
-  lists = {name: values[name] for name in varied() if values[name]}
-  settings = [dict(zip(lists, combination, strict=True)) for combination in itertools.product(*lists.values())]
-  return [{'seed': seed + i} | setting for setting in settings for i in range(seeds)]
+  varied = {name: given for name, given in values.items() if given}
+  settings = [dict(zip(varied, combination, strict=True)) for combination in itertools.product(*varied.values())]
+  return tuple(Member(seed + i, setting) for setting in settings for i in range(seeds))
 
 
-def setting_of(member: dict) -> dict:
-  """What sets a member apart but for its seed."""
-  names = varied()
-  return {name: value for name, value in member.items() if name in names}
+# The keys of a member in result.json that are not varied values.
+MEMBER_KEYS = (
+  'member', 'seed', 'genotype', 'epoch', 'stopped_early', 'derivation', 'train_accuracy', 'valid_accuracy', 'benchmark',
+  'kendall_tau',
+)  # fmt: skip
 
 
-def mean_and_spread(values) -> dict:
-  """{'mean', 'std' (of the sample; None of one value), 'n'} of the values that are not None; None without any."""
-  values = [value for value in values if value is not None]
+def setting_of(member: Mapping) -> dict:
+  """Returns the varied values of a member of result.json."""
+  return {name: value for name, value in member.items() if name not in MEMBER_KEYS}
+
+
+def mean_and_spread(values: Iterable[float | None]) -> dict:
+  """Returns {'mean', 'std', 'n'} of the values that are not None.
+
+  The mean is None without values. The standard deviation is that of the sample, None with fewer than two values.
+  """
+  known = [value for value in values if value is not None]
   return {
-    'mean': float(np.mean(values)) if values else None,
-    'std': float(np.std(values, ddof=1)) if len(values) > 1 else None,
-    'n': len(values),
+    'mean': float(np.mean(known)) if known else None,
+    'std': float(np.std(known, ddof=1)) if len(known) > 1 else None,
+    'n': len(known),
   }
 
 
-def summarize(results: list[dict]) -> list[dict]:
-  """Mean and spread of each setting over its seeds.
+def summarize_settings(results: list[dict]) -> list[dict]:
+  """Returns mean and spread over the seeds of each setting.
 
   Args:
-    results: of the members: what sets them apart, accuracies (None of a diverged member), genotype, benchmark or None.
+    results: of the members, as in result.json; those of a setting are neighbours.
 
   Returns:
-    For each setting its values, `genotypes` (number of different cells), `diverged` (members), and mean_and_spread of
-    train_accuracy, valid_accuracy and the numbers of `benchmark`.
+    For each setting its values, `genotypes` (number of different cells), `diverged` (number of members), and
+    `mean_and_spread` of train_accuracy, valid_accuracy and the numbers of `benchmark`.
   """
-  summary = []
-  for group in (list(members) for _, members in itertools.groupby(results, setting_of)):
-    figures = {n: mean_and_spread(r[n] for r in group) for n in ('train_accuracy', 'valid_accuracy')}
-    rows = [result['benchmark'] for result in group if result.get('benchmark')]
-    numbers = [name for name, value in rows[0].items() if isinstance(value, (int, float))] if rows else []
-    summary.append(
-      setting_of(group[0])
-      | {'genotypes': len({r['genotype'] for r in group} - {None}), 'diverged': sum(not r['genotype'] for r in group)}
-      | figures
-      | ({'benchmark': {name: mean_and_spread(row[name] for row in rows) for name in numbers}} if rows else {})
-    )
+  return [_summarize_setting(setting, list(group)) for setting, group in itertools.groupby(results, setting_of)]
+
+
+def _summarize_setting(setting, members):
+  summary = setting | {
+    'genotypes': len({member['genotype'] for member in members} - {None}),
+    'diverged': sum(not member['genotype'] for member in members),
+  }
+  for name in ('train_accuracy', 'valid_accuracy'):
+    summary[name] = mean_and_spread(member[name] for member in members)
+  rows = [member['benchmark'] for member in members if member.get('benchmark')]
+  if rows:
+    numbers = [name for name, value in rows[0].items() if isinstance(value, int | float)]
+    summary['benchmark'] = {name: mean_and_spread(row[name] for row in rows) for name in numbers}
   return summary

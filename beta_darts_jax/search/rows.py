@@ -1,0 +1,93 @@
+"""The rows of metrics.jsonl that a search writes after each epoch."""
+
+import functools
+import math
+
+import numpy as np
+
+from beta_darts_jax.data import Dataset
+from beta_darts_jax.method import diagnostics
+from beta_darts_jax.method.state import SearchState
+from beta_darts_jax.runtime.logs import Diagnostics, Row
+from beta_darts_jax.search.programs import SearchPrograms
+from beta_darts_jax.search.setup import SearchSetup
+from beta_darts_jax.spaces.nas_bench_201 import NasBench201
+
+
+def epoch_rows(
+  setup: SearchSetup,
+  programs: SearchPrograms,
+  states: SearchState,
+  dataset: Dataset,
+  table: NasBench201 | None,
+  epoch: int,
+  finite: np.ndarray,
+) -> list[Row]:
+  """Returns the row of each member, without the training metrics and the times.
+
+  Args:
+    setup, programs, states: of the search.
+    dataset: its data.
+    table: the benchmark of the space and the data set, or None.
+    epoch: from 0.
+    finite: bool [M], whether the state of each member is finite.
+  """
+  losses, accuracies, _ = programs.evaluate(states, epoch)
+  finite = finite & np.isfinite(losses)
+  betas = programs.mean_betas(states)
+  rows = []
+  for k, member in enumerate(setup.members):
+    beta = {cell_type: value[k] for cell_type, value in betas.items()}
+    has_cell = finite[k] and all(np.isfinite(value).all() for value in beta.values())
+    genotype = setup.space.derive(beta) if has_cell else None
+    hyper = setup.hyperparameters(member, epoch)
+    row: Row = {'member': k, 'seed': member.seed} if setup.is_population else {}
+    row |= {
+      'valid_loss': float(losses[k]),
+      'valid_accuracy': float(accuracies[k]) if genotype else math.nan,
+      'beta_decay_weight': hyper.beta_decay_weight,
+      'learning_rate': hyper.learning_rate,
+      'genotype': str(genotype) if genotype else None,
+      'skips': diagnostics.num_skips(genotype) if genotype else None,
+      'betas': _to_lists(beta) if genotype else None,
+    }
+    if genotype:
+      row['diagnostics'] = _diagnose(setup, programs, states, dataset, table, epoch, k, beta, genotype)
+      if table:
+        row['benchmark'] = table.summary(genotype)
+    rows.append(row)
+  return rows
+
+
+def _diagnose(setup, programs, states, dataset, table, epoch, member, beta, genotype) -> Diagnostics:
+  """The cheap diagnostics, and the expensive ones every `every_epochs` epochs."""
+  measurements = setup.measurements
+  measured: Diagnostics = {
+    'shares': diagnostics.operation_shares(genotype),
+    'entropies': _to_lists(diagnostics.entropies(beta)),
+    'variances': _to_lists(diagnostics.variances(beta)),
+  }
+  every = measurements.every_epochs
+  if every and (epoch + 1) % every == 0:
+    one_shot = functools.partial(programs.one_shot, states, member)
+    (continuous,) = one_shot([beta], measurements.images, epoch)
+    (discrete,) = one_shot([setup.space.one_hot(genotype)], measurements.images)
+    measured |= {'continuous_accuracy': float(continuous), 'discrete_accuracy': float(discrete)}
+    measured |= programs.diagnose(states, member, epoch)
+    if table and measurements.kendall_cells:
+      measured['kendall_tau'] = kendall_tau(setup, programs, states, dataset, table, member, measurements.kendall_cells)
+  return measured
+
+
+def kendall_tau(setup, programs, states, dataset, table, member: int, cells: int) -> dict:
+  """Returns diagnostics.ranking_correlation of a member's one-shot accuracies for `cells` random cells."""
+
+  def accuracy_of(genotypes):
+    betas = [setup.space.one_hot(genotype) for genotype in genotypes]
+    return programs.one_shot(states, member, betas, setup.measurements.kendall_images)
+
+  return diagnostics.ranking_correlation(table, dataset.name, accuracy_of, cells)
+
+
+def _to_lists(tree):
+  return {name: value.tolist() for name, value in tree.items()}

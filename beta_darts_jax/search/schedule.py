@@ -1,0 +1,88 @@
+"""The hyperparameters of each epoch of a search."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+
+from beta_darts_jax.method.optimizers import Hyperparameters
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+  """One search of a population; a single search has one member.
+
+  Attributes:
+    seed: of its weights, α and order of images.
+    varied: {name of a scalar: its value}, what sets the member apart in addition to the seed.
+  """
+
+  seed: int
+  varied: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+  def to_json(self) -> dict:
+    """{'seed': …, name: value, …}, as result.json has it."""
+    return {'seed': self.seed, **self.varied}
+
+
+@dataclasses.dataclass(frozen=True)
+class HyperparameterSchedule:
+  """What `Hyperparameters` are in each epoch.
+
+  Attributes:
+    epochs: of the search.
+    scalars: {name: value} of the scalars that a population may vary: learning_rate, learning_rate_min, momentum,
+      weight_decay, clip_norm, alpha_learning_rate, alpha_weight_decay, flood_level, and the λ_max of each regularizer.
+    alpha_betas: b1 and b2 of α's Adam.
+    alpha_epochs: (first epoch in which α moves, the epoch after the last one).
+    weight_schedules: {name of a regularizer's weight: (λ_max, epoch, epochs) → λ}, of the regularizers in use.
+    perturbation, temperature: (value in the first epoch, value that the line reaches after the last epoch).
+  """
+
+  epochs: int
+  scalars: Mapping[str, float]
+  alpha_betas: tuple[float, float]
+  alpha_epochs: tuple[int, int]
+  weight_schedules: Mapping[str, Callable[[float, int, int], float]]
+  perturbation: tuple[float, float]
+  temperature: tuple[float, float]
+
+  def hyperparameters(self, member: Member, epoch: int) -> Hyperparameters:
+    """Returns the scalars of one epoch, from 0, of one member."""
+    scalars = {**self.scalars, **member.varied}
+    weights = {name: schedule(scalars[name], epoch, self.epochs) for name, schedule in self.weight_schedules.items()}
+    own_weights = {name: weights.pop(name) for name in list(weights) if not hasattr(Hyperparameters, name)}
+    first_alpha_epoch, end_of_alpha = self.alpha_epochs
+    moves_alpha = first_alpha_epoch <= epoch < end_of_alpha
+    b1, b2 = self.alpha_betas
+    return Hyperparameters(
+      learning_rate=cosine(scalars['learning_rate'], scalars['learning_rate_min'], epoch, self.epochs),
+      momentum=scalars['momentum'],
+      weight_decay=scalars['weight_decay'],
+      clip_norm=scalars['clip_norm'],
+      alpha_learning_rate=scalars['alpha_learning_rate'] if moves_alpha else 0.0,
+      alpha_b1=b1,
+      alpha_b2=b2,
+      alpha_weight_decay=scalars['alpha_weight_decay'],
+      flood_level=scalars['flood_level'],
+      perturbation=line(*self.perturbation, epoch, self.epochs),
+      temperature=line(*self.temperature, epoch, self.epochs),
+      auxiliary_skip=line(1.0, 0.0, epoch, self.epochs),
+      epoch=float(epoch),
+      regularizer_weights=own_weights,
+      **weights,
+    )
+
+  def alpha_travel(self, member: Member, steps_per_epoch: int) -> float:
+    """Returns the sum of α's learning rates over all steps: about how far a logit can move."""
+    epochs = range(self.epochs)
+    return steps_per_epoch * sum(float(self.hyperparameters(member, e).alpha_learning_rate) for e in epochs)
+
+
+def cosine(maximum: float, minimum: float, epoch: int, epochs: int) -> float:
+  """Returns a learning rate that falls from `maximum` in the first epoch towards `minimum` after the last one."""
+  return minimum + (maximum - minimum) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def line(first: float, last: float, epoch: int, epochs: int) -> float:
+  """Returns a value that goes linearly from `first` in the first epoch to `last` after the last one."""
+  return first + (last - first) * epoch / epochs

@@ -1,0 +1,304 @@
+"""A checked config becomes a SearchSetup. What runs below takes the setup and never sees the config."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from beta_darts_jax.config.check import check_profile, step_range
+from beta_darts_jax.config.schema import is_asked_for, varied
+from beta_darts_jax.data import Augmentation, Dataset
+from beta_darts_jax.data.augmentation import check_augmentation
+from beta_darts_jax.errors import InputError, naming
+from beta_darts_jax.method.hypergradients import HYPERGRADIENTS
+from beta_darts_jax.method.parts import StepParts, resolve_parts
+from beta_darts_jax.method.regularizers import REGULARIZERS, SCHEDULES
+from beta_darts_jax.method.relaxations import Relaxation, find_sampling
+from beta_darts_jax.networks import Supernet, check_image_size, known_operations
+from beta_darts_jax.retrain.recipe import Recipe
+from beta_darts_jax.retrain.setup import NetworkOptions
+from beta_darts_jax.runtime.devices import make_mesh
+from beta_darts_jax.runtime.session import SessionOptions
+from beta_darts_jax.search.population import make_members
+from beta_darts_jax.search.schedule import HyperparameterSchedule, Member
+from beta_darts_jax.spaces.nas_bench_201 import HOW_TO_GET, NasBench201, covers, find_table
+from beta_darts_jax.spaces.space import SearchSpace, make_space
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlyStopping:
+  """Rules that end a search early; 0 turns a rule off. See method/selection.py."""
+
+  eigenvalue_ratio: float = 0.0
+  eigenvalue_window: int = 5
+  skips: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+  """Which cell is kept.
+
+  Attributes:
+    epoch: 'last', or 'best' by validation accuracy.
+    method: 'argmax', or 'perturbation' (DARTS-PT).
+    tune_epochs, learning_rate: training of the weights between the decisions of DARTS-PT.
+    images: of α's half, for each accuracy of DARTS-PT.
+  """
+
+  epoch: str = 'last'
+  method: str = 'argmax'
+  tune_epochs: int = 1
+  learning_rate: float = 0.001
+  images: int = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurements:
+  """What is measured besides losses and accuracies; 0 turns it off.
+
+  Attributes:
+    every_epochs: epochs between the expensive diagnostics.
+    images: of α's half, for the accuracy of the discretized supernet.
+    kendall_cells: cells for Kendall's τ in each diagnosis.
+    final_kendall_cells: cells for Kendall's τ after the search.
+    kendall_images: images for each one-shot accuracy of Kendall's τ.
+  """
+
+  every_epochs: int = 0
+  images: int = 2000
+  kendall_cells: int = 0
+  final_kendall_cells: int = 0
+  kendall_images: int = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+  """The training of the found cell and of random cells after the search.
+
+  Attributes:
+    network: size and form of the networks.
+    recipe: how each cell is trained.
+    random_cells: number of random cells.
+    seed: of the random cells and of every training.
+  """
+
+  network: NetworkOptions
+  recipe: Recipe
+  random_cells: int
+  seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSetup:
+  """Everything that a search needs, apart from the data and the folder.
+
+  Attributes:
+    space: what is searched.
+    space_options: what makes the space, for genotype.json.
+    members: of the population; a single search has one.
+    is_population: whether the results are reported by member.
+    mesh: ('population', 'data').
+    strategy: 'map' or 'vmap' of the members of a device.
+    supernet: the network of the space.
+    parts: of the bilevel step.
+    schedule: the hyperparameters of each epoch.
+    augmentation: of training images.
+    fraction: share of each half of the training images that is used.
+    batch_size: images of each of the two batches of a step.
+    evaluation_images: of α's half, for the validation after each epoch; 0 is all of it.
+    session: sizes and logs of the run.
+    early_stopping, selection, measurements: see there.
+    comparison: the training of cells after the search; None without.
+  """
+
+  space: SearchSpace
+  space_options: dict
+  members: tuple[Member, ...]
+  is_population: bool
+  mesh: jax.sharding.Mesh
+  strategy: str
+  supernet: Supernet
+  parts: StepParts
+  schedule: HyperparameterSchedule
+  augmentation: Augmentation
+  fraction: float
+  batch_size: int
+  evaluation_images: int
+  session: SessionOptions
+  early_stopping: EarlyStopping
+  selection: Selection
+  measurements: Measurements
+  comparison: Comparison | None
+
+  def hyperparameters(self, member: Member, epoch: int):
+    """Returns the Hyperparameters of an epoch, from 0, of a member."""
+    return self.schedule.hyperparameters(member, epoch)
+
+
+def make_search_space(config: ConfigDict) -> SearchSpace:
+  """Returns the space that `config.space` describes. Raises InputError."""
+  with naming('config.space'):
+    space = make_space(**config.space.to_dict())
+    known_operations(space.operation_names)
+  return space
+
+
+def find_benchmark(config: ConfigDict, space: SearchSpace, dataset_name: str) -> NasBench201 | None:
+  """Loads the table of the benchmark if it has the space and the data set, and prints what is missing.
+
+  Raises:
+    InputError: the table cannot be read.
+  """
+  if not covers(space, dataset_name):
+    if config.benchmark.kendall_cells or config.diagnostics.kendall_cells:
+      print(f"no benchmark has the cells of {space.name} on {dataset_name}: Kendall's τ is left out")
+    return None
+  with naming('config.benchmark.table'):
+    table = find_table(config.benchmark.table)
+  if table is None:
+    print(HOW_TO_GET)
+  return table
+
+
+def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
+  """Resolves a checked config of the task 'search' for a data set.
+
+  Raises:
+    InputError: the space, the batches, the devices and the data do not fit together.
+  """
+  space = make_search_space(config)
+  members = make_members(config.search.seed, config.population.seeds, {n: config.population[n] for n in varied()})
+  batch_size, epochs = config.search.batch_size, config.search.epochs
+  smallest_half = min(len(labels) for _, labels in dataset.search_splits(config.data.fraction))
+  _check_sizes(config, dataset, smallest_half)
+  with naming('config.parallel'):
+    mesh = make_mesh(batch_size, len(members), config.parallel.population, config.parallel.data)
+  return SearchSetup(
+    space=space,
+    space_options=config.space.to_dict(),
+    members=members,
+    is_population=is_asked_for(config.population),
+    mesh=mesh,
+    strategy=config.parallel.strategy,
+    supernet=_make_supernet(config, space, dataset.num_classes),
+    parts=_make_parts(config, space, members),
+    schedule=make_schedule(config),
+    augmentation=Augmentation(
+      dataset.mean, dataset.std, config.data.crop_padding, config.data.flip, config.data.cutout
+    ),
+    fraction=config.data.fraction,
+    batch_size=batch_size,
+    evaluation_images=config.search.evaluation_images,
+    session=SessionOptions(
+      epochs=epochs,
+      steps_per_epoch=smallest_half // batch_size,
+      steps_per_dispatch=config.search.steps_per_dispatch,
+      images_per_step=2 * batch_size,
+      checkpoint_every=config.checkpoint.every_steps,
+      tensorboard=config.tensorboard,
+      profile=step_range(config.profile),
+    ),
+    early_stopping=EarlyStopping(**config.early_stopping),
+    selection=Selection(**config.derivation),
+    measurements=Measurements(
+      **config.diagnostics,
+      final_kendall_cells=config.benchmark.kendall_cells,
+      kendall_images=config.benchmark.kendall_images,
+    ),
+    comparison=_make_comparison(config, space) if config.retrain.epochs else None,
+  )
+
+
+def _check_sizes(config, dataset, smallest_half):
+  """Raises InputError where sizes do not fit the data, before anything is written."""
+  batch_size = config.search.batch_size
+  if batch_size > smallest_half:
+    share = f' with config.data.fraction={config.data.fraction}' if config.data.fraction < 1 else ''
+    raise InputError(
+      f'config.search.batch_size={batch_size}: expected at most {smallest_half}, half of the training images{share}'
+    )
+  size = dataset.image_shape[:2]
+  with naming('config.data'):
+    check_image_size(size)
+    check_augmentation(config.data.crop_padding, config.data.cutout, size)
+  num_images = len(dataset.train[1])
+  if config.retrain.epochs and config.retrain.batch_size > num_images:
+    raise InputError(
+      f'config.retrain.batch_size={config.retrain.batch_size}: expected at most {num_images}, the training images'
+    )
+  check_profile(config.profile, config.search.epochs * (smallest_half // batch_size))
+
+
+def _make_supernet(config, space, num_classes):
+  options = config.supernet
+  with naming('config.supernet'):
+    return Supernet(
+      space,
+      num_classes,
+      channels=options.channels,
+      cells_per_stage=options.cells_per_stage,
+      layers=options.layers,
+      unroll=options.unroll,
+      partial_channels=config.relaxation.partial_channels,
+      single_path=find_sampling(config.relaxation.sampling).single_path,
+      dtype=None if options.dtype == 'float32' else jnp.dtype(options.dtype),
+    )
+
+
+def _make_parts(config, space, members) -> StepParts:
+  """The parts of the step. Regularizers whose weight is 0 in every member are left out, and flooding likewise."""
+
+  def is_used(name):
+    return any({**config.search, **member.varied}[name] for member in members)
+
+  options = dict(config.hypergradient)
+  method = options.pop('method')
+  wanted = {'finite_difference': ('distance',), 'implicit': ('solver', 'terms', 'rate', 'damping')}
+  hypergradient = HYPERGRADIENTS[method]
+  if method in wanted:
+    hypergradient = functools.partial(hypergradient, **{name: options[name] for name in wanted[method]})
+  regularizers = [REGULARIZERS[name] for name in config.search.regularizers]
+  with naming('config'):
+    return resolve_parts(
+      regularizer=[regularizer for regularizer in regularizers if is_used(regularizer.weight)],
+      hypergradient=hypergradient,
+      relaxation=Relaxation(
+        sampling=config.relaxation.sampling,
+        perturbation=config.relaxation.perturbation,
+        edges=space.edges if config.relaxation.edge_normalization else (),
+        auxiliary_skip=config.relaxation.auxiliary_skip,
+      ),
+      weight_optimizer=config.search.weight_optimizer,
+      alpha_optimizer=config.search.alpha_optimizer,
+      flooding=is_used('flood_level'),
+    )
+
+
+def make_schedule(config: ConfigDict) -> HyperparameterSchedule:
+  """Returns the schedule of the hyperparameters that a checked config describes."""
+  search = config.search
+  weights = {REGULARIZERS[name].weight for name in search.regularizers}
+  return HyperparameterSchedule(
+    epochs=search.epochs,
+    scalars={name: search[name] for name in varied()},
+    alpha_betas=search.alpha_betas,
+    alpha_epochs=(search.alpha_warmup_epochs, search.alpha_epochs or search.epochs),
+    weight_schedules={name: SCHEDULES[search[name.removesuffix('_weight') + '_schedule']] for name in sorted(weights)},
+    perturbation=(config.relaxation.epsilon, config.relaxation.epsilon_max),
+    temperature=(config.relaxation.temperature, config.relaxation.temperature_min),
+  )
+
+
+def _make_comparison(config, space) -> Comparison:
+  options = dict(config.retrain)
+  sizes = {name: options.pop(name) for name in ('channels', 'layers', 'cells_per_stage')}
+  random_cells = options.pop('random_cells')
+  stem = 'nas_bench_201' if space.skeleton == 'nas_bench_201' else 'cifar'
+  return Comparison(
+    network=NetworkOptions(stem=stem, auxiliary_skip=space.auxiliary_skip, **sizes),
+    recipe=Recipe(**options),
+    random_cells=random_cells,
+    seed=config.search.seed,
+  )
