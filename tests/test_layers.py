@@ -76,6 +76,14 @@ def test_a_library_stays_in_its_folders(library):
   assert users <= ONLY[library]
 
 
+@pytest.mark.parametrize('folder', ['search', 'retrain'])
+def test_config_stops_at_setup(folder):
+  """Below setup.py nothing sees a config."""
+  for path in (path for path, of in modules().items() if of == folder and path.stem != 'setup'):
+    seen = {name for name in imported(path) if name.startswith(('ml_collections', 'beta_darts_jax.config'))}
+    assert not seen, f'{path.relative_to(ROOT)} imports {seen}'
+
+
 def test_import_creates_no_array():
   """The number of CPU devices can still be set after the import: no JAX operation has run."""
   code = (

@@ -1,0 +1,102 @@
+"""The flags of the command, and errors about them in one line."""
+
+import os
+import pathlib
+import re
+import sys
+import traceback
+
+from absl import flags
+from ml_collections import config_flags
+
+from beta_darts_jax.config.check import check, unknown_key
+from beta_darts_jax.config.schema import DEFAULTS, documentation
+from beta_darts_jax.errors import InputError
+
+PACKAGE = pathlib.Path(__file__).parents[1]
+HELP = {'--help', '-h', '-help', '--helpfull', '--helpshort'}
+
+
+def define_flags() -> None:
+  """Defines the flags of the command. Call it once."""
+  config_flags.DEFINE_config_file('config', None, 'FILE[:ARGUMENTS] with get_config().', lock_config=True)
+  flags.DEFINE_string('workdir', None, 'Folder of the run; default runs/NAME-DATASET-SEED.')
+  flags.DEFINE_string('report', None, 'Folder of a run; more folders may follow. Writes report.html.')
+  flags.DEFINE_string('out', None, 'File of --report; default report.html in the folder of the run.')
+  flags.DEFINE_bool('png', False, 'With --report: also writes every figure as a PNG.')
+
+
+def parse(argv: list[str], usage: str) -> list[str]:
+  """Parses the flags, loads the config file and checks the config.
+
+  Args:
+    argv: of the process.
+    usage: head of the text of --help.
+
+  Returns:
+    The program's name and the arguments that are no flags.
+
+  Raises:
+    InputError, flags.Error: a mistake on the command line. An error inside the user's config file is raised as it is.
+  """
+  if HELP & set(argv[1:]):
+    print_help(usage)
+    sys.exit(0)
+  argv = [find_config(argument) for argument in argv]
+  sys.argv[1:] = argv[1:]  # ml_collections reads --config.KEY from there
+  try:
+    rest = flags.FLAGS(argv)
+  except (AttributeError, TypeError, KeyError) as error:
+    if any(frame.name == 'get_config' for frame in traceback.extract_tb(error.__traceback__)):
+      raise
+    raise InputError(_explain(error, argv)) from None
+  values = flags.FLAGS
+  if values.report is not None:
+    if values.config is not None or values.workdir is not None:
+      raise InputError('--report: expected without --config and --workdir')
+    return rest
+  if values.out is not None or values.png:
+    raise InputError('--out and --png: expected with --report only')
+  if rest[1:]:
+    raise InputError(f'unexpected arguments {" ".join(rest[1:])}: expected --config, --config.KEY, --workdir, --report')
+  if values.config is None:
+    raise InputError('--config=FILE[:ARGUMENTS] is missing')
+  check(values.config)
+  return rest
+
+
+def find_config(argument: str) -> str:
+  """Replaces configs/FILE in an argument by the installed file where the current folder has no such file.
+
+  Raises:
+    InputError: the argument names a config file that does not exist.
+  """
+  match = re.fullmatch(r'(--?config=)?(?!-)([^:]+\.py)(:.*)?', argument)
+  if not match or os.path.isfile(match[2]):
+    return argument
+  for folder in (PACKAGE, PACKAGE.parent):  # an installed package, a clone
+    if match[2].startswith('configs/') and (folder / match[2]).is_file():
+      return f'{match[1] or ""}{folder / match[2]}{match[3] or ""}'
+  shipped = sorted({file.name for folder in (PACKAGE, PACKAGE.parent) for file in folder.glob('configs/*.py')})
+  raise InputError(f'--config={match[2]}: no such file; configs/ has {", ".join(shipped)}')
+
+
+def _explain(error: Exception, argv: list[str]) -> str:
+  """Returns a message about an override of the config that ml_collections could not apply."""
+  names = {task: [row.name for row in documentation(task)] for task in DEFAULTS}
+  for argument in argv:
+    match = re.match(r'--?(?:no)?config\.([\w.]+)', argument)
+    if match and not any(match[1] in known for known in names.values()):
+      group = match[1].partition('.')[0]
+      is_retrain = not any(name.startswith(f'{group}.') for name in names['search'])
+      return unknown_key(match[1], 'retrain' if is_retrain else 'search')
+  return f'--config: {error}'
+
+
+def print_help(usage: str) -> None:
+  """Prints the usage and every key of the configs."""
+  print(f'{usage}\nThe configs are in configs/.')
+  for task, title in {'search': 'Every KEY of a search', 'retrain': 'Every KEY of a retraining'}.items():
+    print(f'\n{title}:\n')
+    for row in documentation(task):
+      print(f'  {row.name} = {row.default}  # {row.meaning}')
