@@ -25,7 +25,7 @@ import numpy as np
 
 from beta_darts_jax.config import default
 from beta_darts_jax.config.check import check
-from beta_darts_jax.data.dataset import Dataset
+from beta_darts_jax.data import Dataset
 from beta_darts_jax.runtime import devices as parallel
 from beta_darts_jax.runtime.workdir import Workdir
 from beta_darts_jax.search import run as search

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch_baseline import BenchmarkSupernet, Search
 
-from beta_darts_jax.data.dataset import load
+from beta_darts_jax.data import load
 from beta_darts_jax.spaces.space import NAS_BENCH_201
 from studies import parity
 from studies.records import keep, record_path

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from beta_darts_jax import Hyperparameters, SearchSpace, SearchState, Supernet, make_search_step, softmax_betas
-from beta_darts_jax.data.dataset import Augmentation
+from beta_darts_jax.data import Augmentation
 from beta_darts_jax.runtime.devices import make_mesh, named_sharding, replicate, set_up, shard
 from beta_darts_jax.runtime.processes import is_process_zero
 from beta_darts_jax.search.programs import make_train

@@ -1,8 +1,11 @@
-"""Data sets and augmentation.
+"""Data sets, augmentation and batches.
 
-This folder knows no network, no algorithm and nothing of how a run is executed (`runtime`).
+This folder must not know networks, search spaces, algorithms, configs, or how a run is executed (`runtime`).
 """
 
-from beta_darts_jax.data.dataset import Augmentation, Dataset, load, normalize
+from beta_darts_jax.data.augmentation import Augmentation, normalize
+from beta_darts_jax.data.batching import batches
+from beta_darts_jax.data.dataset import Dataset, from_arrays
+from beta_darts_jax.data.sources import load
 
-__all__ = ['Augmentation', 'Dataset', 'load', 'normalize']
+__all__ = ['Augmentation', 'Dataset', 'batches', 'from_arrays', 'load', 'normalize']

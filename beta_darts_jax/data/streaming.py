@@ -1,9 +1,7 @@
-"""ImageNet-sized data: images decoded and augmented on the host, batch by batch.
+"""ImageNet-sized data: images are decoded and augmented on the host, batch by batch.
 
-A batch is a function of (seed, its number), whatever the number of worker
-processes, so resuming needs nothing but the step. Every process of a
-distributed run decodes its own part of each training batch, and all of the test
-images.
+A batch is a function of (seed, number of the batch), for any number of worker processes. So a run resumes with only its
+step. Every process of a distributed run decodes its part of each training batch, and all test images.
 """
 
 import dataclasses
@@ -15,25 +13,26 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from beta_darts_jax.data.dataset import tfds_folder
+from beta_darts_jax.data.tfds import check_prepared, tfds_folder
 from beta_darts_jax.errors import InputError
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the field's, of ImageNet's images scaled to 0 … 1
+# per channel, of ImageNet's images scaled to 0 … 1, as the field uses them
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass(frozen=True)
 class StreamedDataset:
-  """Two splits that are read record by record.
+  """A training and a test split that are read record by record.
 
   Attributes:
     name: the source.
     train, test: random access to records {'image': encoded bytes, 'label': int}.
     num_classes: labels are 0 … num_classes − 1.
     image_size: height and width in pixels after augmentation.
-    flip: mirror half of the training images.
-    crop_scale: smallest and largest share of the area of a training crop.
+    flip: whether half of the training images are mirrored.
+    crop_scale: smallest and largest area of a training crop, as a fraction of the image.
     color_jitter: strengths of brightness, contrast, saturation and hue.
-    resize: pixels of the shorter side of a test image before its central crop.
+    resize: shorter side of a test image in pixels, before the central crop.
     mean, std: per channel, of images scaled to 0 … 1.
   """
 
@@ -59,46 +58,42 @@ def load(source: str = 'imagenet2012', data_dir: str = '', image_size: int = 224
   """Opens a prepared TFDS data set of encoded images, without TensorFlow.
 
   Args:
-    source: name in TFDS.
-    data_dir: TFDS' folder; '' is TFDS_DATA_DIR, else TFDS' own default.
-    image_size: pixels after cropping; 0 is 224.
+    source: the name in TFDS.
+    data_dir: the folder of TFDS; '' means TFDS_DATA_DIR, else the default of TFDS.
+    image_size: height and width in pixels after cropping; 0 means 224.
     augmentation: flip, crop_scale, color_jitter and resize of StreamedDataset.
 
   Raises:
-    InputError: it is not there.
+    InputError: the data set is not prepared or cannot be read.
   """
   import tensorflow_datasets as tfds
 
   builder = tfds.builder(source, data_dir=tfds_folder(data_dir))
-  if not builder.is_prepared():
-    raise InputError(
-      f'{source} is not prepared in {builder.data_dir}: prepare it once where TensorFlow is installed, by '
-      f'`tfds build {source} --file_format=array_record`, and set TFDS_DATA_DIR or config.data.data_dir to its folder'
-    )
+  check_prepared(builder, source)
   decoders = {'image': tfds.decode.SkipDecoding()}
   try:
     train, test = (builder.as_data_source(split, decoders=decoders) for split in ('train', 'validation'))
-  except Exception as error:  # prepared in another format, or damaged: TFDS raises types of all kinds
+  except Exception as error:  # TFDS raises many types if the files are damaged or have another format
     raise InputError(f'{source} in {builder.data_dir} cannot be read: {error}') from None
-  return StreamedDataset(
-    source, train, test, builder.info.features['label'].num_classes, image_size or 224, **augmentation
-  )
+  num_classes = builder.info.features['label'].num_classes
+  return StreamedDataset(source, train, test, num_classes, image_size=image_size or 224, **augmentation)
 
 
 # ---- one image, on the host ----
 
 
 def decode(encoded: bytes):
-  """JPEG or PNG bytes → an RGB PIL image."""
+  """Decodes JPEG or PNG bytes to an RGB PIL image."""
   from PIL import Image
 
   return Image.open(io.BytesIO(encoded)).convert('RGB')
 
 
 def random_resized_crop(rng: np.random.Generator, image, size: int, scale=(0.08, 1.0)):
-  """A random box of a share of the area in `scale` and of aspect 3/4 … 4/3 (log-uniform), resized to size×size.
+  """Crops a random box and resizes it to size×size (the augmentation of Inception, as in torchvision).
 
-  Ten boxes are tried; if none fits inside the image, the largest centred one of an allowed aspect is taken.
+  The area of the box is a fraction of the image, uniform in `scale`; its aspect is log-uniform in 3/4 … 4/3. If none of
+  ten boxes fits into the image, the largest centred box with an aspect in this range is taken.
   """
   from PIL import Image
 
@@ -117,24 +112,31 @@ def random_resized_crop(rng: np.random.Generator, image, size: int, scale=(0.08,
 
 
 def color_jitter(rng: np.random.Generator, image, strength=(0.4, 0.4, 0.4, 0.2)):
-  """Brightness, contrast and saturation by a factor 1 ± strength, hue by ± strength of the circle; in random order."""
-  from PIL import Image, ImageEnhance
+  """Changes brightness, contrast, saturation and hue in random order.
 
-  def hue(image, shift):
-    channels = list(image.convert('HSV').split())
-    turned = (np.asarray(channels[0], np.int16) + round(shift * 255)) % 256
-    channels[0] = Image.fromarray(turned.astype(np.uint8))
-    return Image.merge('HSV', channels).convert('RGB')
+  The first three are multiplied by a factor in 1 ± strength. The hue is shifted by ± strength of the color circle.
+  """
+  from PIL import ImageEnhance
 
-  by_factor = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+  enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
   for i in rng.permutation(4):
-    s = strength[i]
-    image = hue(image, rng.uniform(-s, s)) if i == 3 else by_factor[i](image).enhance(rng.uniform(1 - s, 1 + s))
+    if i == 3:
+      image = _shift_hue(image, rng.uniform(-strength[3], strength[3]))
+    else:
+      image = enhancers[i](image).enhance(rng.uniform(1 - strength[i], 1 + strength[i]))
   return image
 
 
+def _shift_hue(image, shift):
+  from PIL import Image
+
+  hue, saturation, value = image.convert('HSV').split()
+  shifted = (np.asarray(hue, np.int16) + round(shift * 255)) % 256
+  return Image.merge('HSV', (Image.fromarray(shifted.astype(np.uint8)), saturation, value)).convert('RGB')
+
+
 def center_crop(image, size: int, resize: int):
-  """The shorter side resized to `resize` pixels, then the central size×size: the field's evaluation."""
+  """Resizes the shorter side to `resize` pixels and crops the central size×size: the usual evaluation."""
   from PIL import Image
 
   scale = resize / min(image.size)
@@ -146,96 +148,108 @@ def center_crop(image, size: int, resize: int):
 # ---- batches ----
 
 
-def _record(dataset: StreamedDataset, split: str, i: int):
-  """(RGB PIL image, label) of record i. Raises InputError where it is damaged."""
+def _read_record(dataset: StreamedDataset, split: str, index: int):
+  """Returns (RGB PIL image, label) of a record. Raises InputError if it is damaged."""
   try:
-    record = getattr(dataset, split)[i]
+    record = getattr(dataset, split)[index]
     return decode(record['image']), np.int32(record['label'])
-  except Exception as error:  # array_record and PIL raise types of all kinds
-    raise InputError(f'{dataset.name}: record {i} for {split}ing cannot be read ({error})') from None
+  except Exception as error:  # array_record and PIL raise many types for damaged files
+    raise InputError(f'{dataset.name}: record {index} of the {split} split cannot be read ({error})') from None
 
 
-class _Examples:
-  """Random access to the augmented training examples that this process sees, one after the other for ever.
+@dataclasses.dataclass(frozen=True)
+class _TrainExamples:
+  """The augmented training examples of one process, as an endless sequence for grain.
 
-  Example k is of batch k // share; that batch's records are a permutation of (seed, epoch).
+  Example k belongs to batch k // (batch_size // processes). It is a function of k and the fields.
   """
 
-  def __init__(self, dataset: StreamedDataset, seed: int, batch_size: int, process: int, processes: int):
-    self._dataset, self._seed, self._batch_size = dataset, seed, batch_size
-    self._share, self._process = batch_size // processes, process
-    self._steps = len(dataset.train) // batch_size
-    self._order = functools.lru_cache(maxsize=2)(self._permutation)
-
-  def __getstate__(self):  # goes to worker processes; each makes its own permutations
-    return {name: value for name, value in self.__dict__.items() if name != '_order'}
-
-  def __setstate__(self, state):
-    self.__dict__ |= state
-    self._order = functools.lru_cache(maxsize=2)(self._permutation)
-
-  def _permutation(self, epoch):
-    return np.random.default_rng((self._seed, epoch)).permutation(len(self._dataset.train))
+  dataset: StreamedDataset
+  seed: int
+  batch_size: int
+  process: int
+  processes: int
 
   def __len__(self):
     return 2**40
 
   def __getitem__(self, k):
-    step, i = divmod(int(k), self._share)
-    epoch, step_in_epoch = divmod(step, self._steps)
-    position = step_in_epoch * self._batch_size + self._process * self._share + i
-    dataset = self._dataset
-    image, label = _record(dataset, 'train', int(self._order(epoch)[position]))
-    rng = np.random.default_rng((self._seed, epoch, position, 1))
-    image = random_resized_crop(rng, image, dataset.image_size, dataset.crop_scale)
-    if rng.random() < 0.5 and dataset.flip:
-      image = image.transpose(0)  # left to right
-    return np.asarray(color_jitter(rng, image, dataset.color_jitter)), label
+    num_images, share = len(self.dataset.train), self.batch_size // self.processes
+    step, row = divmod(int(k), share)
+    epoch, step_in_epoch = divmod(step, num_images // self.batch_size)
+    position = step_in_epoch * self.batch_size + self.process * share + row  # in the permutation of the epoch
+    index = int(_epoch_permutation(self.seed, epoch, num_images)[position])
+    image, label = _read_record(self.dataset, 'train', index)
+    return _augment(np.random.default_rng((self.seed, epoch, position, 1)), image, self.dataset), label
+
+
+@functools.lru_cache(maxsize=4)
+def _epoch_permutation(seed, epoch, num_images):
+  return np.random.default_rng((seed, epoch)).permutation(num_images)
+
+
+def _augment(rng, image, dataset):
+  from PIL import Image
+
+  image = random_resized_crop(rng, image, dataset.image_size, dataset.crop_scale)
+  mirror = rng.random() < 0.5  # drawn also without flip, so that flip does not change the other draws
+  if mirror and dataset.flip:
+    image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+  return np.asarray(color_jitter(rng, image, dataset.color_jitter))
 
 
 def train_batches(
   dataset: StreamedDataset, seed: int, batch_size: int, first: int, workers: int, process: int = 0, processes: int = 1
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Batches number `first`, `first` + 1, … for ever: this process' share of (uint8 [B, S, S, 3], int32 [B]).
+  """Yields the batches `first`, `first` + 1, … without end: the part of this process, (uint8 [b, S, S, 3], int32 [b]).
+
+  B is the batch size, b = B / processes, S the image size. An epoch has len(train) // B batches.
 
   Args:
-    dataset: as from `load`.
-    seed: with the number of a batch it determines the batch.
-    batch_size: B of all processes together, a multiple of `processes`.
-    first: number of the first batch; epochs have len(train) // batch_size of them.
-    workers: processes that decode; 0 decodes in this one. The batches do not depend on it.
-    process, processes: which share.
+    dataset: from `load`.
+    seed: the batch is a function of the seed and its number.
+    batch_size: B, a multiple of `processes`.
+    first: number of the first batch, from 0.
+    workers: number of processes that decode; 0 decodes in this process. The batches do not depend on it.
+    process: index of this process.
+    processes: number of processes of the run.
   """
   import grain
   from absl import flags
 
-  if not flags.FLAGS.is_parsed():  # grain reads flags; notebooks and tests have none
+  if not flags.FLAGS.is_parsed():  # grain reads absl flags; in notebooks and tests nobody has parsed them
     flags.FLAGS.mark_as_parsed()
-  read = grain.ReadOptions(num_threads=int(workers > 0), prefetch_buffer_size=1)  # elements are whole batches
   share = batch_size // processes
-  examples = grain.MapDataset.source(_Examples(dataset, seed, batch_size, process, processes))
+  examples = grain.MapDataset.source(_TrainExamples(dataset, seed, batch_size, process, processes))
   batches = examples[first * share :].batch(share)
-  stream = batches.to_iter_dataset(read)
+  # an element is a whole batch, so one thread and a short buffer are enough
+  read_options = grain.ReadOptions(num_threads=int(workers > 0), prefetch_buffer_size=1)
+  stream = batches.to_iter_dataset(read_options)
   if workers:
     stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), _ignore_interrupt)
   yield from iter(stream)
 
 
 def _ignore_interrupt(*_):
-  """In a worker: Ctrl-C reaches the whole group, and the main process still needs batches until it has saved."""
+  """Makes a worker ignore Ctrl-C, which reaches all processes: the main one needs batches until it has saved."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def test_batches(dataset: StreamedDataset, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-  """All test images once: (uint8 [B, S, S, 3], int32 [B], bool [B]: counts); the last batch is filled up."""
+  """Yields all test images once: (uint8 [B, S, S, 3], int32 [B], bool [B]).
+
+  The last batch is filled with copies of the last image; the third array is False for these copies.
+  """
   from concurrent.futures import ThreadPoolExecutor
 
+  num_images = len(dataset.test)
+
   def example(i):
-    image, label = _record(dataset, 'test', min(i, len(dataset.test) - 1))
+    image, label = _read_record(dataset, 'test', min(i, num_images - 1))
     return np.asarray(center_crop(image, dataset.image_size, dataset.resize)), label
 
-  with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL decodes without Python's lock
-    for begin in range(0, len(dataset.test), batch_size):
-      rows = range(begin, begin + batch_size)
-      images, labels = zip(*pool.map(example, rows), strict=True)
-      yield np.stack(images), np.stack(labels), np.array(rows) < len(dataset.test)
+  with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads are enough: PIL releases the GIL while it decodes
+    for begin in range(0, num_images, batch_size):
+      indices = range(begin, begin + batch_size)
+      images, labels = zip(*pool.map(example, indices), strict=True)
+      yield np.stack(images), np.stack(labels), np.array(indices) < num_images

@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import io
+import itertools
 import subprocess
 import sys
 import tarfile
@@ -14,13 +15,16 @@ from conftest import external
 from PIL import Image
 
 from beta_darts_jax import InputError, data
-from beta_darts_jax.data.dataset import Augmentation, distinct_indices, epoch_order, normalize, random_crop, random_flip
+from beta_darts_jax.data import Augmentation, Dataset, batches, from_arrays, normalize
+from beta_darts_jax.data.augmentation import check_augmentation, cutout, random_crop, random_flip
+from beta_darts_jax.data.batching import distinct_indices, epoch_order
+from beta_darts_jax.data.tfds import read_records, tfds_folder
 
 KEY = jax.random.key(0)
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
 
-# ---- on the device
+# ---- augmentation and batches
 
 
 def test_crop_pads_black_before_normalising():
@@ -31,7 +35,7 @@ def test_crop_pads_black_before_normalising():
   np.testing.assert_allclose(sorted(values.tolist()), sorted([black.tolist(), plain.tolist()]), rtol=1e-5)
 
 
-def test_crop_places_are_uniform_and_the_pixels_are_the_images():
+def test_crop_places_are_uniform_and_pixels_are_unchanged():
   picture = jnp.arange(1, 65, dtype=jnp.uint8).reshape(1, 8, 8, 1)
   crops = np.asarray(random_crop(KEY, jnp.repeat(picture, 8100, axis=0), 4))[..., 0]
   padded = np.pad(np.asarray(picture)[0, :, :, 0], 4)
@@ -50,14 +54,14 @@ def test_flip_mirrors_half_of_the_images():
 
 
 def test_augmentation_cuts_out_after_normalising():
-  """White images normalise to 2: what is cut out is 0 all the same, and the rest is untouched."""
+  """White images normalize to 2; the box is 0, and the other pixels do not change."""
   augmentation = Augmentation((0.5,), (0.25,), crop_padding=0, flip=False, cutout=4)
   values = np.asarray(augmentation(KEY, np.full((20, 8, 8, 1), 255, np.uint8)))
   assert set(np.unique(values)) == {0.0, 2.0} and all(4 <= n <= 16 for n in (values == 0).sum((1, 2, 3)))
 
 
 def test_cutout_zeroes_a_clipped_box():
-  holes = np.asarray(data.cutout(KEY, jnp.ones((500, 8, 8, 1)), 4))[..., 0] == 0
+  holes = np.asarray(cutout(KEY, jnp.ones((500, 8, 8, 1)), 4))[..., 0] == 0
   for hole in holes:
     rows, columns = hole.any(1), hole.any(0)
     np.testing.assert_array_equal(hole, rows[:, None] & columns[None])
@@ -72,7 +76,7 @@ def test_epoch_order_is_a_permutation_of_seed_and_epoch():
   np.testing.assert_array_equal(order, epoch_order(3, 5, 103, 10))
   assert not np.array_equal(order, epoch_order(3, 6, 103, 10))
   assert not np.array_equal(order, epoch_order(4, 5, 103, 10))
-  assert epoch_order(2**32 - 1, 0, 4, 2).shape == (2, 2)  # the largest seed that a config allows
+  assert epoch_order(2**32 - 1, 0, 4, 2).shape == (2, 2)  # the largest seed
 
 
 def test_alpha_batches_are_distinct_and_uniform():
@@ -82,14 +86,88 @@ def test_alpha_batches_are_distinct_and_uniform():
   assert np.abs(np.bincount(drawn.ravel(), minlength=50) - 1000).max() < 150  # standard deviation 28
 
 
-# ---- sources
+def first_batches(count, key=KEY, batch_size=4):
+  """Batches of ten images whose pixels are their labels, without augmentation."""
+  half = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1) * np.ones((1, 2, 2, 3), np.uint8), np.arange(10)
+  plain = Augmentation((0.0,) * 3, (1 / 255,) * 3, crop_padding=0, flip=False)
+  return list(itertools.islice(batches(half, batch_size, plain, key), count))
 
-TWO_SHAPES = {
-  'images': np.zeros((3, 2, 2, 3), np.uint8),
-  'labels': np.arange(3),
-  'test_images': np.zeros((3, 2, 2, 1), np.uint8),
-  'test_labels': np.zeros(3, int),
-}
+
+def test_batches_are_a_new_permutation_in_each_epoch():
+  drawn = first_batches(20)
+  for images, labels in drawn:
+    np.testing.assert_allclose(images, np.broadcast_to(labels[:, None, None, None], (4, 2, 2, 3)), atol=1e-4)
+  epochs = np.stack([labels for _, labels in drawn]).reshape(10, 8)  # two batches of four; two images are left out
+  assert all(len(set(epoch)) == 8 for epoch in epochs.tolist())
+  assert len({tuple(epoch) for epoch in epochs.tolist()}) == 10
+  assert set(epochs.ravel().tolist()) == set(range(10))
+
+
+def test_batches_depend_on_the_key_alone():
+  labels = lambda key: [batch_labels.tolist() for _, batch_labels in first_batches(4, key)]
+  assert labels(KEY) == labels(jax.random.key(0)) != labels(jax.random.key(1))
+
+
+def test_batches_augment_each_batch_with_its_own_key():
+  half = np.full((4, 8, 8, 1), 255, np.uint8), np.arange(4)
+  augmentation = Augmentation((0.0,), (1.0,), flip=False)
+  (first, _), (second, _) = itertools.islice(batches(half, 4, augmentation, KEY), 2)
+  assert first.shape == (4, 8, 8, 1) and not np.array_equal(first, second)
+
+
+def test_batches_refuse_a_batch_size_above_the_number_of_images():
+  with pytest.raises(InputError, match=r'batch_size=11: expected 1 … 10'):
+    first_batches(1, batch_size=11)
+
+
+@pytest.mark.parametrize('crop_padding, cutout_size, name', [(8, 0, 'crop_padding=8'), (0, 9, 'cutout=9')])
+def test_check_augmentation_refuses_what_can_remove_the_image(crop_padding, cutout_size, name):
+  check_augmentation(crop_padding=7, cutout=7, image_size=(8, 10))
+  with pytest.raises(InputError, match=f'{name}: expected less than the image size, 8'):
+    check_augmentation(crop_padding, cutout_size, image_size=(8, 10))
+
+
+# ---- data sets
+
+
+def test_from_arrays_with_and_without_a_test_set():
+  images = np.random.default_rng(0).integers(0, 256, (10, 4, 4), np.uint8)
+  labels = np.arange(10) % 2
+  whole = from_arrays(images, labels, images[:3], labels[:3])
+  assert whole.name == 'arrays' and whole.num_classes == 2 and whole.image_shape == (4, 4, 1)
+  assert len(whole.train[1]) == 10 and len(whole.test[1]) == 3 and whole.train[1].dtype == np.int32
+  np.testing.assert_allclose(whole.mean, images.mean() / 255)
+  split = from_arrays(images, labels)
+  assert len(split.train[1]) == 8 and len(split.test[1]) == 2
+  both = np.concatenate([split.train[0], split.test[0]])
+  assert sorted(image.tobytes() for image in both) == sorted(image.tobytes() for image in images)
+
+
+BLACK = np.zeros((3, 2, 2, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+  'arrays, message',
+  [
+    ((BLACK / 255, np.arange(3)), r'images are float64 \[3, 2, 2, 3\]: expected uint8'),
+    ((BLACK[:, :0], np.arange(3)), 'expected uint8 .* not empty'),
+    ((BLACK[:, 0, 0], np.arange(3)), r'or \[N, H, W\]'),
+    ((BLACK, np.arange(2)), 'expected 3 integers'),
+    ((BLACK, np.arange(3.0)), 'labels are float64 .*expected 3 integers'),
+    ((BLACK, np.arange(3) - 1), 'label -1: expected 0, 1'),
+    ((BLACK, np.array([0, 1, 10**9])), 'largest label is 1000000000, but label 2 is missing'),
+    ((BLACK, np.zeros(3, int)), 'all training labels are 0: expected two or more'),
+    ((BLACK, np.arange(3), BLACK), 'test_images and test_labels: expected both or neither'),
+    ((BLACK, np.arange(3), BLACK[..., :1], np.arange(3)), 'expected one shape'),
+    ((BLACK, np.arange(3), BLACK, np.arange(3) + 1), 'test label 3: expected up to 2'),
+  ],
+)
+def test_from_arrays_names_what_is_wrong(arrays, message):
+  with pytest.raises(InputError, match=f'^mine: .*{message}'):
+    from_arrays(*arrays, name='mine')
+
+
+# ---- sources
 
 
 def test_digits():
@@ -100,14 +178,14 @@ def test_digits():
   np.testing.assert_allclose([normal.mean(), normal.std()], [0, 1], atol=1e-3)
 
 
-def test_halves_follow_the_published_order_or_a_fixed_one():
+def test_search_splits_follow_the_published_order_or_a_fixed_permutation():
   images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
-  whole = data.Dataset('x', (images, np.arange(10)), (images, np.arange(10)), 10, (0.0,), (1.0,), in_order=True)
+  whole = Dataset('x', (images, np.arange(10)), (images, np.arange(10)), 10, (0.0,), (1.0,), in_order=True)
   first, last = whole.search_splits()
   assert first[1].tolist() == [0, 1, 2, 3, 4] and last[1].tolist() == [5, 6, 7, 8, 9]
   first, last = whole.search_splits(0.4)
   assert first[1].tolist() == [0, 1] and last[1].tolist() == [5, 6]
-  shuffled = data.Dataset('x', whole.train, whole.test, 10, (0.0,), (1.0,))
+  shuffled = Dataset('x', whole.train, whole.test, 10, (0.0,), (1.0,))
   first, last = shuffled.search_splits()
   assert sorted([*first[1], *last[1]]) == list(range(10)) and first[1].tolist() != [0, 1, 2, 3, 4]
 
@@ -131,93 +209,51 @@ def test_folder(tmp_path):
   assert dataset.train[1].tolist() == [0, 0, 0, 1, 1, 1] and dataset.test[1].tolist() == [0, 1]
   assert dataset.train[0][3, 0, 0].tolist() == [0, 200, 0]
   (tmp_path / 'train' / 'cat' / '9.png').write_bytes(b'not a picture')
-  with pytest.raises(InputError, match=r'9\.png: not an image'):
+  with pytest.raises(InputError, match=r'9\.png: cannot be read as an image'):
     data.load(f'folder:{tmp_path}')
 
 
 @pytest.mark.parametrize(
-  'make, message',
+  'source, message',
   [
-    (lambda p: 'nonsense_data', 'unknown data set'),
-    (lambda p: 'digits:x', 'unknown data set'),
-    (lambda p: f'folder:{p}/none', 'no such folder'),
-    (lambda p: f'folder:{p}', 'no class sub-folders'),
-    (lambda p: f'npz:{p}/none.npz', 'no such file'),
-    (lambda p: save(p, images=np.zeros((3, 2, 2, 3), np.uint8)), 'needed are images and labels'),
-    (lambda p: save(p, images=np.zeros((3, 2, 2, 3)), labels=np.zeros(3, int)), 'allowed is uint8'),
-    (lambda p: save(p, images=np.full((3, 2, 2, 3), np.nan), labels=np.arange(3)), 'float64 .*allowed is uint8'),
-    (lambda p: save(p, images=np.full((3, 2, 2, 3), np.inf, np.float32), labels=np.arange(3)), 'allowed is uint8'),
-    (lambda p: save(p, images=np.zeros((3, 0, 2, 3), np.uint8), labels=np.arange(3)), r'uint8 \[3, 0, 2, 3\], allowed'),
-    (lambda p: save(p, images=np.zeros((3, 4), np.uint8), labels=np.arange(3)), r'\[3, 4\], .* or \[N > 0, H, W\]'),
-    (lambda p: save(p, images=BLACK, labels=np.zeros(2, int)), '3 integers'),
-    (lambda p: save(p, images=BLACK, labels=np.array([0.0, 1.0, np.nan])), 'float64 .*3 integers'),
-    (lambda p: save(p, images=BLACK, labels=np.array([-1, 0, 1])), r'labels are -1 … 1, allowed are 0, 1, …'),
-    (lambda p: save(p, images=BLACK, labels=np.array([0, 1, 2**40])), 'allowed are 0, 1, …'),
-    (lambda p: save(p, images=BLACK, labels=np.array([1, 2, 3])), 'go up to 3, none is 0'),
-    (lambda p: save(p, images=BLACK, labels=np.array([0, 1, 10**9])), 'go up to 1000000000, none is 2'),
-    (lambda p: save(p, images=BLACK, labels=np.zeros(3, int)), 'all training labels are 0, allowed are two'),
-    (lambda p: empty_class(p), r'dog: has no images'),
-    (lambda p: save(p, images=BLACK[:2], labels=np.arange(2)), 'with every image of class [01]; give a test set'),
-    (lambda p: save(p, images=BLACK, labels=np.arange(3), test_images=BLACK), 'belong together'),
-    (lambda p: unknown_class(p), 'owl: no such class in .*train, which has cat'),
-    (lambda p: save(p, images=np.array([{}]), labels=np.zeros(1, int)), 'cannot be read'),  # would need unpickling
-    (lambda p: save(p, **TWO_SHAPES), 'allowed is one shape'),
-    (lambda p: 'svhn_cropped', 'is not prepared'),
+    ('nonsense_data', "unknown data set 'nonsense_data': expected digits"),
+    ('digits:x', 'unknown data set'),
+    ('svhn_cropped', 'svhn_cropped is not prepared in'),
+    ('npz:', 'expected npz:PATH'),
+    ('npz:none.npz', r'none\.npz: no such file'),
+    ('npz:half.npz', 'has images: expected images and labels'),
+    ('npz:pickled.npz', 'cannot be read'),  # objects need unpickling, which can run code
+    ('folder:none', 'none: no such folder'),
+    ('folder:empty', 'has no class sub-folders'),
+    ('folder:empty_class', 'dog: has no images'),
+    ('folder:unknown_class', 'owl: no such class in .*train: expected cat, dog'),
   ],
 )
-def test_bad_sources_are_named(tmp_path, make, message):
+def test_bad_sources_are_named(tmp_path, monkeypatch, source, message):
+  monkeypatch.chdir(tmp_path)
+  np.savez('half.npz', images=BLACK)
+  np.savez('pickled.npz', images=np.array([{}]), labels=np.zeros(1, int))
+  (tmp_path / 'empty').mkdir()
+  for folder in ('empty_class/cat', 'unknown_class/train/cat', 'unknown_class/train/dog', 'unknown_class/test/owl'):
+    (tmp_path / folder).mkdir(parents=True)
+    Image.new('RGB', (6, 6)).save(tmp_path / folder / '0.png')
+  (tmp_path / 'empty_class' / 'dog').mkdir()
   with pytest.raises(InputError, match=message):
-    data.load(make(tmp_path), data_dir=str(tmp_path))
-
-
-def unknown_class(folder):
-  for place in ('train/cat', 'test/cat', 'test/owl'):
-    (folder / place).mkdir(parents=True)
-    Image.new('RGB', (6, 6)).save(folder / place / '0.png')
-  return f'folder:{folder}'
-
-
-def empty_class(folder):
-  for name in ('cat', 'dog', 'owl'):
-    (folder / name).mkdir()
-    if name != 'dog':
-      Image.new('RGB', (6, 6)).save(folder / name / '0.png')
-  return f'folder:{folder}'
+    data.load(source, data_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize('kind', ['png', 'jpeg', 'gif', 'bmp', 'npz'])
-def test_damaged_files_are_named(tmp_path, kind):
-  """Cut off or with wrong bytes a file is read as what it says, or refused in one line that names it."""
-  rng = np.random.default_rng(0)
-  pixels = rng.integers(0, 256, (6, 8, 8, 3), np.uint8)
+def test_truncated_files_are_named(tmp_path, kind):
+  pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
   file = tmp_path / 'cat' / f'0.{kind}'
-  for name in ('cat', 'dog'):
-    (tmp_path / name).mkdir()
-    Image.fromarray(pixels[0]).save(tmp_path / name / '0.png')
+  file.parent.mkdir()
   if kind == 'npz':
     np.savez(file, images=pixels, labels=np.arange(6) % 2)
   else:
     Image.fromarray(pixels[0]).save(file)
-  intact, refused = file.read_bytes(), 0
-  for trial in range(60):
-    damaged = bytearray(intact[: rng.integers(len(intact))] if trial % 2 else intact)
-    for place in rng.integers(len(damaged), size=8) if damaged else ():
-      damaged[place] = rng.integers(256)
-    file.write_bytes(damaged)
-    try:
-      data.load(f'npz:{file}' if kind == 'npz' else f'folder:{tmp_path}')
-    except InputError as error:
-      refused += 1
-      assert str(error).count(str(tmp_path)) >= 1 and '\n' not in str(error)
-  assert refused >= 20
-
-
-BLACK = np.zeros((3, 2, 2, 3), np.uint8)
-
-
-def save(folder, **arrays):
-  np.savez(folder / 'd.npz', **arrays)
-  return f'npz:{folder}/d.npz'
+  file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+  with pytest.raises(InputError, match=rf'{file}: cannot be read[^\n]*$'):
+    data.load(f'npz:{file}' if kind == 'npz' else f'folder:{tmp_path}')
 
 
 # ---- TFDS
@@ -226,9 +262,9 @@ def save(folder, **arrays):
 def test_records_come_in_the_order_of_their_ids_and_of_the_first_120_classes():
   record = lambda i, label: {'id': f'train_{i:05d}'.encode(), 'image': np.full((4, 4, 3), i, np.uint8), 'label': label}
   records = [record(i, label) for i, label in ((3, 1), (0, 0), (2, 119), (1, 120))]
-  images, labels = data._read('cifar10', records, 0)
+  images, labels = read_records('cifar10', records, 0)
   assert images[:, 0, 0, 0].tolist() == [0, 1, 2, 3] and labels.tolist() == [0, 120, 119, 1]
-  images, labels = data._read('imagenet16_120', records, 2)
+  images, labels = read_records('imagenet16_120', records, 2)
   assert images.shape == (3, 2, 2, 3) and labels.tolist() == [0, 119, 1]
 
 
@@ -241,7 +277,7 @@ def test_cifar10_comes_in_the_published_order(tfds_dir):
 
 @pytest.fixture
 def archive():
-  """A CIFAR-10 archive of the true binary form with 3 images a file, served from 127.0.0.1."""
+  """Serves a CIFAR-10 archive in the binary form, with 3 images per file, from 127.0.0.1."""
   rng = np.random.default_rng(0)
   names = [f'data_batch_{i}.bin' for i in range(1, 6)] + ['test_batch.bin']
   rows = {name: rng.integers(0, 256, (3, 3073), np.uint8) for name in names}
@@ -277,10 +313,11 @@ def archive():
 PREPARE = """
 import sys, numpy as np
 from beta_darts_jax import data
+from beta_darts_jax.data.tfds import cifar_builder
 from tensorflow_datasets.core.download import checksums
 url, size, checksum, folder = sys.argv[1:]
 info = {url: checksums.UrlInfo(size=int(size), checksum=checksum, filename='cifar-10-binary.tar.gz')}
-builder = data.cifar_builder('cifar10', folder, url=url, url_infos=info)
+builder = cifar_builder('cifar10', folder, url=url, url_infos=info)
 builder.download_and_prepare(file_format='array_record')
 dataset = data.load('cifar10', folder)
 np.savez(folder + '/read.npz', images=dataset.train[0], labels=dataset.train[1], test=dataset.test[0])
@@ -320,33 +357,26 @@ def test_data_sets_of_the_paper_load_in_their_real_schema(source, size, classes)
   assert len(first) == len(last) == 50 * classes
 
 
-def test_parts_are_halves():
+def test_half_and_subset_keep_a_part_of_the_training_images():
   labels = np.arange(10, dtype=np.int32)
   images = np.zeros((10, 1, 1, 1), np.uint8)
-  whole = data.Dataset('x', (images, labels), (images, labels), 10, (0,), (1,), in_order=True)
-  assert whole.part('first half').train[1].tolist() == [0, 1, 2, 3, 4]
-  assert whole.part('second half').train[1].tolist() == [5, 6, 7, 8, 9]
-  assert whole.part('second half').search_splits()[1][1].tolist() == [7, 8]
-  assert whole.part('all') is whole
+  whole = Dataset('x', (images, labels), (images, labels), 10, (0,), (1,), in_order=True)
+  assert whole.half('first half').train[1].tolist() == [0, 1, 2, 3, 4]
+  assert whole.half('second half').train[1].tolist() == [5, 6, 7, 8, 9]
+  assert whole.half('second half').search_splits()[1][1].tolist() == [7, 8]
+  assert whole.half('all') is whole
+  assert whole.subset(0.3).train[1].tolist() == [0, 1, 2]
 
 
-def test_test_labels_that_do_not_exist_in_training_are_refused(tmp_path):
-  images, labels = np.zeros((4, 2, 2, 1), np.uint8), np.arange(4) % 2
-  np.savez(tmp_path / 'x.npz', images=images, labels=labels, test_images=images, test_labels=labels + 1)
-  with pytest.raises(InputError, match='test labels go up to 2, training labels to 1'):
-    data.load(f'npz:{tmp_path}/x.npz')
-
-
-def test_the_folder_of_tfds(tmp_path, monkeypatch):
-  """What is given, else the variable, else TFDS' own; none is made by mistake, and the remote ones are TFDS' matter."""
+def test_tfds_folder_is_the_argument_or_the_variable_or_the_default(tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
   (tmp_path / 'here').mkdir()
   monkeypatch.setenv('TFDS_DATA_DIR', '~/here')
-  assert data.tfds_folder() == str(tmp_path / 'here')
-  assert data.tfds_folder('gs://bucket/sets') == 'gs://bucket/sets'
-  for given, named in (('none', 'config.data.data_dir=none: no such folder'), ('', 'TFDS_DATA_DIR=/none: no such')):
+  assert tfds_folder() == str(tmp_path / 'here')
+  assert tfds_folder('gs://bucket/sets') == 'gs://bucket/sets'
+  for given, named in (('none', 'data_dir=none: no such folder'), ('', 'TFDS_DATA_DIR=/none: no such folder')):
     monkeypatch.setenv('TFDS_DATA_DIR', '/none')
     with pytest.raises(InputError, match=named):
-      data.tfds_folder(given)
+      tfds_folder(given)
   monkeypatch.setenv('TFDS_DATA_DIR', '')
-  assert data.tfds_folder() == str(tmp_path / 'tensorflow_datasets')
+  assert tfds_folder() == str(tmp_path / 'tensorflow_datasets')

@@ -1,4 +1,4 @@
-"""Streams: a batch is a function of (seed, its number), whoever decodes it."""
+"""Streaming: a batch is a function of (seed, number of the batch), for any number of processes and workers."""
 
 import dataclasses
 import io
@@ -46,7 +46,7 @@ def test_batches_do_not_depend_on_workers(dataset, workers):
     np.testing.assert_array_equal(a_labels, b_labels)
 
 
-def test_a_later_batch_needs_none_before_it(dataset):
+def test_a_later_batch_does_not_depend_on_earlier_ones(dataset):
   for (a, _), (b, _) in zip(take(dataset, 9)[7:], take(dataset, 2, first=7), strict=True):
     np.testing.assert_array_equal(a, b)
 
@@ -59,7 +59,7 @@ def test_processes_share_a_batch(dataset):
     np.testing.assert_array_equal(labels, np.concatenate([part[1] for part in parts]))
 
 
-def test_every_test_image_counts_once(dataset):
+def test_test_batches_count_every_image_once(dataset):
   batches = list(streaming.test_batches(dataset, 4))
   labels = np.concatenate([labels[counts] for _, labels, counts in batches])
   assert labels.tolist() == [0, 1, 2, 3, 4] and all(images.shape == (4, 8, 8, 3) for images, _, _ in batches)
@@ -69,9 +69,9 @@ def test_every_test_image_counts_once(dataset):
 def test_a_damaged_record_is_named(dataset, workers):
   records = [*dataset.train[:5], dataset.train[5] | {'image': dataset.train[5]['image'][:30]}, *dataset.train[6:]]
   damaged = dataclasses.replace(dataset, train=records, test=records)
-  with pytest.raises(InputError, match=r'^grey: record 5 for training cannot be read \(.*'):
+  with pytest.raises(InputError, match=r'^grey: record 5 of the train split cannot be read'):
     take(damaged, 11, workers=workers)
-  with pytest.raises(InputError, match=r'^grey: record 5 for testing cannot be read'):
+  with pytest.raises(InputError, match=r'^grey: record 5 of the test split cannot be read'):
     list(streaming.test_batches(damaged, 4))
 
 
@@ -110,7 +110,7 @@ def test_center_crop_is_224_of_256():
   assert np.asarray(center_crop(Image.fromarray(255 - picture), 224, 256))[2:-2, 2:-2].max() == 0
 
 
-def test_missing_imagenet_is_one_line(tmp_path):
+def test_unprepared_imagenet_is_an_input_error(tmp_path):
   with pytest.raises(InputError, match=r'imagenet2012 is not prepared in .*tfds build imagenet2012'):
     streaming.load('imagenet2012', str(tmp_path))
 

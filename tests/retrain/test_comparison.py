@@ -6,7 +6,7 @@ import pytest
 
 from beta_darts_jax import NAS_BENCH_201
 from beta_darts_jax.config import default
-from beta_darts_jax.data.dataset import Dataset
+from beta_darts_jax.data import Dataset
 from beta_darts_jax.retrain.comparison import compare
 from beta_darts_jax.retrain.run import make_network
 from beta_darts_jax.runtime.workdir import Workdir

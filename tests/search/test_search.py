@@ -23,7 +23,7 @@ from beta_darts_jax import (
 )
 from beta_darts_jax.config import default
 from beta_darts_jax.config.check import check
-from beta_darts_jax.data.dataset import Augmentation, Dataset
+from beta_darts_jax.data import Augmentation, Dataset
 from beta_darts_jax.errors import NonFiniteLoss
 from beta_darts_jax.method.optimizers import Hyperparameters
 from beta_darts_jax.retrain import comparison

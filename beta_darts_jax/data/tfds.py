@@ -1,0 +1,160 @@
+"""TFDS data sets without TensorFlow: where they are, how they are read, and how CIFAR is prepared."""
+
+import os
+import pathlib
+import tarfile
+from typing import Any
+
+import numpy as np
+
+from beta_darts_jax.data.dataset import resize, stack_images
+from beta_darts_jax.errors import InputError
+
+
+def tfds_folder(data_dir: str = '') -> str:
+  """Returns the folder of the TFDS data sets: `data_dir`, else $TFDS_DATA_DIR, else the default of TFDS.
+
+  Raises:
+    InputError: the folder does not exist (remote folders, such as gs://…, are not checked).
+  """
+  folder = os.path.expanduser(data_dir or os.environ.get('TFDS_DATA_DIR', ''))
+  if folder and '://' not in folder and not os.path.isdir(folder):
+    name = 'data_dir' if data_dir else 'TFDS_DATA_DIR'
+    raise InputError(f'{name}={folder}: no such folder; create it if data sets should be prepared there')
+  return folder or os.path.expanduser('~/tensorflow_datasets')
+
+
+def check_prepared(builder, name: str) -> None:
+  """Raises InputError, which says how to prepare the data set `name`, unless `builder` finds it prepared."""
+  if not builder.is_prepared():
+    raise InputError(
+      f'{name} is not prepared in {builder.data_dir}: prepare it once where TensorFlow is installed, with '
+      f'`tfds build {name} --file_format=array_record`, and set TFDS_DATA_DIR or data_dir to its folder'
+    )
+
+
+def read_tfds(source: str, data_dir: str, image_size: int):
+  """Reads a data set of TFDS; downloads and prepares cifar10 and cifar100 if necessary.
+
+  Args:
+    source: 'imagenet16_120' or a name of TFDS.
+    data_dir: see tfds_folder.
+    image_size: height and width in pixels after area averaging; 0 keeps the size.
+
+  Returns:
+    ((images, labels) of training, (images, labels) of the split test or validation, or None).
+    None instead of the pair if TFDS does not know `source`.
+
+  Raises:
+    InputError: the data set is not prepared or cannot be read.
+  """
+  import tensorflow_datasets as tfds
+
+  is_cifar = source in ('cifar10', 'cifar100')
+  name = 'imagenet_resized/16x16' if source == 'imagenet16_120' else source
+  folder = tfds_folder(data_dir)
+  try:
+    builder = cifar_builder(source, folder) if is_cifar else tfds.builder(name, data_dir=folder)
+  except (tfds.core.registered.DatasetNotFoundError, ValueError):  # ValueError: not the form of a name
+    return None
+  if is_cifar and not builder.is_prepared():
+    _prepare(builder, source)
+  check_prepared(builder, name)
+  splits = builder.info.splits
+  test_split = next((split for split in ('test', 'validation') if split in splits), None)
+  return (
+    _read_split(builder, 'train', source, image_size),
+    _read_split(builder, test_split, source, image_size) if test_split else None,
+  )
+
+
+def _prepare(builder, name):
+  print(f'downloading {name} to {builder.data_dir}', flush=True)
+  try:
+    builder.download_and_prepare(file_format='array_record')
+  except Exception as error:  # of the network, the disk or the checksum
+    raise InputError(f'{name} is not in {builder.data_dir} and could not be prepared: {error}') from None
+
+
+def _read_split(builder, split, source, image_size):
+  try:
+    return read_records(source, builder.as_data_source(split), image_size)
+  except InputError:
+    raise
+  except Exception as error:  # array_record raises its own types for damaged files
+    raise InputError(f'{source} in {builder.data_dir} cannot be read: {error}') from None
+
+
+def read_records(source: str, records, image_size: int) -> tuple[np.ndarray, np.ndarray]:
+  """Reads TFDS records into (images, labels), ordered by their `id` if they have one."""
+  images, labels, ids = [], [], []
+  for record in records:
+    if not {'image', 'label'} <= record.keys():
+      raise InputError(f'{source}: the records have {", ".join(record)}: expected image and label')
+    if source == 'imagenet16_120' and record['label'] >= 120:
+      continue
+    image = record['image']
+    images.append(resize(image[None], image_size)[0] if image_size else image)
+    labels.append(record['label'])
+    ids.append(record.get('id', b''))
+  order = np.argsort(np.array(ids), kind='stable')
+  return stack_images(source, images)[order], np.array(labels, np.int32)[order]
+
+
+def cifar_builder(name: str, data_dir: str | None = None, url: str | None = None, url_infos=None):
+  """Returns the TFDS builder of cifar10 or cifar100, which can prepare the data set without TensorFlow.
+
+  TFDS extracts archives with TensorFlow. This subclass reads the archive with tarfile and leaves the rest to TFDS, so
+  the prepared folder is a standard one.
+
+  Args:
+    name: 'cifar10' or 'cifar100'.
+    data_dir: the folder of TFDS.
+    url, url_infos: the address of a mirror of the archive, and its size and checksum.
+  """
+  import tensorflow_datasets as tfds
+
+  parent: Any = tfds.builder_cls(name)
+  registered_name, infos = parent.name, url_infos or parent.url_infos
+
+  class Builder(parent, skip_registration=True):  # type: ignore[call-arg]
+    name = registered_name
+    url_infos = infos
+
+    def _split_generators(self, dl_manager):
+      info = self._cifar_info
+      files = _read_archive(dl_manager.download(url or info.url))
+      for key, file in zip(info.label_keys, info.label_files, strict=True):
+        self.info.features[key].names = files[file].decode().split()
+      return {
+        'train': self._generate_examples('train_', [files[file] for file in info.train_files]),
+        'test': self._generate_examples('test_', [files[file] for file in info.test_files]),
+      }
+
+    def _generate_examples(self, prefix, contents):
+      return _cifar_examples(prefix, contents, self._cifar_info.label_keys)
+
+  return Builder(data_dir=data_dir)
+
+
+def _read_archive(path):
+  """Reads a tar archive into {file name: bytes}."""
+  files = {}
+  with tarfile.open(path) as archive:
+    for member in archive.getmembers():
+      if member.isfile():
+        files[pathlib.PurePosixPath(member.name).name] = archive.extractfile(member).read()  # type: ignore[union-attr]
+  return files
+
+
+def _cifar_examples(prefix, contents, label_keys):
+  """Yields (index, record) of CIFAR's binary files. A row is the labels and the 3×32×32 pixels of one image."""
+  from PIL import Image
+
+  num_labels, index = len(label_keys), 0
+  for content in contents:
+    for row in np.frombuffer(content, np.uint8).reshape(-1, num_labels + 3072):
+      image = Image.fromarray(row[num_labels:].reshape(3, 32, 32).transpose(1, 2, 0))
+      labels = {key: int(label) for key, label in zip(label_keys, row, strict=False)}
+      yield index, {'id': f'{prefix}{index:05d}', 'image': image, **labels}
+      index += 1
