@@ -10,13 +10,14 @@ from beta_darts_jax.method.losses import cross_entropy
 from beta_darts_jax.networks.discrete import DiscreteCell, drop_path, multiply_adds
 from beta_darts_jax.networks.interop import network_state_dict, network_variables
 from beta_darts_jax.networks.layers import BatchNorm
+from beta_darts_jax.networks.skeletons import check_image_size
 from beta_darts_jax.spaces.published import PUBLISHED
 
 DARTS_V2 = PUBLISHED['DARTS_V2']
 
 
 def official(name):
-  """(arrays of the golden file, our variables of its start)."""
+  """Returns (arrays of the golden file, its initial state dict, our variables of it)."""
   with np.load(GOLDEN / f'{name}.npz') as file:
     arrays = {key: file[key] for key in file.files}
   assert Genotype.parse(str(arrays['genotype'])) == DARTS_V2
@@ -28,8 +29,8 @@ def relative(actual, expected):
   return np.abs(actual - expected).max() / np.abs(expected).max()
 
 
-def test_cifar_network_is_the_official_one():
-  """In float64: BatchNorm over two numbers, in the auxiliary head, makes float32 noise of the file's own size."""
+def test_cifar_network_equals_the_official_one():
+  """In float64: BatchNorm over two numbers, in the auxiliary head, magnifies float32 rounding, also in the file."""
   with jax.enable_x64(True):
     arrays, _, variables = official('darts_network_cifar')
     variables = jax.tree.map(np.float64, variables)
@@ -59,15 +60,15 @@ def test_cifar_network_is_the_official_one():
 
 
 def unbiased(network, variables, images, batch_stats):
-  """`batch_stats` after one step as PyTorch keeps them: of n numbers (98 in the last cells) it divides by n − 1."""
+  """Converts `batch_stats` after one step to PyTorch's, which divides by n − 1 for n numbers (98 in the last cells)."""
   numbers = {}
 
-  def note(call, args, kwargs, context):
+  def count(call, args, kwargs, context):
     if isinstance(context.module, BatchNorm):
       numbers[(*context.module.path, 'var')] = np.prod(args[0].shape[:-1])
     return call(*args, **kwargs)
 
-  with nn.intercept_methods(note):
+  with nn.intercept_methods(count):
     jax.eval_shape(lambda v: network.apply(v, images, train=True, mutable=['batch_stats']), variables)
 
   def correct(path, value):
@@ -77,7 +78,7 @@ def unbiased(network, variables, images, batch_stats):
   return jax.tree_util.tree_map_with_path(correct, batch_stats)
 
 
-def test_imagenet_network_is_the_official_one():
+def test_imagenet_network_equals_the_official_one():
   arrays, state_dict, variables = official('darts_network_imagenet')
   network = Network(DARTS_V2, 20, channels=4, layers=4, stem='imagenet', auxiliary=True)
   images = nhwc(arrays['x'])
@@ -98,8 +99,10 @@ def test_imagenet_network_is_the_official_one():
   'stem, size, num_classes, channels, layers, count, products',
   [('cifar', 32, 10, 36, 20, 3_349_342, 528_359_040), ('imagenet', 224, 1000, 48, 14, 4_718_752, 529_911_552)],
 )
-def test_sizes_are_the_official_ones(stem, size, num_classes, channels, layers, count, products):
-  """Multiply-adds: the sum over all cells of k²·C_in·C_out·H·W (depthwise k²·C·H·W), written out apart from here."""
+def test_networks_have_the_official_numbers_of_weights_and_multiply_adds(
+  stem, size, num_classes, channels, layers, count, products
+):
+  """The expected multiply-adds are k²·C_in·C_out·H·W (depthwise k²·C·H·W), summed over all cells by hand."""
   network = Network(DARTS_V2, num_classes, channels=channels, layers=layers, stem=stem)
   shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
   assert sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes['params'])) == count
@@ -107,14 +110,14 @@ def test_sizes_are_the_official_ones(stem, size, num_classes, channels, layers, 
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
-def test_published_cells_are_networks(name):
+def test_published_cells_make_networks(name):
   network = Network(PUBLISHED[name], 10, channels=4, layers=3)
   images = jnp.zeros((2, 16, 16, 3))
   variables = jax.eval_shape(network.init, jax.random.key(0), images)
   assert jax.eval_shape(network.apply, variables, images).shape == (2, 10)
 
 
-def test_a_network_of_nas_bench_201_goes_to_pytorch_and_back():
+def test_network_state_dict_inverts_network_variables_on_nas_bench_201():
   genotype = Genotype.parse('|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_3x3~2|')
   network, images = NasBench201Network(genotype, 10, channels=2, cells_per_stage=2), jnp.ones((2, 8, 8, 3))
   variables = jax.jit(network.init)(jax.random.key(0), images)
@@ -132,9 +135,9 @@ def test_a_network_of_nas_bench_201_goes_to_pytorch_and_back():
     network_state_dict(variables, skips)
 
 
-def test_an_unknown_operation_is_named():
+def test_network_names_an_unknown_operation():
   text = str(DARTS_V2).replace('dil_conv_3x3', 'dil_conv_9x9')
-  with pytest.raises(InputError, match="unknown operation 'dil_conv_9x9': allowed are none, skip_connect"):
+  with pytest.raises(InputError, match="unknown operation 'dil_conv_9x9': expected one of none, skip_connect"):
     Network(Genotype.parse(text), 10)
 
 
@@ -145,8 +148,8 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
   assert abs((y == 0).mean() - 0.3) < 4 * np.sqrt(0.21 / 20_000)
 
 
-def test_drop_path_spares_identities():
-  """At rate 1 − ε nothing passes but the skip connections of normal cells: a cell of them alone is untouched."""
+def test_drop_path_leaves_identities_alone():
+  """At a rate near 1 only the skip connections of normal cells pass, so a cell of skip connections is unchanged."""
   text = 'Genotype(normal=[{0}], normal_concat=[2], reduce=[{1}], reduce_concat=[2])'
   skips, convs = "('skip_connect', 0), ('skip_connect', 1)", "('sep_conv_3x3', 0), ('sep_conv_3x3', 1)"
   images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
@@ -160,3 +163,17 @@ def test_drop_path_spares_identities():
       v, x, *rate, train=True, mutable=['batch_stats'], rngs={'draw': jax.random.key(2)}
     )[0]
     assert np.allclose(apply(), apply(0.999)) == same
+
+
+@pytest.mark.parametrize(
+  'size, stem, auxiliary, expected',
+  [
+    ((6, 8), 'cifar', False, 'image size 6×8: expected multiples of 4'),
+    ((48, 28), 'cifar', True, 'image size 48×28: expected multiples of 4 of at least 32'),
+    ((192, 192), 'imagenet', True, 'image size 192×192: expected multiples of 32 of at least 224'),
+  ],
+)
+def test_check_image_size_names_the_sizes(size, stem, auxiliary, expected):
+  with pytest.raises(InputError, match=expected):
+    check_image_size(size, stem, auxiliary)
+  check_image_size((224, 224), stem, auxiliary)

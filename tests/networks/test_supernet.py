@@ -38,7 +38,7 @@ def relative(actual, expected):
   return np.abs(actual - expected).max() / np.abs(expected).max()
 
 
-def test_logits_losses_and_gradients_are_the_official_ones(official):
+def test_supernet_has_the_official_logits_losses_and_gradients(official):
   arrays, variables = official
   alphas, variables = variables('before/')
 
@@ -59,14 +59,14 @@ def test_logits_losses_and_gradients_are_the_official_ones(official):
   for value, name in zip(values, ('logits', 'loss', 'loss_valid', 'beta_decay', 'alpha_grad_lambda5'), strict=True):
     assert relative(value, arrays[name]) < 1e-5, name
 
-  # the official weight gradients take the way of the weights; running statistics do not matter here
+  # the official weight gradients are converted like weights; the running statistics do not matter here
   state_dict = {k.removeprefix('before/'): v for k, v in arrays.items() if k.startswith('before/')}
   state_dict |= {k.removeprefix('weight_grad/'): v for k, v in arrays.items() if k.startswith('weight_grad/')}
   expected = supernet_variables(state_dict, NAS_BENCH_201)['params']
   jax.tree.map(lambda a, e: np.testing.assert_array_less(relative(a, e), 1e-5), gradient, expected)
 
 
-def test_interop_refuses_a_torn_state_dict(official):
+def test_supernet_variables_refuses_missing_and_superfluous_weights(official):
   arrays, _ = official
   state_dict = {k.removeprefix('before/'): v for k, v in arrays.items() if k.startswith('before/')}
   missing = {k: v for k, v in state_dict.items() if k != 'classifier.weight'}
@@ -76,7 +76,7 @@ def test_interop_refuses_a_torn_state_dict(official):
     supernet_variables(state_dict | {'surplus': np.zeros(1)}, NAS_BENCH_201)
 
 
-def test_number_of_weights_is_the_official_one():
+def test_supernet_has_the_official_number_of_weights():
   supernet = Supernet(NAS_BENCH_201, num_classes=10, channels=16, cells_per_stage=5)
   betas = {'cell': jnp.zeros((6, 5))}
   shapes = jax.eval_shape(supernet.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)), betas)
@@ -85,7 +85,7 @@ def test_number_of_weights_is_the_official_one():
 
 
 @pytest.mark.parametrize('space', [NAS_BENCH_201, DARTS], ids=lambda space: space.name)
-def test_initial_variance_is_pytorchs(space):
+def test_initial_weights_have_the_variance_of_pytorch(space):
   supernet = Supernet(space, num_classes=100, channels=32, cells_per_stage=2, layers=3)
   images, betas = jnp.zeros((1, 8, 8, 3)), {cell_type: jnp.zeros(space.alpha_shape) for cell_type in space.cell_types}
   init = jax.jit(jax.vmap(lambda key: supernet.init(key, images, betas)['params']))
@@ -95,7 +95,7 @@ def test_initial_variance_is_pytorchs(space):
     name = jax.tree_util.keystr(path)
     if 'kernel' in name:
       fan_in = leaf.shape[-2] if 'classifier' in name else np.prod(leaf.shape[-4:-1])
-      # a uniform sample's variance is known to 0.9/√size: 2 % for the smallest tensors
+      # the relative error of a uniform sample's variance is 0.9/√size: 2 % for the smallest tensors
       np.testing.assert_allclose(np.mean(np.square(leaf)) * 3 * fan_in, 1, rtol=0.05, err_msg=name)
       assert np.abs(leaf).max() <= 1 / np.sqrt(fan_in) * (1 + 1e-6)
       kernels += leaf.size // 8
@@ -105,7 +105,7 @@ def test_initial_variance_is_pytorchs(space):
   assert kernels > 0.98 * sum(leaf.size // 8 for leaf in jax.tree.leaves(params))
 
 
-def test_cells_and_edges_start_differently():
+def test_cells_and_edges_start_with_different_weights():
   supernet = Supernet(NAS_BENCH_201, num_classes=2, channels=2, cells_per_stage=2)
   params = jax.jit(supernet.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), {'cell': jnp.zeros((6, 5))})['params']
   kernel = params['network']['stage1']['edges_0']['nor_conv_3x3']['conv']['kernel']
@@ -114,10 +114,10 @@ def test_cells_and_edges_start_differently():
 
 
 def discrete(tree, space, genotype):
-  """The supernet's weights of the operations that `genotype` keeps, in the places of the discrete network's."""
-  types = [cell_type for cell_type, *_ in cell_plan(LAYERS, 1)]
+  """Returns the supernet's weights of the operations in `genotype`, at their paths in the discrete network."""
+  types = [cell.cell_type for cell in cell_plan(LAYERS, 1)]
 
-  def of_cell(cell_tree, cell_type, stacked):
+  def convert_cell(cell_tree, cell_type, stacked):
     kept = {}
     rows = {
       e: (run[0], run.index(e) if len(run) > 1 else None) for _, run in equal_edges(space, cell_type) for e in run
@@ -136,9 +136,9 @@ def discrete(tree, space, genotype):
   network = dict(tree['network'])
   for name, part in tree['network'].items():
     if name.startswith('stage'):
-      network[name] = of_cell(part, 'cell', stacked=1)
+      network[name] = convert_cell(part, 'cell', stacked=1)
     elif name.startswith('cells_'):
-      cell = of_cell(part.get('cell', {}), types[int(name.removeprefix('cells_'))], stacked=0)
+      cell = convert_cell(part.get('cell', {}), types[int(name.removeprefix('cells_'))], stacked=0)
       network[name] = {**part, 'cell': cell}
   return {'network': {name: part for name, part in network.items() if part}}
 
@@ -157,17 +157,17 @@ ONE_HOT = {
     2,
     (*DARTS_WITH_NONE.candidates('normal')[0], 'sep_conv_7x7', 'conv_7x1_1x7', 'nor_conv_3x3'),
   ),
-  # one node keeps both its edges; with more, the supernet's skips of edges that are not kept would remain
+  # one node keeps both its edges; with more nodes, the skips of edges that are not kept would remain in the supernet
   'auxiliary skip': SearchSpace('auxiliary', 'darts', 1, ('max_pool_3x3', 'sep_conv_3x3'), auxiliary_skip=True),
 }
 
 
 @pytest.mark.parametrize('space', ONE_HOT.values(), ids=ONE_HOT)
-def test_one_hot_supernet_is_the_discrete_network(space, monkeypatch, request):
-  # noise is drawn anew everywhere: here it is the same ramp everywhere
+def test_one_hot_supernet_equals_the_discrete_network(space, monkeypatch, request):
+  # the two networks would draw different noise, so the test replaces it by a fixed wave
   halved = lambda self, x: x[:, :: self.stride, :: self.stride]
-  ramp = lambda self, x: jnp.cos(jnp.arange(halved(self, x).size)).reshape(halved(self, x).shape)
-  weighted = lambda self, x, train, weight=None: ramp(self, x) * (1 if weight is None else weight)
+  wave = lambda self, x: jnp.cos(jnp.arange(halved(self, x).size)).reshape(halved(self, x).shape)
+  weighted = lambda self, x, train, weight=None: wave(self, x) * (1 if weight is None else weight)
   monkeypatch.setattr(Noise, '__call__', weighted)
   supernet = Supernet(space, num_classes=10, channels=4, cells_per_stage=2, layers=LAYERS)
   images = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
@@ -192,7 +192,7 @@ SMALL = SearchSpace('small', 'darts', 2, ('max_pool_3x3', 'skip_connect', 'dil_c
 
 @pytest.mark.parametrize('space', [NAS_BENCH_201, SMALL], ids=lambda space: space.name)
 def test_unrolled_and_scanned_edges_agree(space):
-  """float64: logits, running statistics and the gradients of weights and β, to 1e-12; the variables are the same."""
+  """In float64, to 1e-12: logits, running statistics, gradients of weights and β. The variables have equal shapes."""
   with jax.enable_x64(True):
     key = jax.random.key(1)
     images, betas = jax.random.normal(key, (4, 8, 8, 3)), softmax_betas(space.init_alphas(key))
@@ -218,7 +218,7 @@ SPACES_OF_GOLDEN = {'s1': S1, 's2': S2, 's3': S3, 's5': DARTS}
 
 
 @pytest.mark.parametrize('name', SPACES_OF_GOLDEN)
-def test_darts_logits_loss_gradients_and_genotype_are_the_official_ones(name):
+def test_darts_supernet_has_the_official_logits_loss_gradients_and_genotype(name):
   space = SPACES_OF_GOLDEN[name]
   arrays, variables = golden(f'darts_supernet_{name}', space=space)
   alphas, variables = {t: arrays[f'alphas_{t}'] for t in space.cell_types}, variables('before/')[1]
@@ -242,7 +242,7 @@ def test_darts_logits_loss_gradients_and_genotype_are_the_official_ones(name):
 
 
 @pytest.mark.parametrize('name, space', [('nas_bench_201_supernet', NAS_BENCH_201), ('darts_supernet_s5', DARTS)])
-def test_interop_goes_both_ways(name, space):
+def test_supernet_state_dict_inverts_supernet_variables(name, space):
   arrays, variables = golden(name, space=space)
   state_dict = {k.removeprefix('before/'): v for k, v in arrays.items() if k.startswith('before/')}
   back = supernet_state_dict(variables('before/')[1], space)
@@ -252,7 +252,7 @@ def test_interop_goes_both_ways(name, space):
 
 
 @pytest.mark.parametrize('space', [NAS_BENCH_201, ONE_HOT['everything']], ids=lambda space: space.name)
-def test_bfloat16_touches_only_the_computation(space):
+def test_bfloat16_changes_only_the_dtype_of_the_computation(space):
   supernet = Supernet(space, num_classes=10, channels=4, cells_per_stage=1, layers=2, dtype=jnp.bfloat16)
   images, betas = jnp.ones((2, 8, 8, 3)), softmax_betas(space.init_alphas(jax.random.key(1)))
   run = lambda key: supernet.apply(
@@ -266,7 +266,7 @@ def test_bfloat16_touches_only_the_computation(space):
 
 
 @pytest.mark.parametrize('unroll', [False, True])
-def test_bfloat16_computes_nearly_the_same(unroll):
+def test_bfloat16_gives_nearly_the_same_logits_and_gradients(unroll):
   sizes = {'num_classes': 10, 'channels': 4, 'cells_per_stage': 1, 'unroll': unroll}
   nets = [Supernet(NAS_BENCH_201, **sizes, dtype=dtype) for dtype in (None, jnp.bfloat16)]
   key = jax.random.key(0)

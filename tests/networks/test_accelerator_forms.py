@@ -1,0 +1,99 @@
+"""The forms that accelerators use, in whole steps on CPU: kernels.FORCE_PLAIN selects them in every kernel."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+
+from beta_darts_jax import (
+  DARTS,
+  NAS_BENCH_201,
+  Hyperparameters,
+  Network,
+  SearchSpace,
+  SearchState,
+  Supernet,
+  make_search_step,
+  softmax_betas,
+)
+from beta_darts_jax.networks import kernels
+from beta_darts_jax.retrain.recipe import Recipe
+from beta_darts_jax.retrain.step import create_state, make_train_step
+from beta_darts_jax.spaces.published import PUBLISHED
+
+# every operation of the DARTS space, in one node, so that it compiles quickly
+ONE_NODE = SearchSpace('one_node', 'darts', 1, DARTS.candidates('normal')[0])
+SUPERNETS = {
+  'nas_bench_201': Supernet(NAS_BENCH_201, num_classes=3, channels=2, cells_per_stage=1, unroll=True),
+  'darts': Supernet(ONE_NODE, num_classes=3, channels=2, layers=2),
+}
+
+
+@pytest.fixture(autouse=True)
+def float64():
+  with jax.enable_x64(True):
+    yield
+  jax.clear_caches()  # no other test may get a program with the forced forms
+
+
+def in_both_forms(step, monkeypatch, *arguments):
+  """Returns the results of step(*arguments) in the CPU forms and in the accelerators', each traced on its own."""
+  results = []
+  for force_plain in (False, True):
+    monkeypatch.setattr(kernels, 'FORCE_PLAIN', force_plain)
+    jax.clear_caches()
+    results.append(jax.device_get(step(*arguments)))
+  return results
+
+
+def batch(seed):
+  images = jax.random.normal(jax.random.key(seed), (4, 8, 8, 3), jnp.float64)
+  return images, jnp.arange(4) % 3
+
+
+def as_float64(tree):
+  return jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+
+@pytest.mark.parametrize('supernet', SUPERNETS.values(), ids=SUPERNETS)
+def test_a_bilevel_step_is_the_same_in_the_accelerators_forms(supernet, monkeypatch):
+  alphas = as_float64(supernet.space.init_alphas(jax.random.key(0)))
+  variables = jax.jit(supernet.init)(jax.random.key(1), batch(0)[0], softmax_betas(alphas))
+  state = SearchState.create(as_float64(variables), alphas)
+  hyper = Hyperparameters(learning_rate=0.1, beta_decay_weight=1.0)
+
+  def step(state):
+    state, metrics = make_search_step(supernet)(state, batch(2), batch(3), hyper)
+    return state.params, state.batch_stats, state.alphas, metrics
+
+  on_cpu, on_accelerators = in_both_forms(step, monkeypatch, state)
+  chex.assert_trees_all_close(on_cpu, on_accelerators, rtol=1e-9, atol=1e-11)
+
+
+def test_a_training_step_is_the_same_in_the_accelerators_forms(monkeypatch):
+  network = Network(PUBLISHED['DARTS_V2'], num_classes=3, channels=2, layers=2)
+  recipe = Recipe(epochs=1, batch_size=4, learning_rate=0.1, schedule='cosine', weight_decay=3e-4, clip_norm=5.0)
+  state = as_float64(jax.jit(lambda: create_state(network, (8, 8, 3), recipe, 0))())
+
+  def step(state):
+    state = jax.jit(make_train_step(network, recipe))(state, *batch(1), 0.1, 0.0)
+    return state.params, state.batch_stats, state.sums
+
+  on_cpu, on_accelerators = in_both_forms(step, monkeypatch, state)
+  chex.assert_trees_all_close(on_cpu, on_accelerators, rtol=1e-9, atol=1e-11)
+
+
+def test_force_plain_reaches_every_kernel(monkeypatch):
+  """Under the flag, no program chooses its form by the platform."""
+  monkeypatch.setattr(kernels, 'FORCE_PLAIN', True)
+  jax.clear_caches()
+  x, kernel = jnp.zeros((1, 4, 4, 2)), jnp.zeros((3, 3, 1, 2))
+
+  def everything(x, kernel):
+    y = kernels.depthwise(x, kernel) + kernels.convolution(x, jnp.tile(kernel, (1, 1, 2, 1)), padding=(1, 1))
+    return jnp.sum(kernels.no_refusion(kernels.average_pool(y) + kernels.max_pool(y), x[0, 0, 0, 0]))
+
+  assert 'platform_index' not in str(jax.make_jaxpr(jax.grad(everything, (0, 1)))(x, kernel))
+  monkeypatch.setattr(kernels, 'FORCE_PLAIN', False)
+  jax.clear_caches()
+  assert 'platform_index' in str(jax.make_jaxpr(jax.grad(everything, (0, 1)))(x, kernel))
