@@ -1,33 +1,36 @@
-"""Weights of the official PyTorch programs as our variables, and back.
+"""Converts the weights of the official PyTorch programs to our variables and back.
 
-A state dict is `{name: numpy array}` in PyTorch's layouts: convolution
-[out, in, kh, kw], linear [out, in]. Both directions read one list of entries:
-an official name, its place in our variables, and how the layouts differ.
+A state dict is `{name: numpy array}` in PyTorch's layouts: convolution [out, in, kh, kw], linear [out, in]. Both
+directions read one list of entries. An entry holds an official name, its place in our variables, and how the layouts
+differ.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
+import flax
+import jax
 import numpy as np
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.networks.plan import cell_plan, equal_cells, equal_edges
+from beta_darts_jax.networks.plan import cell_plan, edge_stride, equal_cells, equal_edges
 from beta_darts_jax.spaces.genotype import Cell, Genotype
 from beta_darts_jax.spaces.space import SearchSpace
 
-# layout → axes from PyTorch's to ours
+# layout → the permutation of axes from PyTorch's layout to ours
 _AXES = {'convolution': (2, 3, 1, 0), 'linear': (1, 0), 'vector': (0,)}
+_COLLECTIONS = ('params', 'batch_stats')
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """One array.
+  """One array of a state dict.
 
   Attributes:
     name: in the state dict.
-    path: in our variables.
+    path: in our variables, below the module 'network'.
     layout: a key of _AXES.
-    stack: (index, length) of each leading axis of our array, outermost first: where scanned modules are stacked.
+    stack: (index, length) for each leading axis of our array, outermost first. Equal modules are stacked along them.
   """
 
   name: str
@@ -35,10 +38,21 @@ class Entry:
   layout: str
   stack: tuple[tuple[int, int], ...] = ()
 
-  def within(self, name: str, path: tuple[str, ...], *stack: tuple[int, int]) -> 'Entry':
-    """The entry of an enclosing module."""
+  @property
+  def variable_path(self) -> tuple[str, ...]:
+    """The path in the variables of a whole network."""
     collection, *inner = self.path
-    return Entry(f'{name}{self.name}', (collection, *path, *inner), self.layout, (*stack, *self.stack))
+    return (collection, 'network', *inner)
+
+  def within(self, name: str, path: tuple[str, ...], *stack: tuple[int, int]) -> 'Entry':
+    """Returns the entry as part of an enclosing module, which has `name`, `path` and `stack`."""
+    collection, *inner = self.path
+    return Entry(
+      name=f'{name}{self.name}',
+      path=(collection, *path, *inner),
+      layout=self.layout,
+      stack=(*stack, *self.stack),
+    )
 
 
 def _conv(name, *path):
@@ -70,7 +84,7 @@ def _factorized_reduce(affine):
 
 
 def _operation(operation: str, stride: int, affine: bool) -> Iterator[Entry]:
-  """Entries of a candidate operation, relative to it."""
+  """Yields the entries of a candidate operation, relative to it."""
   if operation == 'skip_connect' and stride == 2:
     yield from (entry.within('', ('reduce',)) for entry in _factorized_reduce(affine))
   elif operation.startswith('nor_conv'):
@@ -91,7 +105,7 @@ def _operation(operation: str, stride: int, affine: bool) -> Iterator[Entry]:
 
 
 def _nas_bench_201(cell: list[Entry], cells_per_stage: int) -> Iterator[Entry]:
-  """`cell`: entries of a cell, relative to it."""
+  """Yields the entries of a network; `cell` has those of a cell, relative to it."""
   yield from _conv('stem.0', 'stem_conv')
   yield from _norm('stem.1', 'stem_batch_norm', affine=True)
   for stage in range(3):
@@ -108,8 +122,8 @@ def _nas_bench_201(cell: list[Entry], cells_per_stage: int) -> Iterator[Entry]:
   yield from _linear('classifier', 'classifier')
 
 
-def _search_cell(space: SearchSpace, cell_type: str, edge_name) -> Iterator[Entry]:
-  """Entries of a cell of the supernet, relative to it; `edge_name` calls row e of α as the official program does."""
+def _search_cell(space: SearchSpace, cell_type: str, edge_name: Callable[[int], str]) -> Iterator[Entry]:
+  """Yields the entries of a cell of the supernet, relative to it; `edge_name` gives the official name of row e of α."""
   for stride, edges in equal_edges(space, cell_type):
     for i, e in enumerate(edges):
       stack = [(i, len(edges))] if len(edges) > 1 else []
@@ -122,18 +136,17 @@ def _search_cell(space: SearchSpace, cell_type: str, edge_name) -> Iterator[Entr
 
 
 def _discrete_cell(cell: Cell, cell_type: str, edges: str) -> Iterator[Entry]:
-  """Entries of a discrete cell, relative to it; `edges` is the official list of them."""
+  """Yields the entries of a discrete cell, relative to it; `edges` is the official name of the list of edges."""
   e = 0
   for target, node in enumerate(cell.nodes, start=cell.num_inputs):
     for k, (operation, source) in enumerate(node):
-      stride = 2 if cell_type == 'reduce' and source < cell.num_inputs else 1
+      stride = edge_stride(cell_type, source, cell.num_inputs)
       for entry in _operation(operation, stride, affine=True):
         yield entry.within(f'{edges}.{e}.', (f'edge_{target}_{k}',))
       e += 1
 
 
-def _darts(cell_of, depth: int, affine: bool, stem: str, auxiliary: bool) -> Iterator[Entry]:
-  """`cell_of` gives the entries of a cell type, relative to the cell."""
+def _darts_stem(stem: str) -> Iterator[Entry]:
   if stem == 'imagenet':
     for conv, norm, i in ((0, 1, 1), (3, 4, 2)):
       yield from _conv(f'stem0.{conv}', f'stem0_conv_{i}')
@@ -143,11 +156,26 @@ def _darts(cell_of, depth: int, affine: bool, stem: str, auxiliary: bool) -> Ite
   else:
     yield from _conv('stem.0', 'stem_conv')
     yield from _norm('stem.1', 'stem_batch_norm', affine=True)
+
+
+def _auxiliary_head(stem: str) -> Iterator[Entry]:
+  yield from _conv('auxiliary_head.features.2', 'auxiliary_head', 'conv_1')
+  yield from _norm('auxiliary_head.features.3', 'auxiliary_head', 'batch_norm_1', affine=True)
+  yield from _conv('auxiliary_head.features.5', 'auxiliary_head', 'conv_2')
+  if stem != 'imagenet':
+    yield from _norm('auxiliary_head.features.6', 'auxiliary_head', 'batch_norm_2', affine=True)
+  yield from _linear('auxiliary_head.classifier', 'auxiliary_head', 'classifier')
+
+
+def _darts(
+  cells: Mapping[str, list[Entry]], depth: int, affine: bool, stem: str = 'cifar', auxiliary: bool = False
+) -> Iterator[Entry]:
+  """Yields the entries of a network; `cells` has those of each cell type, relative to the cell."""
+  yield from _darts_stem(stem)
   plan = cell_plan(depth, 1, reduced=stem == 'imagenet')
   for first, length in equal_cells(plan):
-    cell_type, _, after_reduction = plan[first]
-    entries = [entry.within('', ('cell',)) for entry in cell_of(cell_type)]
-    preprocess0 = _factorized_reduce(affine) if after_reduction else _relu_conv_bn(affine)
+    entries = [entry.within('', ('cell',)) for entry in cells[plan[first].cell_type]]
+    preprocess0 = _factorized_reduce(affine) if plan[first].after_reduction else _relu_conv_bn(affine)
     entries += [entry.within('preprocess0.', ('preprocess0',)) for entry in preprocess0]
     entries += [entry.within('preprocess1.', ('preprocess1',)) for entry in _relu_conv_bn(affine)]
     for i in range(length):
@@ -155,136 +183,136 @@ def _darts(cell_of, depth: int, affine: bool, stem: str, auxiliary: bool) -> Ite
       for entry in entries:
         yield entry.within(f'cells.{first + i}.', (f'cells_{first}',), *stack)
   if auxiliary:
-    yield from _conv('auxiliary_head.features.2', 'auxiliary_head', 'conv_1')
-    yield from _norm('auxiliary_head.features.3', 'auxiliary_head', 'batch_norm_1', affine=True)
-    yield from _conv('auxiliary_head.features.5', 'auxiliary_head', 'conv_2')
-    if stem != 'imagenet':
-      yield from _norm('auxiliary_head.features.6', 'auxiliary_head', 'batch_norm_2', affine=True)
-    yield from _linear('auxiliary_head.classifier', 'auxiliary_head', 'classifier')
+    yield from _auxiliary_head(stem)
   yield from _linear('classifier', 'classifier')
 
 
 def _supernet_entries(space: SearchSpace, num_cells: int) -> list[Entry]:
+  def darts_edge(e: int) -> str:
+    return f'_ops.{e}._ops'
+
+  def nas_bench_201_edge(e: int) -> str:
+    target, source = space.edges[e]
+    return f'edges.{target}<-{source}'
+
   if space.skeleton == 'darts':
-    cell_of = lambda cell_type: _search_cell(space, cell_type, '_ops.{}._ops'.format)
-    return list(_darts(cell_of, num_cells, False, 'cifar', False))
-  edge_name = lambda e: 'edges.{}<-{}'.format(*space.edges[e])
-  return list(_nas_bench_201(list(_search_cell(space, 'cell', edge_name)), num_cells))
+    cells = {cell_type: list(_search_cell(space, cell_type, darts_edge)) for cell_type in space.cell_types}
+    return list(_darts(cells, num_cells, affine=False))
+  return list(_nas_bench_201(list(_search_cell(space, 'cell', nas_bench_201_edge)), num_cells))
 
 
 def _network_entries(genotype: Genotype, num_cells: int, stem: str, auxiliary: bool) -> list[Entry]:
   if len(genotype.cells) == 1:
     return list(_nas_bench_201(list(_discrete_cell(genotype.cells[0], 'cell', 'layers')), num_cells))
-  cells = {'normal': genotype.normal, 'reduce': genotype.reduce}
-  cell_of = lambda cell_type: _discrete_cell(cells[cell_type], cell_type, '_ops')
-  return list(_darts(cell_of, num_cells, True, stem, auxiliary))
+  cells = {
+    'normal': list(_discrete_cell(genotype.normal, 'normal', '_ops')),
+    'reduce': list(_discrete_cell(genotype.reduce, 'reduce', '_ops')),
+  }
+  return list(_darts(cells, num_cells, affine=True, stem=stem, auxiliary=auxiliary))
 
 
 def _official_cells(state_dict, num_cell_types: int) -> int:
-  """Cells in all; with one cell type, NAS-Bench-201's: cells a stage, as far as the first block."""
-  if num_cell_types == 1:
+  """Counts the cells of a state dict: all of them, or for NAS-Bench-201 (one cell type) those of one stage."""
+  if num_cell_types == 1:  # the cells before the first ResNet block
     number = min((int(n.split('.')[1]) for n in state_dict if n.endswith('.downsample.1.weight')), default=0)
   else:
     number = len({name.split('.')[1] for name in state_dict if name.startswith('cells.')})
   if not number:
-    raise InputError('the state dict has no cells of that kind: allowed is that of a whole network')
+    raise InputError('the state dict has no such cells: expected the state dict of a whole network')
   return number
 
 
 def _our_cells(variables, num_cell_types: int) -> int:
-  """As _official_cells."""
+  """Counts the cells of our variables, as `_official_cells` does."""
   params = variables['params']['network']
   if num_cell_types == 1:
     if 'stage1' not in params:
-      raise InputError('the cells have no weights, so their number is not known: allowed are cells with weights')
-    return len(next(_leaves(params['stage1'])))
+      raise InputError('the cells have no weights, so they cannot be counted: expected cells with weights')
+    return len(jax.tree.leaves(params['stage1'])[0])
   first = max((int(name.removeprefix('cells_')) for name in params if name.startswith('cells_')), default=None)
   if first is None:
-    raise InputError('the variables have no cells of that kind: allowed are those of a whole network')
+    raise InputError('the variables have no such cells: expected the variables of a whole network')
   kernel = params[f'cells_{first}']['preprocess1']['conv']['kernel']
   return first + (len(kernel) if kernel.ndim == 5 else 1)
 
 
-def _leaves(tree):
-  for value in tree.values():
-    yield from _leaves(value) if isinstance(value, Mapping) else [value]
+def _take_array(state_dict: dict[str, np.ndarray], entry: Entry) -> np.ndarray:
+  """Removes the array of an entry from the state dict and returns it in our layout."""
+  if entry.name not in state_dict:
+    raise InputError(f'the state dict has no {entry.name}')
+  array, axes = state_dict.pop(entry.name), _AXES[entry.layout]
+  if array.ndim != len(axes):
+    raise InputError(f'{entry.name} has shape {array.shape}: expected {len(axes)} axes')
+  return array.transpose(axes)
 
 
 def _to_variables(state_dict: Mapping[str, np.ndarray], entries: list[Entry]) -> dict:
-  left = {name: np.asarray(value) for name, value in state_dict.items() if not name.endswith('num_batches_tracked')}
+  remaining = {
+    name: np.asarray(value) for name, value in state_dict.items() if not name.endswith('num_batches_tracked')
+  }
   for alphas in ('_arch_parameters', 'alphas_normal', 'alphas_reduce'):
-    left.pop(alphas, None)
-  variables: dict = {'params': {}, 'batch_stats': {}}
+    remaining.pop(alphas, None)
+  stacked: dict[tuple[str, ...], np.ndarray] = {}
   for entry in entries:
-    if entry.name not in left:
-      raise InputError(f'the state dict has no {entry.name}')
-    array = left.pop(entry.name)
-    if array.ndim != len(_AXES[entry.layout]):
-      raise InputError(f'{entry.name} has shape {array.shape}, allowed are {len(_AXES[entry.layout])} axes')
-    array = array.transpose(_AXES[entry.layout])
-    collection, *inner, last = entry.path
-    node = variables[collection].setdefault('network', {})
-    for part in inner:
-      node = node.setdefault(part, {})
+    array = _take_array(remaining, entry)
     indices, lengths = zip(*entry.stack, strict=True) if entry.stack else ((), ())
-    whole = node.setdefault(last, np.empty((*lengths, *array.shape), array.dtype))
+    whole = stacked.setdefault(entry.variable_path, np.empty((*lengths, *array.shape), array.dtype))
     if whole[indices].shape != array.shape:
-      raise InputError(f'{entry.name} has shape {array.shape}, allowed is {whole[indices].shape}, as its neighbours')
+      raise InputError(f'{entry.name} has shape {array.shape}: expected {whole[indices].shape}, as in equal cells')
     whole[indices] = array
-  if left:
-    raise InputError(f'the state dict has weights that this network lacks: {", ".join(sorted(left)[:3])}')
-  return variables
+  if remaining:
+    raise InputError(f'the state dict has weights that the network does not have: {", ".join(sorted(remaining)[:3])}')
+  return {collection: {} for collection in _COLLECTIONS} | flax.traverse_util.unflatten_dict(stacked)
 
 
 def _to_state_dict(variables: Mapping, entries: list[Entry]) -> dict[str, np.ndarray]:
+  arrays = flax.traverse_util.flatten_dict({collection: variables[collection] for collection in _COLLECTIONS})
   state_dict = {}
   for entry in entries:
-    collection, *inner = entry.path
-    array = variables[collection]['network']
-    for part in inner:
-      array = array[part]
-    array = np.asarray(array)[tuple(index for index, _ in entry.stack)]
+    array = np.asarray(arrays[entry.variable_path])[tuple(index for index, _ in entry.stack)]
     state_dict[entry.name] = array.transpose(np.argsort(_AXES[entry.layout]))
-  ours = sum(np.size(leaf) for collection in ('params', 'batch_stats') for leaf in _leaves(variables[collection]))
-  if sum(map(np.size, state_dict.values())) != ours:
-    raise InputError('the official program has no place for some of these weights (auxiliary skips?)')
+  if sum(map(np.size, state_dict.values())) != sum(map(np.size, arrays.values())):
+    raise InputError('some weights do not exist in the official program, such as those of auxiliary skips')
   return state_dict
 
 
 def supernet_variables(state_dict: Mapping[str, np.ndarray], space: SearchSpace) -> dict:
-  """Variables of `Supernet(space, …)` from the official supernet of that space.
+  """Converts the weights of the official supernet of a space to variables of `Supernet(space, …)`.
 
   Args:
-    state_dict: `model.state_dict()` as numpy arrays; dtypes are kept; its α is left aside.
-    space: NAS_BENCH_201, or of the DARTS family.
+    state_dict: `model.state_dict()` as numpy arrays. dtypes are kept; α is ignored.
+    space: NAS_BENCH_201, or a space of the DARTS family.
 
   Returns:
     {'params': …, 'batch_stats': …}; equal cells are stacked along a leading axis.
 
   Raises:
-    InputError: a weight is missing, or some are left over.
+    InputError: a weight is missing or superfluous.
   """
   return _to_variables(state_dict, _supernet_entries(space, _official_cells(state_dict, len(space.cell_types))))
 
 
 def supernet_state_dict(variables: Mapping, space: SearchSpace) -> dict[str, np.ndarray]:
-  """The inverse of `supernet_variables`: what the official supernet's `load_state_dict` takes.
+  """Inverts `supernet_variables`: returns the argument of the official supernet's `load_state_dict`.
 
-  α is left out: NAS-Bench-201's supernet, which keeps it among its parameters, needs `strict=False`.
+  It does not contain α. NAS-Bench-201's supernet has α among its parameters, so it needs `strict=False`.
   """
   return _to_state_dict(variables, _supernet_entries(space, _our_cells(variables, len(space.cell_types))))
 
 
 def network_variables(state_dict: Mapping[str, np.ndarray], genotype: Genotype) -> dict:
-  """Variables of `Network(genotype, …)` or `NasBench201Network(genotype, …)` from the official network.
+  """Converts the weights of an official network to variables of `Network(genotype, …)` or `NasBench201Network(…)`.
 
   Args:
-    state_dict: `model.state_dict()` as numpy arrays: of DARTS' CIFAR or ImageNet network, with or without an auxiliary
-      head, or of NAS-Bench-201's.
+    state_dict: `model.state_dict()` as numpy arrays, of DARTS' CIFAR or ImageNet network, with or without an auxiliary
+      head, or of NAS-Bench-201's network.
     genotype: of that network.
 
+  Returns:
+    {'params': …, 'batch_stats': …}.
+
   Raises:
-    InputError: a weight is missing, or some are left over.
+    InputError: a weight is missing or superfluous.
   """
   stem = 'imagenet' if 'stem0.0.weight' in state_dict else 'cifar'
   auxiliary = 'auxiliary_head.classifier.weight' in state_dict
@@ -293,10 +321,12 @@ def network_variables(state_dict: Mapping[str, np.ndarray], genotype: Genotype) 
 
 
 def network_state_dict(variables: Mapping, genotype: Genotype) -> dict[str, np.ndarray]:
-  """The inverse of `network_variables`: a trained network leaves for PyTorch, as numpy arrays in its layouts.
+  """Inverts `network_variables`: returns numpy arrays in PyTorch's layouts.
 
-  `retrain.load_run` gives the variables of a finished training; `torch.from_numpy` makes tensors of the arrays.
-  Raises InputError for networks with auxiliary skips, and of NAS-Bench-201 where no cell has a weight.
+  `load_run` returns the variables of a finished training; `torch.from_numpy` makes tensors of the arrays.
+
+  Raises:
+    InputError: the network has auxiliary skips, or it is of NAS-Bench-201 and its cells have no weights.
   """
   params = variables['params']['network']
   stem = 'imagenet' if 'stem1' in params else 'cifar'
