@@ -9,9 +9,9 @@ Exit status: 0 the run is finished, or a signal stopped it after its state was s
 input cannot be used. Outside the training loop a signal has the system's default action.
 """
 
+import contextlib
 import os
 import pathlib
-import re
 import shlex
 import signal
 import sys
@@ -22,18 +22,17 @@ from ml_collections import ConfigDict
 from beta_darts_jax import data, report
 from beta_darts_jax.config import command_line, ignored_options
 from beta_darts_jax.config.check import check
-from beta_darts_jax.data import streaming
+from beta_darts_jax.config.schema import default_path
 from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped, naming
 from beta_darts_jax.retrain import run as retrain_run
 from beta_darts_jax.retrain.result import RetrainResult
-from beta_darts_jax.retrain.setup import check_network, make_retrain_setup
+from beta_darts_jax.retrain.setup import load_dataset, make_retrain_setup, resolve_genotype
 from beta_darts_jax.runtime.devices import set_up
 from beta_darts_jax.runtime.processes import is_process_zero, run_on_process_zero
 from beta_darts_jax.runtime.workdir import Workdir, read_result, refuse_other_config
 from beta_darts_jax.search import run as search_run
 from beta_darts_jax.search.result import SearchResult
 from beta_darts_jax.search.setup import find_benchmark, make_search_setup, make_search_space
-from beta_darts_jax.spaces.lookup import find_genotype
 
 SET_UP = ('cpu_devices', 'cluster', 'coordinator', 'processes', 'process')  # keys of config.parallel
 
@@ -53,68 +52,53 @@ def run_search(config: ConfigDict, workdir: str | os.PathLike | None = None, com
     NonFiniteLoss: all members diverged.
     Stopped: a signal came. The state is saved.
   """
-  path = _workdir_of(check(config), workdir)
+  path = pathlib.Path(workdir or default_path(check(config), config.search.seed))
   space = make_search_space(config)
   if values := _finished(path, config):
-    return _finish(SearchResult(path, values))
+    return _show(SearchResult(path, values))
   dataset = data.load(config.data.source, config.data.data_dir, config.data.image_size).half(config.data.part)
   setup = make_search_setup(config, dataset)
   table = find_benchmark(config, space, dataset.name)
-  try:
-    with Workdir(path, config.to_dict(), command) as folder:
-      return _finish(search_run.run(setup, dataset, table, folder))
-  except (NonFiniteLoss, Stopped):
-    _write_page(path)
-    raise
+  with _page_of_unfinished_run(path), Workdir(path, config.to_dict(), command) as folder:
+    result = search_run.run(setup, dataset, table, folder)
+  return _show(result)
 
 
 def run_retrain(config: ConfigDict, workdir: str | os.PathLike | None = None, command: str = '') -> RetrainResult:
   """Trains the network of config.genotype to the end, or resumes it, and writes its page; see `run_search`."""
-  path = _workdir_of(check(config), workdir)
-  with naming('config.genotype'):
-    genotype, auxiliary_skip = find_genotype(config.genotype)
-  config.genotype = str(genotype)  # the run keeps the cell, whatever happens to its file
-  config.network.auxiliary_skip |= auxiliary_skip
-  with naming('config.network'):
-    check_network(genotype, config.network.stem, config.network.auxiliary_weight)
+  path = pathlib.Path(workdir or default_path(check(config), config.train.seed))
+  genotype = resolve_genotype(config)
   if values := _finished(path, config):
-    return _finish(RetrainResult(path, values))
-  source = config.data.source, config.data.data_dir, config.data.image_size
-  if config.data.source == 'imagenet2012':
-    options = {name: config.data[name] for name in ('flip', 'crop_scale', 'color_jitter', 'resize')}
-    dataset: data.Dataset | streaming.StreamedDataset = streaming.load(*source, **options)
-  else:
-    dataset = data.load(*source).half(config.data.part)
+    return _show(RetrainResult(path, values))
+  dataset = load_dataset(config.data)
   setup = make_retrain_setup(config, genotype, dataset)
-  try:
-    with Workdir(path, config.to_dict(), command) as folder:
-      return _finish(retrain_run.run(setup, dataset, folder))
-  except (NonFiniteLoss, Stopped):
-    _write_page(path)
-    raise
-
-
-def _workdir_of(config, workdir) -> pathlib.Path:
-  dataset = re.sub(r'[^\w.-]+', '_', config.data.source)
-  seed = config.search.seed if config.task == 'search' else config.train.seed
-  return pathlib.Path(workdir or f'runs/{config.name}-{dataset}-{seed}')
+  with _page_of_unfinished_run(path), Workdir(path, config.to_dict(), command) as folder:
+    result = retrain_run.run(setup, dataset, folder)
+  return _show(result)
 
 
 def _finished(path, config) -> dict | None:
-  """Returns the result of a finished run of the config in `path`; None otherwise, with a line about what follows."""
+  """Returns the result of a finished run of the config in `path`, None otherwise."""
   run_on_process_zero(refuse_other_config, path, config.to_dict())
-  if values := read_result(path):
-    print(f'{path} is finished')
-    return values
-  print(f'reading {config.data.source}', flush=True)
-  return None
+  values = read_result(path)
+  print(f'{path} is finished' if values else f'reading {config.data.source}', flush=True)
+  return values
 
 
-def _finish(result):
+def _show(result):
   """Prints a result and writes the page of its run."""
   print(f'\n{result}')
   _write_page(result.path)
   return result
+
+
+@contextlib.contextmanager
+def _page_of_unfinished_run(path):
+  try:
+    yield
+  except (NonFiniteLoss, Stopped):
+    _write_page(path)
+    raise
 
 
 def _write_page(path) -> None:
@@ -137,23 +121,16 @@ def cli() -> None:
   command_line.define_flags()
   try:
     app.run(_main, flags_parser=lambda argv: command_line.parse(argv, usage=__doc__))
-  except (InputError, flags.Error) as error:
-    _exit(error, status=2)
-  except NonFiniteLoss as error:
-    _exit(error, status=1)
-
-
-def _exit(error, status):
-  print('error:', ' '.join(str(error).split()), file=sys.stderr)
-  sys.exit(status)
+  except (InputError, flags.Error, NonFiniteLoss) as error:
+    print('error:', ' '.join(str(error).split()), file=sys.stderr)
+    sys.exit(1 if isinstance(error, NonFiniteLoss) else 2)
 
 
 def _main(arguments) -> None:
   values = flags.FLAGS
   if values.report is not None:
-    page = report.write([values.report, *arguments[1:]], values.out, values.png)
-    print(*([page, report.figures_folder(page)] if values.png else [page]), sep='\n')
-    return
+    print(page := report.write([values.report, *arguments[1:]], values.out, values.png))
+    return print(report.figures_folder(page)) if values.png else None
   config = values.config
   with naming('config.parallel'):
     set_up(**{name: config.parallel[name] for name in SET_UP})

@@ -43,13 +43,19 @@ def parse(argv: list[str], usage: str) -> list[str]:
     print_help(usage)
     sys.exit(0)
   argv = [find_config(argument) for argument in argv]
+  if not any(re.match('--?config(=|$)', argument) for argument in argv) and any('-config.' in a for a in argv):
+    raise InputError('--config=FILE[:ARGUMENTS] is missing')
   sys.argv[1:] = argv[1:]  # ml_collections reads --config.KEY from there
   try:
     rest = flags.FLAGS(argv)
-  except (AttributeError, TypeError, KeyError) as error:
-    if any(frame.name == 'get_config' for frame in traceback.extract_tb(error.__traceback__)):
+  except (AttributeError, KeyError, TypeError, ValueError, flags.Error) as error:
+    chain = _causes(error)  # absl and ml_collections put the text of an error into errors of their own
+    for cause in reversed(chain):
+      if isinstance(cause, InputError) or _is_raised_in_config_file(cause):
+        raise cause from None
+    if isinstance(error, flags.Error) and len(chain) < 3:
       raise
-    raise InputError(_explain(error, argv)) from None
+    raise InputError(_explain(chain[-1], argv)) from None
   values = flags.FLAGS
   if values.report is not None:
     if values.config is not None or values.workdir is not None:
@@ -63,6 +69,18 @@ def parse(argv: list[str], usage: str) -> list[str]:
     raise InputError('--config=FILE[:ARGUMENTS] is missing')
   check(values.config)
   return rest
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+  """Returns the error, its cause, the cause of that, and so on."""
+  cause = error.__cause__ or error.__context__
+  return [error, *(_causes(cause) if cause else [])]
+
+
+def _is_raised_in_config_file(error: BaseException) -> bool:
+  """Returns whether the error was raised below get_config, or while the file was imported."""
+  names = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
+  return bool(names & {'get_config', '<module>'})
 
 
 def find_config(argument: str) -> str:

@@ -6,6 +6,7 @@ files in configs/ change some of the values.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -145,6 +146,12 @@ def defaults_for(config: ConfigDict) -> ConfigDict:
 def flatten(config: ConfigDict) -> dict[str, Any]:
   """Returns {dotted key: value}."""
   return flatten_dict(config.to_dict(), sep='.')
+
+
+def default_path(config: ConfigDict, seed: int) -> str:
+  """Returns the default folder of a run; other characters than letters, digits, - and . become _."""
+  dataset = re.sub(r'[^\w.-]+', '_', config.data.source)
+  return f'runs/{config.name}-{dataset}-{seed}'
 
 
 # ---- texts ----

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from beta_darts_jax.config.check import check_profile, step_range
-from beta_darts_jax.data import Augmentation, Dataset
+from beta_darts_jax.data import Augmentation, Dataset, load, streaming
 from beta_darts_jax.data.augmentation import check_augmentation
 from beta_darts_jax.data.streaming import StreamedDataset
 from beta_darts_jax.errors import InputError, naming
@@ -17,6 +17,7 @@ from beta_darts_jax.retrain.recipe import Recipe
 from beta_darts_jax.runtime.devices import make_mesh
 from beta_darts_jax.runtime.session import SessionOptions
 from beta_darts_jax.spaces.genotype import Genotype
+from beta_darts_jax.spaces.lookup import find_genotype
 from beta_darts_jax.spaces.published import short_name
 
 
@@ -70,6 +71,32 @@ class RetrainSetup:
   augmentation: Augmentation
   workers: int
   session: SessionOptions
+
+
+def resolve_genotype(config: ConfigDict) -> Genotype:
+  """Returns the genotype that config.genotype names, and writes it into the config.
+
+  So the run keeps the cell, whatever happens to its file. The skip connections of its search space are kept, too.
+
+  Raises:
+    InputError: there is no such genotype, or the network cannot have it.
+  """
+  with naming('config.genotype'):
+    genotype, auxiliary_skip = find_genotype(config.genotype)
+  config.genotype = str(genotype)
+  config.network.auxiliary_skip |= auxiliary_skip
+  with naming('config.network'):
+    check_network(genotype, config.network.stem, config.network.auxiliary_weight)
+  return genotype
+
+
+def load_dataset(options: ConfigDict) -> Dataset | StreamedDataset:
+  """Loads the data set of a config's group `data`. ImageNet is streamed. Raises InputError."""
+  source = options.source, options.data_dir, options.image_size
+  if options.source == 'imagenet2012':
+    names = ('flip', 'crop_scale', 'color_jitter', 'resize')
+    return streaming.load(*source, **{name: options[name] for name in names})
+  return load(*source).half(options.part)
 
 
 def make_retrain_setup(config: ConfigDict, genotype: Genotype, dataset: Dataset | StreamedDataset) -> RetrainSetup:
