@@ -6,23 +6,27 @@ define in_versions
 	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv
 	.venv-uv/bin/uv venv --quiet --clear --seed --python $(2) $(1)
 	VIRTUAL_ENV=$(1) .venv-uv/bin/uv pip install --quiet --resolution $(3) --editable '.[dev]'
-	$(1)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(1)/bin/python -m pytest $(PARALLEL) --full
 endef
 
 PAGES = README.md docs/evidence/README.md
+PARALLEL = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: search test test-newest test-lowest lint api benchmark study reproduce evidence clean
+.PHONY: search test test-all test-newest test-lowest lint api benchmark study reproduce evidence clean
 
-search: .venv/installed  ## installs, then a whole search on digits: one to two minutes each on two cores
+search: .venv/installed  ## installs the package, then runs a whole search on digits; each takes one to two minutes
 	.venv/bin/python -m beta_darts_jax.main --config configs/digits.py
 
-test: .venv/installed-dev
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+test: .venv/installed-dev  ## the quick tests: about five minutes on two cores
+	.venv/bin/python -m pytest $(PARALLEL)
 
-test-newest:  ## the tests with the newest versions that requirements allow, on Python 3.12
+test-all: .venv/installed-dev  ## all tests: about twenty minutes on two cores
+	.venv/bin/python -m pytest $(PARALLEL) --full
+
+test-newest:  ## all tests with the newest versions that requirements.txt allows, on Python 3.12
 	$(call in_versions,.venv-newest,3.12,highest)
 
-test-lowest:  ## … and with the lowest, on 3.11
+test-lowest:  ## all tests with the lowest versions that requirements.txt allows, on Python 3.11
 	$(call in_versions,.venv-lowest,3.11,lowest-direct)
 
 lint: .venv/installed-dev
@@ -30,7 +34,7 @@ lint: .venv/installed-dev
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-benchmark: .venv/installed-benchmark  ## our step beside PyTorch's: some twenty minutes on two cores
+benchmark: .venv/installed-benchmark  ## times our step and PyTorch's: about twenty minutes on two cores
 	.venv/bin/python benchmarks/compare.py
 
 study: .venv/installed-dev  ## runs the study STUDY, or continues it, and writes docs/evidence/STUDY
@@ -40,7 +44,7 @@ reproduce: .venv/installed-dev $(if $(shell command -v nvidia-smi),.venv/install
 	for study in reproduce_cifar10 reproduce_cifar100; do \
 	  .venv/bin/python -m studies.run $$study --pages $(PAGES) || exit; done
 
-api: .venv/installed-dev  ## pages of every module, from the docstrings, in build/api
+api: .venv/installed-dev  ## writes the pages of all modules to build/api
 	.venv/bin/python -c "import beta_darts_jax as b, pdoc.__main__ as p; [getattr(b, n) for n in b.__all__]; p.cli()" --docformat google --output-directory build/api beta_darts_jax
 
 evidence: .venv/installed-dev  ## rebuilds all tables and figures from the runs kept in docs/evidence

@@ -3,8 +3,8 @@ import os
 import pathlib
 from importlib.metadata import version
 
-# compiling is most of the tests' time: programs that are the same are compiled once, in subprocesses too, and those of
-# this process, which run a few times each, with little optimization
+# Compiling takes most of the tests' time. Equal programs are compiled once, in subprocesses too. The programs of this
+# process run a few times only, so XLA optimizes them little.
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).parent.parent / '.pytest_cache' / 'jax'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
 
@@ -14,20 +14,20 @@ import pytest
 from beta_darts_jax import NAS_BENCH_201, interop
 from beta_darts_jax.spaces.nas_bench_201 import ACCURACIES
 
-# the older emitters of fusions, which jaxlib has up to 0.10, take half of the newer ones' time to compile
+# The older fusion emitters, which jaxlib has up to 0.10, compile in half the time of the newer ones.
 _OLDER = version('jaxlib').startswith('0.10.')
 _WITH = ' --xla_cpu_use_fusion_emitters=false' if _OLDER else ''
 os.environ.setdefault('XLA_FLAGS', f'--xla_backend_optimization_level=0{_WITH}')  # read at the first JAX operation
 COMPILED_FAST = {'XLA_FLAGS': os.environ['XLA_FLAGS']}  # for subprocesses
-# … that take many steps: twice the time to compile, a fifth to run
+# For subprocesses that take many steps: compiling takes twice the time, a step a fifth.
 COMPILED_WELL = {'XLA_FLAGS': f'--xla_backend_optimization_level=1{_WITH}'}
-# for jax.jit(compiler_options=…)
+# For jax.jit(compiler_options=…).
 FULLY_OPTIMIZED = {'xla_backend_optimization_level': 3} | ({'xla_cpu_use_fusion_emitters': True} if _OLDER else {})
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 
 
 def external(variable: str) -> str:
-  """The path in an environment variable; without it the test is skipped, or fails where REQUIRE_DATA is set."""
+  """Returns the path in an environment variable. Without it the test is skipped, or fails if REQUIRE_DATA is set."""
   if path := os.environ.get(variable):
     return path
   if os.environ.get('REQUIRE_DATA'):
@@ -46,7 +46,7 @@ def table_path():
 
 
 def made_up_lines() -> list[dict]:
-  """A table in the right form: accuracy grows with the number of 3×3 convolutions, ties broken by index."""
+  """Returns the lines of a benchmark table whose accuracy grows with the number of 3×3 convolutions."""
   lines = []
   for index, choice in enumerate(itertools.product(range(5), repeat=6)):
     genotype = NAS_BENCH_201.derive({'cell': np.eye(5)[list(choice)]})
@@ -60,7 +60,7 @@ def made_up_lines() -> list[dict]:
 
 
 def golden(name: str, dtype=np.float32, space=NAS_BENCH_201):
-  """(arrays of a golden file, prefix → (α, our variables of the state dict under the prefix)), floats as `dtype`."""
+  """Returns the arrays of a golden file, and a function: prefix → (α, our variables of the state dict under it)."""
   with np.load(GOLDEN / f'{name}.npz') as file:
     arrays = {key: file[key] for key in file.files}
 
@@ -76,15 +76,15 @@ def nhwc(images):
 
 
 def pytest_addoption(parser):
-  parser.addoption('--full', action='store_true', help='long forms: all steps of the official trajectories, …')
+  parser.addoption('--full', action='store_true', help='all tests, in their long forms')
 
 
 def pytest_configure(config):
-  config.addinivalue_line('markers', 'full: takes long and says little more than the others: with --full only')
+  config.addinivalue_line('markers', 'full: a slow test, which runs with --full only')
 
 
 def pytest_collection_modifyitems(config, items):
-  """The longest files first, so that parallel workers end together."""
+  """Puts the longest files first, so that parallel workers end together."""
   if not config.getoption('--full'):
     items[:] = [item for item in items if not item.get_closest_marker('full')]
   longest = ['test_devices', 'test_search', 'test_end_to_end', 'test_benchmarks', 'test_method', 'test_supernet']
