@@ -217,7 +217,7 @@ def train_batches(
   import grain
   from absl import flags
 
-  if not flags.FLAGS.is_parsed():  # grain reads absl flags; in notebooks and tests nobody has parsed them
+  if not flags.FLAGS.is_parsed():  # grain reads absl flags, which notebooks and tests do not parse
     flags.FLAGS.mark_as_parsed()
   share = batch_size // processes
   examples = grain.MapDataset.source(_TrainExamples(dataset, seed, batch_size, process, processes))
