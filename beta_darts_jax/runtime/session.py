@@ -109,7 +109,7 @@ def catch_stop_signals() -> Iterator[threading.Event]:
     yield stop
   finally:
     for number, handler in before.items():
-      signal.signal(number, handler)
+      signal.signal(number, handler or signal.SIG_DFL)  # None: a handler that was not set from Python
 
 
 class Session:
