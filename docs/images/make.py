@@ -1,8 +1,8 @@
 """Draws the pictures of the README from a kept run: python docs/images/make.py
 
 official_beta_darts_0.jsonl has rows of metrics.jsonl of one search, cut to what is drawn. It is β-DARTS on CIFAR-10
-with the official protocol (C=16, N=5, 32×32 images, λ as in the 100 epochs), seed 0, by commit 48735b7 on a CPU. The run
-has not finished: the rows are its first epochs. Needs pip install '.[report]'.
+with the official protocol (C=16, N=5, 32×32 images, λ as in the 100 epochs), seed 0, by commit 48735b7 on a CPU. The
+run has not finished: the rows are its first epochs. Needs pip install '.[report]'.
 """
 
 import json
