@@ -256,5 +256,5 @@ def check_image_size(size: tuple[int, int], stem: str = 'cifar', auxiliary: bool
   factor = 32 if stem == 'imagenet' else 4
   smallest = {'imagenet': 224, 'cifar': 32}[stem] if auxiliary else factor
   if any(n % factor or n < smallest for n in size):
-    reason = f' of at least {smallest}, which the auxiliary head needs' if auxiliary else ''
-    raise InputError(f'image size {size[0]}×{size[1]}: expected multiples of {factor}{reason}')
+    minimum = f', at least {smallest} for the auxiliary head' if auxiliary else ''
+    raise InputError(f'image size {size[0]}×{size[1]}: expected multiples of {factor}{minimum}')

@@ -169,8 +169,8 @@ def test_drop_path_leaves_identities_alone():
   'size, stem, auxiliary, expected',
   [
     ((6, 8), 'cifar', False, 'image size 6×8: expected multiples of 4'),
-    ((48, 28), 'cifar', True, 'image size 48×28: expected multiples of 4 of at least 32'),
-    ((192, 192), 'imagenet', True, 'image size 192×192: expected multiples of 32 of at least 224'),
+    ((48, 28), 'cifar', True, 'image size 48×28: expected multiples of 4, at least 32'),
+    ((192, 192), 'imagenet', True, 'image size 192×192: expected multiples of 32, at least 224'),
   ],
 )
 def test_check_image_size_names_the_sizes(size, stem, auxiliary, expected):
