@@ -2,20 +2,21 @@
 
   python -m beta_darts_jax.main --config configs/darts.py:DATASET[,proxy]
 
-DATASET is cifar10, cifar100 or svhn. Eight cells, C=16, 50 epochs of batch 64,
-seven operations (`--config.space.name=darts_with_none` for DARTS' own eight).
-λ grows to 25 here; the paper's λ_max for this space is not known, so sweep
---config.search.beta_decay_weight. Published (CIFAR-10, the cell retrained by
+DATASET is cifar10, cifar100 or svhn. The supernet has eight cells, C=16 and seven
+operations (`--config.space.name=darts_with_none` has the eight operations of DARTS).
+It is trained for 50 epochs with batch size 64. λ grows to 25 here. The paper's λ_max
+for this space is not known, so try several values of
+--config.search.beta_decay_weight. Published (CIFAR-10, the cell retrained as in
 configs/retrain_cifar10.py): error 2.53 ± 0.08 % with 3.8 M parameters; CIFAR-100:
-16.52 %. For accelerators: on two CPU cores a step takes some ten seconds. The found
-cell trains by
+16.52 %. This size is for accelerators: on two CPU cores a step takes about ten
+seconds. The found cell is retrained by
 
   python -m beta_darts_jax.main --config configs/retrain_cifar10.py --config.genotype=runs/darts-cifar10-0
 
-proxy: five cells of C=8, a tenth of the images brought to 16×16, 10 epochs (390
-steps on CIFAR) with α's times matched to the official run's: rate η = 0.015,
-λ_max = 25·S·η/5.85 and b2 = 1 − 19.5/S for S steps. About a quarter of an hour on
-two cores. The scaled values are computed for 10 epochs of batch 64.
+proxy: five cells of C=8, a tenth of the images resized to 16×16, 10 epochs (390 steps
+on CIFAR). The values of α are scaled to the number of steps S: rate η = 0.015,
+λ_max = 25·S·η/5.85 and b2 = 1 − 19.5/S. It takes about a quarter of an hour on two
+cores. The scaled values hold for 10 epochs with batch size 64.
 """
 
 from beta_darts_jax.config import default
@@ -29,7 +30,7 @@ def get_config(argument: str = 'cifar10'):
   dataset, *rest = argument.split(',')
   if dataset not in TRAIN_IMAGES or rest not in ([], ['proxy']):
     raise InputError(
-      f'darts.py:{argument}: allowed is DATASET or DATASET,proxy with DATASET one of {", ".join(TRAIN_IMAGES)}'
+      f'darts.py:{argument}: expected DATASET or DATASET,proxy with DATASET one of {", ".join(TRAIN_IMAGES)}'
     )
   config = default()
   config.name = 'darts'
@@ -58,7 +59,7 @@ def proxy(config, train_images):
 
 
 def match_alpha_time(config, train_images):
-  """λ_max, where there is one, and b2 for the steps and α's rate that `config` has."""
+  """Sets λ_max, unless it is 0, and b2 for the number of steps and the rate of α in `config`."""
   search = config.search
   steps = search.epochs * (train_images // search.batch_size)
   if search.beta_decay_weight:

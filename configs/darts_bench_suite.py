@@ -2,19 +2,21 @@
 
   python -m beta_darts_jax.main --config configs/darts_bench_suite.py:SPACE,OPERATIONS
 
-SPACE: wide (C=18, 4 cells), deep (C=7, 18 cells) or single_cell (C=26, one cell of
-8 nodes: at a third of its depth, so a reduction cell). OPERATIONS: regular (DARTS'
-eight, `none` among them), no_skip, or all_skip (a skip connection beside every edge,
-in the supernet and in the network). The supernet searches on the first half of the
-training images, split in two once more; the second half is for retraining:
+SPACE is wide (C=18, 4 cells), deep (C=7, 18 cells) or single_cell (C=26, one cell of
+8 nodes; it lies at a third of the depth, so it is a reduction cell). OPERATIONS is
+regular (the eight operations of DARTS with `none`), no_skip, or all_skip (a skip
+connection in parallel to every edge, in the supernet and in the network). The
+supernet searches on the first half of the training images, which is split again. The
+second half is for retraining:
 
   python -m beta_darts_jax.main --config configs/darts_bench_suite.py:SPACE,OPERATIONS,retrain \\
     --config.genotype=runs/darts_bench_suite_SPACE_OPERATIONS-cifar10-0
 
-trains the found cell at the size of the supernet, batch 512; the suite tries
-train.learning_rate 0.1, 0.025, 0.01 with train.weight_decay 1e-4, 3e-4, 1e-3.
-Its published accuracies are means over those nine, so none is quoted here. The
-epochs, 50 and 300, are ours. For accelerators: seconds a step on two CPU cores.
+This trains the found cell at the size of the supernet with batch size 512. The suite
+tries train.learning_rate 0.1, 0.025, 0.01 with train.weight_decay 1e-4, 3e-4, 1e-3.
+Its published accuracies are means over these nine settings, so none is quoted here.
+The numbers of epochs, 50 and 300, are ours. This size is for accelerators: on two CPU
+cores a step takes seconds.
 """
 
 from beta_darts_jax.config import default, default_retrain
@@ -28,7 +30,7 @@ def get_config(argument: str = 'wide,regular'):
   space, operations, *rest = [*argument.split(','), '']
   if space not in _SPACES or operations not in _OPERATIONS or rest not in ([''], ['retrain', '']):
     raise InputError(
-      f'darts_bench_suite.py:{argument}: allowed is SPACE,OPERATIONS or SPACE,OPERATIONS,retrain '
+      f'darts_bench_suite.py:{argument}: expected SPACE,OPERATIONS or SPACE,OPERATIONS,retrain '
       f'of {", ".join(_SPACES)} and {", ".join(_OPERATIONS)}'
     )
   channels, layers, nodes = _SPACES[space]

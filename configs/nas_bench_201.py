@@ -1,39 +1,39 @@
-"""Differentiable searches on NAS-Bench-201: β-DARTS and its rivals, official protocol or a proxy for two CPU cores.
+"""Differentiable searches on NAS-Bench-201: β-DARTS and its rivals, at full size or as a proxy for two CPU cores.
 
   python -m beta_darts_jax.main --config configs/nas_bench_201.py:DATASET[,proxy][,METHOD]
 
 DATASET is cifar10, cifar100, imagenet16_120 or svhn.
 
-Full protocol: C=16, N=5, 100 epochs of batch 64, λ from 0 to 50. Published
-(CIFAR-10, validation/test, the same cell for all three data sets): CIFAR-10
-91.55/94.36, CIFAR-100 73.49/73.51, ImageNet16-120 46.37/46.34. For accelerators:
-on two CPU cores a step takes seconds. CIFAR-100 uses its own images and the
-same values. ImageNet16-120 has no official protocol: crops of 16 pixels with
-padding 2. svhn: the same values, without flips (a mirrored digit is another).
+Full protocol: C=16, N=5, 100 epochs with batch size 64, λ from 0 to 50. Published
+accuracies (search on CIFAR-10, validation/test, the same cell for all three data
+sets): CIFAR-10 91.55/94.36, CIFAR-100 73.49/73.51, ImageNet16-120 46.37/46.34. This
+size is for accelerators: on two CPU cores a step takes seconds. CIFAR-100 uses its
+own images and the same values. ImageNet16-120 has no official protocol; here it uses
+crops of 16 pixels with padding 2. SVHN uses the same values without flips, since a
+mirrored digit is another digit.
 
-proxy: N=1, images brought to 16×16, 10 epochs (3,900 steps on CIFAR) with α's
-times matched to the official run's: rate η = 3e-3, λ_max = 50·S·η/11.73 and
-b2 = 1 − 39.1/S for S steps. About a quarter of an hour on two cores. The scaled
-values are computed for CIFAR, 10 epochs of batch 64: if you change any of these,
-compute search.beta_decay_weight, search.alpha_betas and
-search.alpha_warmup_epochs anew.
+proxy: N=1, images resized to 16×16, 10 epochs (3,900 steps on CIFAR). The values of α
+are scaled to the number of steps S: rate η = 3e-3, λ_max = 50·S·η/11.73 and
+b2 = 1 − 39.1/S. It takes about a quarter of an hour on two cores. The scaled values
+hold for CIFAR and 10 epochs with batch size 64. If you change one of these, compute
+search.beta_decay_weight, search.alpha_betas and search.alpha_warmup_epochs again.
 
-METHOD, beta_darts unless given; all but what is named is the protocol above,
-not the one of the method's own paper:
+METHOD is beta_darts unless it is given. Apart from what is listed, a method uses the
+protocol above, not the one of its own paper:
 
   beta_darts               Beta-Decay
-  beta_darts_plus_plus     and flooding; its level is not published, 0.3 nats is ours
-  beta_rdarts_l2           and weight decay 81e-4
-  beta_sdarts_rs           and β perturbed at random in the weight step, ε from 0.03 to 0.3
+  beta_darts_plus_plus     Beta-Decay and flooding; its level is not published, 0.3 nats is ours
+  beta_rdarts_l2           Beta-Decay and weight decay 81e-4
+  beta_sdarts_rs           Beta-Decay and random perturbation of β in the weight step, ε from 0.03 to 0.3
   darts                    first order
   darts_second_order       exact second order, at three times the cost
   rdarts_l2                weight decay 81e-4
-  sdarts_rs, sdarts_adv    β perturbed at random, or by seven steps of an attack
-  pc_darts                 a quarter of the channels, weighed edges, α waits 30 % of the epochs
-  gdas                     one sampled operation an edge, temperature from 10 to 0.1
+  sdarts_rs, sdarts_adv    random perturbation of β, or an attack of seven steps
+  pc_darts                 a quarter of the channels, edge weights, α starts after 30 % of the epochs
+  gdas                     one sampled operation per edge, temperature from 10 to 0.1
   drnas                    β from a Dirichlet distribution
   darts_minus              an auxiliary skip connection that fades
-  lambda_darts             cells' gradients aligned; its weight of 0.125 is ours
+  lambda_darts             alignment of the gradients of the cells; its weight of 0.125 is ours
 """
 
 from beta_darts_jax.config import default
@@ -43,7 +43,7 @@ from beta_darts_jax.errors import InputError
 TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'imagenet16_120': 75_850, 'svhn': 36_628}
 
 _L2, _RS = {'search.weight_decay': 81e-4}, {'relaxation.perturbation': 'random'}
-METHODS = {  # what each changes; λ of those not named beta_ is 0
+METHODS = {  # the values that each method changes; λ is 0 unless the name starts with beta_
   'beta_darts': {},
   'beta_darts_plus_plus': {'search.flood_level': 0.3},
   'beta_rdarts_l2': _L2,
@@ -69,7 +69,7 @@ def get_config(argument: str = 'cifar10'):
   method = ','.join(rest[is_proxy:]) or 'beta_darts'
   if dataset not in TRAIN_IMAGES or method not in METHODS:
     raise InputError(
-      f'nas_bench_201.py:{argument}: allowed is DATASET[,proxy][,METHOD] with DATASET one of '
+      f'nas_bench_201.py:{argument}: expected DATASET[,proxy][,METHOD] with DATASET one of '
       f'{", ".join(TRAIN_IMAGES)} and METHOD one of {", ".join(METHODS)}'
     )
   config = default()
@@ -100,7 +100,7 @@ def proxy(config, train_images):
 
 
 def match_alpha_time(config, train_images):
-  """λ_max, where there is one, and b2 for the steps and α's rate that `config` has."""
+  """Sets λ_max, unless it is 0, and b2 for the number of steps and the rate of α in `config`."""
   search = config.search
   steps = search.epochs * (train_images // search.batch_size)
   if search.beta_decay_weight:

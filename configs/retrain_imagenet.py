@@ -1,16 +1,17 @@
-"""Trains a cell of the DARTS family to the end on ImageNet: DARTS' mobile setting.
+"""Trains a cell of the DARTS family on ImageNet in the mobile setting of DARTS.
 
   python -m beta_darts_jax.main --config configs/retrain_imagenet.py --config.genotype=GENOTYPE
 
-14 cells, C=48, 250 epochs of batch 1,024 (over all devices), rate 0.5 after five
-epochs of warm-up, linear to the end, decay 3e-5, label smoothing 0.1; random resized
-crops of 224, flip, colour jitter. The auxiliary head is off, as in the official
-program; --config.network.auxiliary_weight=0.4 turns it on. Needs TFDS's imagenet2012,
-prepared once where TensorFlow is (`tfds build imagenet2012
---file_format=array_record`). Images are decoded by --config.data.workers processes;
-batch n is the same whatever their number. Published: β-DARTS' cell 76.1 % top-1
-(searched on CIFAR-10), 75.8 % (on CIFAR-100, 5.4 M parameters, 597 M multiply-adds).
-Days on one GPU.
+The network has 14 cells and C=48. It is trained for 250 epochs with batch size 1,024
+over all devices. The learning rate reaches 0.5 after five epochs of warm-up and then
+falls linearly. Weight decay is 3e-5, label smoothing 0.1. Training images are random
+resized crops of 224 pixels with flips and colour jitter. The auxiliary head is off,
+as in the official program; --config.network.auxiliary_weight=0.4 turns it on.
+imagenet2012 must be prepared once where TensorFlow is installed (`tfds build
+imagenet2012 --file_format=array_record`). --config.data.workers processes decode the
+images; batch n does not depend on their number. Published: the cell of β-DARTS has
+76.1 % top-1 (searched on CIFAR-10), or 75.8 % (searched on CIFAR-100, 5.4 M
+parameters, 597 M multiply-adds). This takes days on one GPU.
 """
 
 from beta_darts_jax.config import default_retrain

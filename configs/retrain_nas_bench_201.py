@@ -1,11 +1,12 @@
-"""Trains a cell of NAS-Bench-201 to the end, as the benchmark did.
+"""Trains a cell of NAS-Bench-201 as the benchmark did.
 
   python -m beta_darts_jax.main --config configs/retrain_nas_bench_201.py:DATASET --config.genotype=GENOTYPE
 
-DATASET is cifar10, cifar100 or imagenet16_120, GENOTYPE the folder of a search or
-an arch string. C=16, N=5, 200 epochs of batch 256, SGD with Nesterov momentum, cosine
-from 0.1 to 0. The benchmark's accuracy of the cell is the published result:
-`python -m beta_darts_jax.spaces.nas_bench_201 query ARCH`. For accelerators.
+DATASET is cifar10, cifar100 or imagenet16_120. GENOTYPE is the folder of a search or
+an arch string. The network has C=16 and N=5. It is trained for 200 epochs with batch
+size 256 by SGD with Nesterov momentum; the learning rate follows a cosine from 0.1 to
+0. The published result is the benchmark's accuracy of the cell:
+`python -m beta_darts_jax.spaces.nas_bench_201 query ARCH`. This is for accelerators.
 """
 
 from beta_darts_jax.config import default_retrain
@@ -14,7 +15,7 @@ from beta_darts_jax.errors import InputError
 
 def get_config(dataset: str = 'cifar10'):
   if dataset not in ('cifar10', 'cifar100', 'imagenet16_120'):
-    raise InputError(f'retrain_nas_bench_201.py:{dataset}: allowed are cifar10, cifar100, imagenet16_120')
+    raise InputError(f'retrain_nas_bench_201.py:{dataset}: expected cifar10, cifar100 or imagenet16_120')
   config = default_retrain()
   config.name = 'retrain_nas_bench_201'
   config.data.source = dataset
