@@ -1,8 +1,8 @@
-"""Trains a cell of the DARTS family to the end on CIFAR-100: the protocol of configs/retrain_cifar10.py.
+"""Trains a cell of the DARTS family on CIFAR-100 by the protocol of configs/retrain_cifar10.py.
 
   python -m beta_darts_jax.main --config configs/retrain_cifar100.py --config.genotype=GENOTYPE
 
-Published: β-DARTS' cell 16.52 % error. Cost as on CIFAR-10.
+Published: the cell of β-DARTS has an error of 16.52 %. The cost is that of CIFAR-10.
 """
 
 from beta_darts_jax.config import default_retrain

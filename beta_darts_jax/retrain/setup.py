@@ -15,6 +15,7 @@ from beta_darts_jax.errors import InputError, naming
 from beta_darts_jax.networks import NasBench201Network, Network, check_image_size, known_operations
 from beta_darts_jax.retrain.recipe import Recipe
 from beta_darts_jax.runtime.devices import make_mesh
+from beta_darts_jax.runtime.logs import require_tensorboard
 from beta_darts_jax.runtime.session import SessionOptions
 from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.lookup import find_genotype
@@ -153,6 +154,8 @@ def _check_sizes(config, dataset) -> int:
     check_augmentation(data.crop_padding, data.cutout, dataset.image_shape[:2])
   if batch_size > images:
     raise InputError(f'config.train.batch_size={batch_size}: expected at most {images}, the training images')
+  if config.tensorboard:
+    require_tensorboard()
   check_profile(config.profile, config.train.epochs * (images // batch_size))
   return images // batch_size
 

@@ -20,6 +20,7 @@ from beta_darts_jax.networks import Supernet, check_image_size, known_operations
 from beta_darts_jax.retrain.recipe import Recipe
 from beta_darts_jax.retrain.setup import NetworkOptions
 from beta_darts_jax.runtime.devices import make_mesh
+from beta_darts_jax.runtime.logs import require_tensorboard
 from beta_darts_jax.runtime.session import SessionOptions
 from beta_darts_jax.search.population import make_members
 from beta_darts_jax.search.schedule import HyperparameterSchedule, Member
@@ -228,6 +229,8 @@ def _check_sizes(config, dataset, smallest_half):
     raise InputError(
       f'config.retrain.batch_size={config.retrain.batch_size}: expected at most {num_images}, the training images'
     )
+  if config.tensorboard:
+    require_tensorboard()
   check_profile(config.profile, config.search.epochs * (smallest_half // batch_size))
 
 
