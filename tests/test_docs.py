@@ -26,7 +26,15 @@ PAGES = {
   for path in [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
 }
 BLOCK = re.compile(r'^(?P<mark><!-- not run: needs [^\n]* -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```', re.M | re.S)
-REGISTRIES = (bd.OPERATIONS, bd.REGULARIZERS, bd.RELAXATIONS, bd.PERTURBATIONS, bd.HYPERGRADIENTS, bd.OPTIMIZERS)
+REGISTRIES = (
+  bd.OPERATIONS,
+  bd.REGULARIZERS,
+  bd.RELAXATIONS,
+  bd.PERTURBATIONS,
+  bd.HYPERGRADIENTS,
+  bd.OPTIMIZERS,
+  bd.SCHEDULES,
+)
 OWN = ('own_operation', 'own_regularizer', 'own_relaxation', 'own_optimizer')
 in_every_page = pytest.mark.parametrize('page', PAGES)
 
