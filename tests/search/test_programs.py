@@ -1,0 +1,43 @@
+"""The compiled programs of a search."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from small_run import DATASET, make_config, random_images
+
+from beta_darts_jax import SearchSpace, SearchState, Supernet, make_search_step, softmax_betas
+from beta_darts_jax.method.optimizers import Hyperparameters
+from beta_darts_jax.search.programs import make_train
+from beta_darts_jax.search.setup import make_search_setup
+
+
+def test_train_moves_each_level_by_its_own_half():
+  space = SearchSpace('small', 'darts', 1, ('skip_connect', 'sep_conv_3x3'))
+  supernet = Supernet(space, num_classes=4, channels=2, layers=1)  # a reduction cell
+  setup = make_search_setup(make_config(data__crop_padding=1), DATASET)
+  setup = dataclasses.replace(setup, session=dataclasses.replace(setup.session, steps_per_epoch=4))
+  train = jax.jit(make_train(make_search_step(supernet), setup))
+  order = np.arange(64, dtype=np.int32).reshape(4, 16)
+  alphas = space.init_alphas(jax.random.key(1))
+  variables = jax.jit(supernet.init)(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32), softmax_betas(alphas))
+
+  def state_after(stop, weights_half, alpha_half, alpha_learning_rate=0.0):
+    hyper = jax.tree.map(np.float32, Hyperparameters(alpha_learning_rate=alpha_learning_rate))
+    member = SearchState.create(variables, alphas), order, hyper
+    states, orders, hypers = jax.tree.map(lambda x: np.asarray(x)[None], member)
+    states = train(states, orders, hypers, (weights_half, alpha_half), np.int32(stop))
+    return jax.tree.map(lambda x: x[0], states)
+
+  def kernel(state):
+    return np.asarray(state.params['network']['stem_conv']['kernel'])
+
+  first, second, third = map(random_images, range(3))
+  reference = state_after(2, first, second)
+  assert int(reference.step) == 2
+  np.testing.assert_array_equal(kernel(state_after(2, first, third)), kernel(reference))
+  assert not np.array_equal(kernel(state_after(2, third, second)), kernel(reference))
+  moved = [state_after(1, *halves, 0.1) for halves in ((first, second), (third, second), (first, third))]
+  betas = [np.asarray(state.alphas['reduce']) for state in moved]
+  np.testing.assert_array_equal(betas[0], betas[1])  # α of the first step does not depend on the weights' half
+  assert not np.array_equal(betas[0], betas[2])
