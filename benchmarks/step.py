@@ -1,119 +1,153 @@
-"""Seconds to trace, to compile and to take a step of the networks at their official size, on whatever device there is.
+"""Measures the seconds to trace, to compile and to take a step of a network at its official size, on any device.
 
   python benchmarks/step.py nas_bench_201|darts|cifar_network [options]     # see --help
 
-Without --serve it prints a row for README.md; with it, it takes turns with others: see compare.py.
+It prints a row for README.md. With --serve it takes turns with other programs instead: see compare.py.
 """
 
 import argparse
 import platform
-import statistics
 import sys
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
-from worker import serve
+from timing import seconds_a_step, serve, spread
 
 import beta_darts_jax as bd
-from beta_darts_jax.runtime.devices import make_mesh, set_up
+from beta_darts_jax.config import default_retrain
+from beta_darts_jax.retrain.recipe import Recipe
+from beta_darts_jax.retrain.step import create_state, make_train_step
+from beta_darts_jax.runtime.devices import make_mesh, named_sharding, replicate, set_up, shard
 
+IMAGE_SHAPE = (32, 32, 3)
 SPACES = {'nas_bench_201': bd.NAS_BENCH_201, 'darts': bd.DARTS}
 
 
-def arguments():
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('program', choices=(*SPACES, 'cifar_network'))
-  parser.add_argument('--channels', type=int, default=16)
-  parser.add_argument('--depth', type=int, default=0, help='cells a stage (5), or cells of the DARTS supernet (8)')
-  parser.add_argument('--batch-size', type=int, default=64)
-  parser.add_argument('--steps', type=int, default=2, help='of a round: one dispatch')
-  parser.add_argument('--rounds', type=int, default=3)
-  parser.add_argument('--scan', action='store_true', help='equal cells and edges as one compiled body')
-  parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
-  parser.add_argument('--devices', type=int, default=1, help='that share the batch; on CPU virtual ones')
-  parser.add_argument('--serve', action='store_true')
-  return parser.parse_args()
+class CompiledSteps:
+  """A step, compiled as a loop whose length is an argument. `run(steps)` continues where the last call ended.
+
+  Args:
+    step: (state, batch) → state.
+    state: the first state.
+    batch: of every step; it is split over 'data'.
+    mesh: of the devices.
+
+  Attributes:
+    trace_seconds, compile_seconds: of the program.
+    temporary_bytes: memory of the program besides its arguments and results.
+  """
+
+  def __init__(self, step, state, batch, mesh):
+    def take_steps(state, batch, steps):
+      return jax.lax.fori_loop(0, steps, lambda _, state: step(state, batch), state)
+
+    self._state, self._batch = replicate(state, mesh), shard(batch, mesh, 'data')
+    started = time.perf_counter()
+    jitted = jax.jit(take_steps, donate_argnums=0, out_shardings=named_sharding(mesh))
+    lowered = jitted.lower(self._state, self._batch, 1)
+    self.trace_seconds = time.perf_counter() - started
+    self._program = lowered.compile()
+    self.compile_seconds = time.perf_counter() - started - self.trace_seconds
+    self.temporary_bytes = self._program.memory_analysis().temp_size_in_bytes
+
+  def run(self, steps: int) -> None:
+    """Takes the steps and waits for the device."""
+    self._state = jax.block_until_ready(self._program(self._state, self._batch, steps))
 
 
-def search_program(space, **sizes):
-  """(bilevel step of (state, batch), its state)."""
-  supernet = bd.Supernet(space, 10, **sizes)
+def make_batch(batch_size):
+  """Returns random images [B, H, W, C] and labels [B]."""
+  images = jax.random.normal(jax.random.key(2), (batch_size, *IMAGE_SHAPE))
+  return images, jnp.arange(batch_size) % 10
+
+
+def search_program(supernet, hyper=None, **parts):
+  """Returns (bilevel step of (state, batch), its first state).
+
+  Args:
+    supernet: a bd.Supernet.
+    hyper: the Hyperparameters of every step; None is the defaults.
+    parts: arguments of bd.make_search_step.
+  """
+  space, relaxation = supernet.space, parts.get('relaxation', bd.Relaxation())
+  hyper = jax.tree.map(np.float32, hyper or bd.Hyperparameters())
   alphas = space.init_alphas(jax.random.key(0))
-  images = jnp.zeros((1, 32, 32, 3))
-  variables = jax.jit(supernet.init)(jax.random.key(1), images, bd.softmax_betas(alphas))
-  step, hyper = bd.make_search_step(supernet), jax.tree.map(np.float32, bd.Hyperparameters())
-  return lambda state, batch: step(state, batch, batch, hyper)[0], bd.SearchState.create(variables, alphas)
+  edge_logits = relaxation.init_edge_logits(jax.random.key(1), space)
+  betas = relaxation.evaluated((alphas, edge_logits), hyper)
+  variables = jax.jit(supernet.init)(jax.random.key(2), jnp.zeros((1, *IMAGE_SHAPE)), betas)
+  step = bd.make_search_step(supernet, **parts)
+
+  def take_step(state, batch):
+    return step(state, batch, batch, hyper)[0]
+
+  return take_step, bd.SearchState.create(variables, alphas, edge_logits=edge_logits)
 
 
 def training_program(channels):
-  """(training step of (state, batch), its state): 20 cells, auxiliary head, drop path."""
-  from beta_darts_jax.config import default_retrain
-  from beta_darts_jax.retrain import step as training
-  from beta_darts_jax.spaces.published import PUBLISHED
+  """Returns (training step of (state, batch), its first state): 20 cells, auxiliary head, drop path."""
+  options = dict(default_retrain().train)
+  del options['seed'], options['steps_per_dispatch']
+  recipe = Recipe(**options)
+  network = bd.Network(bd.PUBLISHED['DARTS_V2'], 10, channels=channels, auxiliary=True)
+  step = make_train_step(network, recipe, auxiliary_weight=0.4)
+  state = jax.jit(lambda seed: create_state(network, IMAGE_SHAPE, recipe, seed))(0)
 
-  recipe = default_retrain().train.to_dict()
-  network = bd.Network(PUBLISHED['DARTS_V2'], 10, channels=channels, auxiliary=True)
-  step = training.make_train_step(network, recipe, auxiliary_weight=0.4)
-  state = jax.jit(lambda seed: training.create_state(network, (32, 32, 3), recipe, seed))(0)
-  return lambda state, batch: step(state, *batch, 0.025, 0.1), state
+  def take_step(state, batch):
+    return step(state, *batch, 0.025, 0.1)
+
+  return take_step, state
 
 
-def program_of(options):
-  """(step, state) of the options."""
+def make_program(options):
+  """Returns (step, first state) of the options."""
   if options.program == 'cifar_network':
     return training_program(options.channels)
-  depth = 'cells_per_stage' if options.program == 'nas_bench_201' else 'layers'
-  sizes = {
-    'channels': options.channels,
-    'unroll': not options.scan,
-    depth: options.depth or {'layers': 8}.get(depth, 5),
-  }
-  return search_program(SPACES[options.program], **sizes, dtype=None if options.dtype == 'float32' else jnp.bfloat16)
+  if options.program == 'nas_bench_201':
+    cells = {'cells_per_stage': options.depth or 5}
+  else:
+    cells = {'layers': options.depth or 8}
+  dtype = None if options.dtype == 'float32' else jnp.bfloat16
+  supernet = bd.Supernet(
+    SPACES[options.program], 10, channels=options.channels, unroll=not options.scan, dtype=dtype, **cells
+  )
+  return search_program(supernet)
+
+
+def parse_arguments():
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('program', choices=(*SPACES, 'cifar_network'))
+  parser.add_argument('--channels', type=int, default=16)
+  parser.add_argument('--depth', type=int, default=0, help='cells per stage (5), or cells of the DARTS supernet (8)')
+  parser.add_argument('--batch-size', type=int, default=64)
+  parser.add_argument('--steps', type=int, default=2, help='steps of a round, which is one dispatch')
+  parser.add_argument('--rounds', type=int, default=3)
+  parser.add_argument('--scan', action='store_true', help='compile equal cells and edges once, as the body of a loop')
+  parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
+  parser.add_argument('--devices', type=int, default=1, help='number of devices, virtual on CPU, that share the batch')
+  parser.add_argument('--serve', action='store_true', help='take turns with other programs')
+  return parser.parse_args()
 
 
 def main():
-  options = arguments()
+  options = parse_arguments()
   set_up(cpu_devices=options.devices, cluster='none')
   try:
     mesh = make_mesh(options.batch_size, data=options.devices)
   except bd.InputError as error:
     sys.exit(f'error: {error}')
-  step, state = program_of(options)
-  images = jax.random.normal(jax.random.key(2), (options.batch_size, 32, 32, 3))
-  batch = images, jnp.arange(options.batch_size) % 10
-  batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec('data')))
-  state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
-
-  chunk = lambda state, batch, steps: jax.lax.fori_loop(0, steps, lambda i, state: step(state, batch), state)
-  begun = time.perf_counter()
-  lowered = jax.jit(chunk, donate_argnums=0, out_shardings=NamedSharding(mesh, PartitionSpec())).lower(state, batch, 1)
-  traced = time.perf_counter() - begun
-  program = lowered.compile()
-  compiled = time.perf_counter() - begun - traced
-  memory = program.memory_analysis()
-  held = [state]
-
-  def run(steps):
-    held[0] = jax.block_until_ready(program(held[0], batch, steps))
-
+  program = CompiledSteps(*make_program(options), make_batch(options.batch_size), mesh)
+  traced, compiled, device = program.trace_seconds, program.compile_seconds, jax.devices()[0].device_kind
   if options.serve:
-    about = {'trace': traced, 'compile': compiled, 'device': jax.devices()[0].device_kind}
-    about |= {'version': f'jax {jax.__version__}', 'temporary_bytes': memory.temp_size_in_bytes}
-    return serve(run, options.steps, about)
-  run(1)
-  seconds = []
-  for _ in range(options.rounds):
-    begun = time.perf_counter()
-    run(options.steps)
-    seconds.append((time.perf_counter() - begun) / options.steps)
-  device = f'{mesh.size} × {jax.devices()[0].device_kind}'
-  spread = f'{statistics.median(seconds):.3f} ({min(seconds):.3f} … {max(seconds):.3f})'
-  name = ' '.join(sys.argv[1:])
-  where = f'{device}, {platform.machine()}, jax {jax.__version__}'
-  print(f'| {name} | {where} | {traced:.0f} | {compiled:.0f} | {memory.temp_size_in_bytes / 2**30:.2f} | {spread} |')
+    about = {'trace': traced, 'compile': compiled, 'device': device, 'version': f'jax {jax.__version__}'}
+    return serve(program.run, options.steps, about)
+  program.run(1)
+  seconds = [seconds_a_step(program.run, options.steps) for _ in range(options.rounds)]
+  where = f'{mesh.size} × {device}, {platform.machine()}, jax {jax.__version__}'
+  memory = f'{program.temporary_bytes / 2**30:.2f}'
+  row = [' '.join(sys.argv[1:]), where, f'{traced:.0f}', f'{compiled:.0f}', memory, spread(seconds, '.3f')]
+  print(f'| {" | ".join(row)} |')
 
 
 if __name__ == '__main__':

@@ -1,11 +1,11 @@
-"""The bilevel step of β-DARTS in PyTorch: what the JAX step is measured against.
+"""The bilevel step of β-DARTS in PyTorch, with which the JAX step is compared.
 
-  python benchmarks/torch_baseline.py check                   # both forms against the golden numbers
+  python benchmarks/torch_baseline.py check                   # compares both forms with the golden numbers
   python benchmarks/torch_baseline.py nchw|tuned [options]    # times the step; see --help
 
-Written from the method, in the idiom of the field: modules, autograd, torch.optim. `nchw` runs as the official program
-does: float32, contiguous NCHW, eager, the gradients of both levels left to `backward()`. `tuned` is what an expert
-would make of it without changing the method: channels_last, α's step without gradients of the weights, and on a GPU
+It is written from the paper with PyTorch's usual means: modules, autograd, torch.optim. The form `nchw` runs as the
+official program does: float32, contiguous NCHW, eager, and `backward()` computes the gradients of both levels. The form
+`tuned` is faster and computes the same: channels_last, α's step without gradients of the weights, and on a GPU
 torch.compile and automatic mixed precision.
 """
 
@@ -15,8 +15,8 @@ import pathlib
 import numpy as np
 import torch
 import torch.nn.functional as F
+from timing import serve
 from torch import nn
-from worker import serve
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'tests' / 'golden'
 EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))  # NAS-Bench-201: (node, source), rows of α
@@ -43,15 +43,19 @@ def weighted_sum(operations, x, betas):
 # ---- NAS-Bench-201 ----
 
 
+def benchmark_edge(channels):
+  """skip, 1×1, 3×3 and average pool; `none` is left out."""
+  return nn.ModuleList(
+    [nn.Identity(), relu_conv_bn(channels, channels, 1), relu_conv_bn(channels, channels, 3), average_pool()]
+  )
+
+
 class BenchmarkCell(nn.Module):
-  """none (left out), skip, 1×1, 3×3 and average pool on each of six edges."""
+  """A cell with six edges."""
 
   def __init__(self, channels):
     super().__init__()
-    edge = lambda: nn.ModuleList(
-      [nn.Identity(), relu_conv_bn(channels, channels, 1), relu_conv_bn(channels, channels, 3), average_pool()]
-    )
-    self.edges = nn.ModuleList(edge() for _ in EDGES)
+    self.edges = nn.ModuleList(benchmark_edge(channels) for _ in EDGES)
 
   def forward(self, x, betas):
     nodes = [x]
@@ -123,21 +127,25 @@ def depthwise_1x1_bn(channels, size, stride, dilation=1):
   ]
 
 
+def separable(channels, size, stride):
+  return nn.Sequential(*depthwise_1x1_bn(channels, size, stride), *depthwise_1x1_bn(channels, size, stride=1))
+
+
+def dilated(channels, size, stride):
+  return nn.Sequential(*depthwise_1x1_bn(channels, size, stride, dilation=2))
+
+
 def darts_edge(channels, stride):
   """max pool, average pool, skip, separable 3×3 and 5×5, dilated 3×3 and 5×5."""
-  separable = lambda size: nn.Sequential(
-    *depthwise_1x1_bn(channels, size, stride), *depthwise_1x1_bn(channels, size, 1)
-  )
-  dilated = lambda size: nn.Sequential(*depthwise_1x1_bn(channels, size, stride, 2))
   return nn.ModuleList(
     [
       nn.Sequential(nn.MaxPool2d(3, stride, 1), batch_norm(channels)),
       nn.Sequential(average_pool(stride), batch_norm(channels)),
       nn.Identity() if stride == 1 else FactorizedReduce(channels, channels),
-      separable(3),
-      separable(5),
-      dilated(3),
-      dilated(5),
+      separable(channels, 3, stride),
+      separable(channels, 5, stride),
+      dilated(channels, 3, stride),
+      dilated(channels, 5, stride),
     ]
   )
 
@@ -148,8 +156,9 @@ class DartsCell(nn.Module):
     self.reduces = reduces
     self.older = FactorizedReduce(older, channels) if after_reduction else relu_conv_bn(older, channels, 1)
     self.newer = relu_conv_bn(newer, channels, 1)
-    stride = lambda source: 2 if reduces and source < 2 else 1
-    self.edges = nn.ModuleList(darts_edge(channels, stride(source)) for _, source in DARTS_EDGES)
+    self.edges = nn.ModuleList(
+      darts_edge(channels, stride=2 if reduces and source < 2 else 1) for _, source in DARTS_EDGES
+    )
 
   def forward(self, older, newer, betas):
     nodes = [self.older(older), self.newer(newer)]
@@ -190,7 +199,15 @@ SUPERNETS = {'nas_bench_201': BenchmarkSupernet, 'darts': DartsSupernet}
 
 
 class Search:
-  """α, the two optimisers and the bilevel step; β-DARTS' values on NAS-Bench-201."""
+  """α, the two optimizers and the bilevel step, with the hyperparameters of β-DARTS on NAS-Bench-201.
+
+  Args:
+    supernet: the module.
+    alphas: the logits of each cell type, [E, O]; the step changes them.
+    tuned: see the top of the file.
+    clip_norm: of the gradient of the weights.
+    alpha_learning_rate: of Adam.
+  """
 
   def __init__(self, supernet, alphas, tuned=False, clip_norm=5.0, alpha_learning_rate=3e-4):
     self.supernet, self.alphas, self.tuned, self.clip_norm = supernet, alphas, tuned, clip_norm
@@ -209,7 +226,12 @@ class Search:
     return F.cross_entropy(logits.to(self.alphas[0].dtype), labels)
 
   def step(self, train_batch, valid_batch, beta_decay_weight=0.0):
-    """α's step, then the weights' → the training loss."""
+    """Takes α's step, then the step of the weights, and returns the training loss.
+
+    Args:
+      train_batch, valid_batch: (images [B, 3, H, W], labels [B]) of the weights and of α.
+      beta_decay_weight: λ of Beta-Decay.
+    """
     decay = sum(alpha.logsumexp(1).mean() for alpha in self.alphas)
     objective = self.loss(valid_batch) + beta_decay_weight * decay
     if self.tuned:
@@ -232,7 +254,7 @@ class Search:
 
 
 def load(supernet, arrays):
-  """Copies a golden file's `before/` into `supernet`, whose modules stand in the same order."""
+  """Copies `before/` of a golden file into `supernet`, whose modules have the same order."""
   given = [v for k, v in arrays.items() if k.startswith('before/') and 'arch_parameters' not in k]
   ours = [v for k, v in supernet.state_dict().items() if not k.endswith('num_batches_tracked')]
   with torch.no_grad():
@@ -240,58 +262,65 @@ def load(supernet, arrays):
       mine.copy_(torch.from_numpy(array).reshape(mine.shape))
 
 
-def check():
-  """Raises AssertionError unless both forms of both steps repeat the official program's."""
-  for tuned in (False, True):
-    with np.load(GOLDEN / 'nas_bench_201_bilevel_clip1.npz') as file:
-      arrays = dict(file)
-    supernet = BenchmarkSupernet(channels=4, depth=1)
-    load(supernet, arrays)
-    search = Search(supernet, [torch.from_numpy(arrays['before/_arch_parameters'])], tuned, float(arrays['clip']))
-    layout = torch.channels_last if tuned else torch.contiguous_format
-    supernet.to(memory_format=layout)
-    for i, weight in enumerate((5.0, 5.5, 6.0)):
-      train, valid = (
-        (torch.from_numpy(arrays[x][i]).contiguous(memory_format=layout), torch.from_numpy(arrays[y][i]).long())
-        for x, y in (('x', 'y'), ('x_valid', 'y_valid'))
-      )
-      loss = search.step(train, valid, weight)
-      np.testing.assert_allclose(loss.numpy(), arrays['train_loss'][i], rtol=1e-5)
-      np.testing.assert_allclose(search.alphas[0].detach().numpy(), arrays['alpha'][i], atol=1e-6)
+def layout_of(tuned):
+  return torch.channels_last if tuned else torch.contiguous_format
 
-    with np.load(GOLDEN / 'darts_trajectory.npz') as file:
-      arrays = dict(file)
-    supernet = DartsSupernet(channels=4, depth=4).double()
-    load(supernet, arrays)
-    alphas = [torch.from_numpy(arrays[f'alphas_{name}_before']).double() for name in ('normal', 'reduce')]
-    search = Search(supernet, alphas, tuned, alpha_learning_rate=3e-3)
-    supernet.to(memory_format=layout)
-    images = ((arrays['images'].astype(np.float32) / 255 - arrays['mean']) / arrays['std']).astype(np.float64)
-    images = torch.from_numpy(np.moveaxis(images, -1, 1)).contiguous(memory_format=layout)
-    labels = torch.from_numpy(arrays['labels']).long()
-    for i in range(3):
-      search.step(*((images[index], labels[index]) for index in (arrays['train_index'][i], arrays['valid_index'][i])))
-      for alpha, name in zip(search.alphas, ('normal', 'reduce'), strict=True):
-        np.testing.assert_allclose(alpha.detach().numpy(), arrays[f'alphas_{name}'][i], rtol=0, atol=1e-12)
-  print('both forms of both steps repeat the golden numbers')
+
+def check_nas_bench_201(tuned):
+  """Raises AssertionError unless the step repeats the official program's on NAS-Bench-201."""
+  with np.load(GOLDEN / 'nas_bench_201_bilevel_clip1.npz') as file:
+    arrays = dict(file)
+  supernet = BenchmarkSupernet(channels=4, depth=1)
+  load(supernet, arrays)
+  alphas = [torch.from_numpy(arrays['before/_arch_parameters'])]
+  search = Search(supernet, alphas, tuned, clip_norm=float(arrays['clip']))
+  supernet.to(memory_format=layout_of(tuned))
+
+  def batch(images, labels, i):
+    images = torch.from_numpy(arrays[images][i]).contiguous(memory_format=layout_of(tuned))
+    return images, torch.from_numpy(arrays[labels][i]).long()
+
+  for i, weight in enumerate((5.0, 5.5, 6.0)):
+    loss = search.step(batch('x', 'y', i), batch('x_valid', 'y_valid', i), weight)
+    np.testing.assert_allclose(loss.numpy(), arrays['train_loss'][i], rtol=1e-5)
+    np.testing.assert_allclose(search.alphas[0].detach().numpy(), arrays['alpha'][i], atol=1e-6)
+
+
+def check_darts(tuned):
+  """Raises AssertionError unless the step repeats the official program's in the DARTS space, in float64."""
+  with np.load(GOLDEN / 'darts_trajectory.npz') as file:
+    arrays = dict(file)
+  supernet = DartsSupernet(channels=4, depth=4).double()
+  load(supernet, arrays)
+  alphas = [torch.from_numpy(arrays[f'alphas_{name}_before']).double() for name in ('normal', 'reduce')]
+  search = Search(supernet, alphas, tuned, alpha_learning_rate=3e-3)
+  supernet.to(memory_format=layout_of(tuned))
+  images = ((arrays['images'].astype(np.float32) / 255 - arrays['mean']) / arrays['std']).astype(np.float64)
+  images = torch.from_numpy(np.moveaxis(images, -1, 1)).contiguous(memory_format=layout_of(tuned))
+  labels = torch.from_numpy(arrays['labels']).long()
+  for i in range(3):
+    train, valid = arrays['train_index'][i], arrays['valid_index'][i]
+    search.step((images[train], labels[train]), (images[valid], labels[valid]))
+    for alpha, name in zip(search.alphas, ('normal', 'reduce'), strict=True):
+      np.testing.assert_allclose(alpha.detach().numpy(), arrays[f'alphas_{name}'][i], rtol=0, atol=1e-12)
 
 
 # ---- timing ----
 
 
-def build(form, space, channels, depth, batch_size, device):
-  """(number of steps) → takes them."""
+def make_run(options, device):
+  """Returns `run(steps)`, which takes the steps and waits for the device."""
   torch.manual_seed(0)
-  supernet = SUPERNETS[space](channels, depth).to(device)
+  tuned, size = options.form == 'tuned', options.batch_size
+  supernet = SUPERNETS[options.space](options.channels, options.depth).to(device)
   alphas = [1e-3 * torch.randn(shape, device=device) for shape in supernet.alpha_shapes]
-  layout = torch.channels_last if form == 'tuned' else torch.contiguous_format
-  supernet.to(memory_format=layout)
-  if form == 'tuned' and device != 'cpu':
+  supernet.to(memory_format=layout_of(tuned))
+  if tuned and device != 'cpu':
     supernet.compile()
-  search = Search(supernet, alphas, form == 'tuned')
-  images = torch.randn(2, batch_size, 3, 32, 32, device=device)
+  search = Search(supernet, alphas, tuned)
+  images = torch.randn(2, size, 3, 32, 32, device=device)
   batches = [
-    (half.contiguous(memory_format=layout), torch.randint(10, (batch_size,), device=device)) for half in images
+    (half.contiguous(memory_format=layout_of(tuned)), torch.randint(10, (size,), device=device)) for half in images
   ]
 
   def run(steps):
@@ -307,14 +336,17 @@ def main():
   parser.add_argument('form', choices=('check', 'nchw', 'tuned'))
   parser.add_argument('--space', choices=SUPERNETS, default='nas_bench_201')
   parser.add_argument('--channels', type=int, default=16)
-  parser.add_argument('--depth', type=int, default=5, help='cells a stage, or cells of the DARTS supernet')
+  parser.add_argument('--depth', type=int, default=5, help='cells per stage, or cells of the DARTS supernet')
   parser.add_argument('--batch-size', type=int, default=64)
-  parser.add_argument('--steps', type=int, default=2, help='of a round')
+  parser.add_argument('--steps', type=int, default=2, help='steps of a round')
   options = parser.parse_args()
   if options.form == 'check':
-    return check()
+    for tuned in (False, True):
+      check_nas_bench_201(tuned)
+      check_darts(tuned)
+    return print('both forms of both steps repeat the golden numbers')
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
-  run = build(options.form, options.space, options.channels, options.depth, options.batch_size, device)
+  run = make_run(options, device)
   name = torch.cuda.get_device_name() if device == 'cuda' else 'cpu'
   serve(run, options.steps, {'device': name, 'version': f'torch {torch.__version__}'})
 
