@@ -1,8 +1,8 @@
-"""Images a second of the ImageNet input: decode, random resized crop 224, flip, colour jitter, batches.
+"""Measures the images per second of ImageNet's input: decode, random resized crop 224, flip, color jitter, batches.
 
-  python benchmarks/imagenet_input.py [--source imagenet2012] [--batch-size 64] [--batches 10]
+  TFDS_DATA_DIR=DIR python benchmarks/imagenet_input.py [--source imagenet2012] [--batch-size 64] [--batches 10]
 
-Reads what TFDS_DATA_DIR holds and prints rows for benchmarks/README.md.
+It reads the data set in TFDS_DATA_DIR and prints rows for README.md.
 """
 
 import argparse
@@ -16,17 +16,17 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--source', default='imagenet2012')
   parser.add_argument('--batch-size', type=int, default=64)
-  parser.add_argument('--batches', type=int, default=10)
+  parser.add_argument('--batches', type=int, default=10, help='number of batches that are timed')
   options = parser.parse_args()
   dataset = streaming.load(options.source)
   cores = len(os.sched_getaffinity(0))
   for workers in sorted({0, 1, cores}):
-    batches = streaming.train_batches(dataset, 0, options.batch_size, 0, workers)
-    next(batches)
-    begun = time.perf_counter()
+    batches = streaming.train_batches(dataset, seed=0, batch_size=options.batch_size, first=0, workers=workers)
+    next(batches)  # starts the workers
+    started = time.perf_counter()
     for _ in range(options.batches):
       next(batches)
-    rate = options.batches * options.batch_size / (time.perf_counter() - begun)
+    rate = options.batches * options.batch_size / (time.perf_counter() - started)
     print(f'| {workers} | {options.batch_size} | {cores} | {rate:.0f} |')
 
 
