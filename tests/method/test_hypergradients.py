@@ -85,7 +85,7 @@ def test_momentum_against_numerical_differences(official, gradients):
     def objective(alphas):
       there = problem(params, alphas, momentum)
       gradient = jax.grad(there.train_loss)(params, alphas)
-      return there.valid_loss(there.descend(params, gradient), alphas)[0]
+      return there.valid_loss(there.sgd_step(params, gradient), alphas)[0]
 
     for seed in range(3):
       direction = np.random.default_rng(seed).standard_normal((6, 5))
