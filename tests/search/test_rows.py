@@ -1,0 +1,183 @@
+"""The rows of metrics.jsonl: their schema, the diagnostics, and the members of a population."""
+
+import types
+import typing
+
+import chex
+import numpy as np
+import pytest
+from conftest import made_up_lines
+from small_run import DATASET, make_config, read_rows, run
+
+from beta_darts_jax import NAS_BENCH_201, InputError, NasBench201
+from beta_darts_jax.config import default_retrain
+from beta_darts_jax.config.check import check
+from beta_darts_jax.retrain import run as retrain_run
+from beta_darts_jax.retrain.setup import make_retrain_setup
+from beta_darts_jax.runtime.logs import Diagnostics, Row
+from beta_darts_jax.runtime.workdir import Workdir
+from beta_darts_jax.search.result import SearchResult
+from beta_darts_jax.spaces import nas_bench_201
+from beta_darts_jax.spaces.lookup import find_genotype
+
+EVERY_RUN = {'epoch', 'train_loss', 'train_accuracy', 'learning_rate', 'seconds', 'images_per_second'}
+MEMBER = {'member', 'seed'}
+SEARCH = {
+  'alpha_loss', 'alpha_accuracy', 'beta_decay', 'beta_decay_weight', 'valid_loss', 'valid_accuracy', 'genotype',
+  'skips', 'betas', 'diagnostics',
+}  # fmt: skip
+RETRAINING = {'test_loss', 'test_accuracy', 'test_top5_accuracy', 'drop_path_rate'}
+CHEAP = {'shares', 'entropies', 'variances'}
+EXPENSIVE = {'continuous_accuracy', 'discrete_accuracy', 'eigenvalues', 'theta'}
+OPTIONS = {
+  'space__operations': ('none', 'skip_connect', 'nor_conv_1x1'),
+  'search__alpha_learning_rate': 0.1,
+  'diagnostics__every_epochs': 2,
+  'diagnostics__images': 32,
+}
+
+
+class Run(typing.NamedTuple):
+  """A finished run."""
+
+  path: typing.Any
+  values: dict
+  rows: list
+
+
+def search(path, table=None, **changes):
+  return Run(path, run(make_config(**changes), path, table), read_rows(path))
+
+
+@pytest.fixture(scope='module')
+def single(tmp_path_factory):
+  """A search with diagnostics in the second of two epochs."""
+  return search(tmp_path_factory.mktemp('single'), search__seed=1, **OPTIONS)
+
+
+@pytest.fixture(scope='module')
+def population(tmp_path_factory):
+  """Two seeds times two learning rates; the searches of the second rate diverge."""
+  return search(
+    tmp_path_factory.mktemp('population'), population__seeds=2, population__learning_rate=(0.025, 1e30), **OPTIONS
+  )
+
+
+def matches(value, annotation) -> bool:
+  """Whether a value that was read from JSON has the type of an annotation."""
+  if typing.is_typeddict(annotation):
+    hints = typing.get_type_hints(annotation)
+    return isinstance(value, dict) and all(key in hints and matches(value[key], hints[key]) for key in value)
+  origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+  if origin in (typing.Union, types.UnionType):
+    return any(matches(value, argument) for argument in arguments)
+  if origin is list:
+    return isinstance(value, list) and all(matches(item, arguments[0]) for item in value)
+  if origin is dict:
+    return isinstance(value, dict) and all(matches(item, arguments[1]) for item in value.values())
+  return annotation is typing.Any or type(value) is annotation
+
+
+def check_rows(rows, keys, diagnostics_keys=()):
+  """Checks the keys and the types of each row; a diverged member has no diagnostics."""
+  for row in rows:
+    has_diverged = 'genotype' in keys and row['genotype'] is None
+    assert set(row) == keys - ({'diagnostics'} if has_diverged else set())
+    hints = typing.get_type_hints(Row)
+    wrong = {key: value for key, value in row.items() if not matches(value, hints[key])}
+    assert not wrong
+    if 'diagnostics' in row:
+      assert set(row['diagnostics']) == (CHEAP if row['epoch'] == 0 else diagnostics_keys)
+
+
+def test_the_schema_has_no_other_keys():
+  assert set(Row.__annotations__) == EVERY_RUN | MEMBER | SEARCH | RETRAINING | {'benchmark'}
+  assert set(Diagnostics.__annotations__) == CHEAP | EXPENSIVE | {'kendall_tau'}
+
+
+def test_rows_of_a_search_have_the_schema(single):
+  check_rows(single.rows, EVERY_RUN | SEARCH, CHEAP | EXPENSIVE)
+
+
+@pytest.mark.full
+def test_rows_of_a_population_have_the_schema(population):
+  check_rows(population.rows, EVERY_RUN | SEARCH | MEMBER, CHEAP | EXPENSIVE)
+
+
+def test_rows_of_a_retraining_have_the_schema(tmp_path):
+  config = default_retrain()
+  changes = {
+    'network.stem': 'nas_bench_201', 'network.channels': 2, 'network.cells_per_stage': 1,
+    'network.auxiliary_weight': 0.0, 'data.crop_padding': 1, 'data.cutout': 0, 'train.epochs': 2,
+    'train.batch_size': 32,
+  }  # fmt: skip
+  config.update_from_flattened_dict(changes)
+  genotype = NAS_BENCH_201.parse('|nor_conv_1x1~0|+|skip_connect~0|none~1|+|none~0|none~1|skip_connect~2|')
+  setup = make_retrain_setup(check(config), genotype, DATASET)
+  with Workdir(tmp_path, config.to_dict()) as workdir:
+    result = retrain_run.run(setup, DATASET, workdir)
+  rows = read_rows(tmp_path)
+  check_rows(rows, EVERY_RUN | RETRAINING)
+  assert [row['drop_path_rate'] for row in rows] == pytest.approx([0.0, 0.1])
+  assert result.genotype == genotype and result.test_accuracy == rows[-1]['test_accuracy']
+
+
+def test_diagnostics_of_a_search(single):
+  """The cheap ones are in every row, the expensive ones in every second row."""
+  first, second = (row['diagnostics'] for row in single.rows)
+  assert len(first['entropies']['normal']) == 2 and 0 < first['entropies']['normal'][0] < np.log(3) + 1e-6
+  eigenvalues = np.abs(second['eigenvalues'])
+  assert len(eigenvalues) == 5 and np.all(np.diff(eigenvalues) <= 0) and eigenvalues[0] > 0
+  assert 0 <= second['discrete_accuracy'] <= 1 and 0 <= second['continuous_accuracy'] <= 1
+  theta, betas = np.array(second['theta']['reduce']), np.array(single.rows[-1]['betas']['reduce'])
+  assert theta.shape == betas.shape and np.any(theta != 1)
+  np.testing.assert_allclose((theta * betas).sum(-1), 1, atol=0.02)  # both are distributions, one step apart
+  assert single.values['epoch'] == 1 and not single.values['stopped_early']
+
+
+@pytest.mark.full
+def test_members_of_a_population_equal_single_searches(population, single):
+  """Rows, cells and results are those of single searches. Statistics name the members that diverge."""
+  members = population.values['members']
+  assert [(m['seed'], m['learning_rate']) for m in members] == [(0, 0.025), (1, 0.025), (0, 1e30), (1, 1e30)]
+  assert [m['genotype'] is None for m in members] == [False, False, True, True]
+  assert [row['member'] for row in population.rows] == [0, 1, 2, 3] * 2
+  assert population.rows[-1]['train_loss'] is None
+  converged, diverged = population.values['settings']
+  assert (converged['diverged'], diverged['diverged'], diverged['valid_accuracy']['mean']) == (0, 2, None)
+  accuracies = [member['valid_accuracy'] for member in members[:2]]
+  np.testing.assert_allclose(converged['valid_accuracy']['mean'], np.mean(accuracies))
+  np.testing.assert_allclose(converged['valid_accuracy']['std'], np.std(accuracies, ddof=1))
+
+  text = str(SearchResult(population.path, population.values))
+  assert text.count('seed 1') == 2 and members[1]['genotype'] in text and '2 diverged' in text
+
+  found, _ = find_genotype(str(population.path / 'members' / '1'))
+  assert single.values['genotype'] == members[1]['genotype'] == str(found)
+  with pytest.raises(InputError, match='members/K'):
+    find_genotype(str(population.path))
+  for row, other in zip(single.rows, population.rows[1::4], strict=True):
+    np.testing.assert_allclose(row['train_loss'], other['train_loss'], rtol=1e-4)
+    chex.assert_trees_all_close(row['betas'], other['betas'], rtol=1e-4)
+
+
+@pytest.mark.full
+def test_a_search_with_a_benchmark(tmp_path):
+  """Each row has the benchmark's numbers of its cell and Kendall's τ; the result has the baselines."""
+  rows = {line['arch']: nas_bench_201.Row(**{k: v for k, v in line.items() if k != 'arch'}) for line in made_up_lines()}
+  table = NasBench201(rows)
+  done = search(
+    tmp_path, table,
+    space__name='nas_bench_201', space__nodes=0, space__operations=(), supernet__cells_per_stage=1,
+    benchmark__kendall_cells=5, benchmark__kendall_images=32, diagnostics__every_epochs=2, diagnostics__images=32,
+    diagnostics__kendall_cells=5,
+  )  # fmt: skip
+  check_rows(done.rows, EVERY_RUN | SEARCH | {'benchmark'}, CHEAP | EXPENSIVE | {'kendall_tau'})
+  for row in done.rows:
+    assert row['benchmark'] == table.summary(row['genotype'])
+  assert done.values['benchmark'] == done.rows[-1]['benchmark']
+  assert done.values['kendall_tau']['one_shot']['n'] == 5
+  assert done.values['kendall_tau'] == done.rows[-1]['diagnostics']['kendall_tau']
+  text = str(SearchResult(tmp_path, done.values))
+  assert done.values['genotype'] in text and 'of 15,625' in text and 'random cell' in text and 'τ' in text
+  assert done.values['baselines']['all_nor_conv_3x3'] == rows[str(table.optimum('cifar10_test'))].cifar10_test
