@@ -65,7 +65,16 @@ class Diagnostics(TypedDict, total=False):
   discrete_accuracy: float  # of the supernet restricted to the cell
   eigenvalues: list[float]  # up to five dominant ones of ∇²_α L_valid, the largest magnitude first
   theta: dict[str, list[list[float]]]  # what the regularizers do to softmax(α) in a step: {cell type: [E, O]}
-  kendall_tau: dict[str, dict[str, float]]  # of 'one_shot' and 'parameters' with the benchmark: tau, low, high, n
+  kendall_tau: dict[str, 'Correlation']  # of 'one_shot' and 'parameters' with the benchmark's test accuracies
+
+
+class Correlation(TypedDict):
+  """Kendall's τ with its 95 % interval."""
+
+  tau: float | None  # None: all values of one side are equal
+  low: float | None
+  high: float | None
+  n: int  # cells
 
 
 class MetricsFile:
