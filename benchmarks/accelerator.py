@@ -1,192 +1,198 @@
-"""What a GPU (or whatever device there is) does with the search: the tables of README.md in under ten minutes.
+"""Measures what a GPU, or any other device, does with the search: tables for README.md in under ten minutes.
 
   python benchmarks/accelerator.py [--small] [--only steps,chunks,population,torch,search] [--depth 5]
 
-Measures the bilevel step of NAS-Bench-201 (C=16, N=5, batch 64) in float32, TF32 and bfloat16, scanned and unrolled;
-chunks of 1, 20 and 100 steps a dispatch; populations of 1 and of --members by each strategy; PyTorch's twin on the same
-card where torch is installed; and a whole search of 100 epochs of made-up images. Compilation and peak memory beside
-each. --small does all of it with a tiny network, to see that it works.
+steps: the bilevel step of NAS-Bench-201 (C=16, N=5, batch 64) in float32, TF32 and bfloat16, scanned and unrolled
+chunks: 1, 20 and 100 steps a dispatch
+population: one member, and each number of --members by each strategy
+torch: the same step in PyTorch on the same device, if torch is installed
+search: a whole search of 100 epochs on random images
+
+The tables have compile times and peak memory, too. --small runs everything with a tiny network, to see that it works.
 """
 
 import argparse
-import functools
 import importlib.util
 import json
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from statistics import median
 
 import jax
 import numpy as np
+from timing import spread
 
 from beta_darts_jax.config import default
 from beta_darts_jax.config.check import check
 from beta_darts_jax.data import Dataset
-from beta_darts_jax.runtime import devices as parallel
+from beta_darts_jax.runtime.devices import STRATEGIES, set_up
 from beta_darts_jax.runtime.workdir import Workdir
-from beta_darts_jax.search import run as search
-from beta_darts_jax.search.programs import build, mesh_of
+from beta_darts_jax.search import run as search_run
+from beta_darts_jax.search.programs import SearchPrograms
+from beta_darts_jax.search.setup import make_search_setup
 
 HERE = pathlib.Path(__file__).parent
-PARTS = ('steps', 'chunks', 'population', 'torch', 'search')
+PRECISIONS = (  # name, dtype of the network, precision of matrix products
+  ('float32', 'float32', 'float32'),
+  ('TF32', 'float32', 'tensorfloat32'),
+  ('bfloat16', 'bfloat16', 'default'),
+)
+
+# ---- the search ----
 
 
-def made_up(images):
+def make_random_dataset(images):
   rng = np.random.default_rng(0)
-  half = lambda n: (rng.integers(0, 256, (n, 32, 32, 3), np.uint8), rng.integers(0, 10, n).astype(np.int32))
-  return Dataset('made up', half(images), half(1000), 10, (0.5,) * 3, (0.25,) * 3, in_order=True)
+
+  def draw(n):
+    return rng.integers(0, 256, (n, 32, 32, 3), np.uint8), rng.integers(0, 10, n).astype(np.int32)
+
+  return Dataset(
+    'random',
+    train=draw(images),
+    test=draw(1000),
+    num_classes=10,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.25, 0.25, 0.25),
+    in_order=True,
+  )
 
 
-def settings(depth, small, **population):
+def make_config(options, **values):
+  """Returns the config of the options, with `values` {dotted key: value} on top."""
   config = default()
-  config.supernet.cells_per_stage = depth
-  if small:
+  config.supernet.cells_per_stage = options.depth
+  config.search.evaluation_images = 1000
+  if options.small:
     config.space.nodes, config.space.operations = 2, ('skip_connect', 'nor_conv_3x3')
     config.supernet.channels, config.supernet.cells_per_stage, config.search.batch_size = 2, 1, 8
-  config.search.evaluation_images = 1000
-  for name, value in population.items():
-    config.population[name] = value
+  config.update_from_flattened_dict(values)
   return check(config)
 
 
-def row(*cells):
-  print('| ' + ' | '.join(f'{cell:.3g}' if isinstance(cell, float) else str(cell) for cell in cells) + ' |', flush=True)
-
-
-def heading(title, *names):
-  print(f'\n{title}\n')
-  row(*names)
-  row(*['---'] * len(names))
-
-
-def measure(config, dataset, chunk, rounds=3):
-  """(seconds a step [rounds], compile seconds) of the program of a run."""
-  programs = build(config, dataset, mesh_of(config))
-  states, until, seconds = programs.states, 0, []
+def time_steps(programs, chunk, rounds=3):
+  """Returns the seconds of a step in each round, which is one dispatch of `chunk` steps, after a first round."""
+  states, until, seconds = programs.initial_states(), 0, []
   for _ in range(rounds + 1):
-    begun, until = time.perf_counter(), until + chunk
-    states = jax.block_until_ready(programs.train(states, 0, until))
-    seconds.append((time.perf_counter() - begun) / chunk)
-  all_taken(states, until)
-  return seconds[1:], programs.compile_seconds
-
-
-def all_taken(states, steps):
-  """A lone search whose loss is not finite ends early."""
-  if (taken := int(states.step[0])) != steps:
-    sys.exit(f'error: the search ended after {taken} of {steps} steps')
+    started, until = time.perf_counter(), until + chunk
+    states = jax.block_until_ready(programs.train(states, epoch=0, until=until))
+    seconds.append((time.perf_counter() - started) / chunk)
+  if (taken := int(states.step[0])) != until:  # a single search ends at a loss that is not finite
+    sys.exit(f'error: the search ended after {taken} of {until} steps')
+  return seconds[1:]
 
 
 def peak_mib():
-  """Peak memory of the device since the process began, where it tells."""
+  """Returns the peak memory of the device since the process started, in MiB; '-' if the device does not report it."""
   stats = jax.local_devices()[0].memory_stats() or {}
   return round(stats['peak_bytes_in_use'] / 2**20) if 'peak_bytes_in_use' in stats else '-'
 
 
-def spread(values):
-  return f'{statistics.median(values):.4g} ({min(values):.4g} … {max(values):.4g})'
+# ---- tables ----
 
 
-def measure_steps(config_of, small, dataset, chunk):
-  heading('Precision and form', 'form', 's a step', 'images/s', 'compile, s', 'peak so far, MiB')
-  for unroll in (False,) if small else (True, False):
-    for name, dtype, precision in (
-      ('float32', 'float32', 'float32'), ('TF32', 'float32', 'tensorfloat32'), ('bfloat16', 'bfloat16', 'default')
-    ):  # fmt: skip
-      config = config_of()
-      with config.unlocked():
-        config.supernet.dtype, config.supernet.unroll = dtype, unroll
+def print_row(*cells):
+  print('| ' + ' | '.join(f'{cell:.3g}' if isinstance(cell, float) else str(cell) for cell in cells) + ' |', flush=True)
+
+
+def print_heading(title, *names):
+  print(f'\n{title}\n')
+  print_row(*names)
+  print_row(*['---'] * len(names))
+
+
+def measure_steps(options, dataset, chunk):
+  print_heading('Precision and form', 'form', 's a step', 'images/s', 'compile, s', 'peak so far, MiB')
+  for unroll in (False,) if options.small else (True, False):
+    for name, dtype, precision in PRECISIONS:
+      setup = make_search_setup(make_config(options, **{'supernet.dtype': dtype, 'supernet.unroll': unroll}), dataset)
       with jax.default_matmul_precision(precision):
-        seconds, compiled = measure(config, dataset, chunk)
-      images = 2 * config.search.batch_size / statistics.median(seconds)
-      row(f'{name}, {"unrolled" if unroll else "scanned"}', spread(seconds), round(images), compiled, peak_mib())
+        programs = SearchPrograms(setup, dataset)
+        seconds = time_steps(programs, chunk)
+      rate = round(2 * setup.batch_size / median(seconds))
+      form = f'{name}, {"unrolled" if unroll else "scanned"}'
+      print_row(form, spread(seconds, '.4g'), rate, programs.compile_seconds, peak_mib())
 
 
-def measure_chunks(config_of, dataset, chunk):
-  heading('Steps a dispatch', 'steps', 's a step')
-  config = config_of()
-  programs = build(config, dataset, mesh_of(config))
-  states, until = programs.states, 0
-  for size in sorted({1, chunk, 5 * chunk}):
-    seconds = []
-    for _ in range(4):
-      begun, until = time.perf_counter(), until + size
-      states = jax.block_until_ready(programs.train(states, 0, until))
-      seconds.append((time.perf_counter() - begun) / size)
-    all_taken(states, until)
-    row(size, spread(seconds[1:]))
+def measure_chunks(options, dataset, chunk):
+  print_heading('Steps a dispatch', 'steps', 's a step')
+  programs = SearchPrograms(make_search_setup(make_config(options), dataset), dataset)
+  for size in (1, chunk, 5 * chunk):
+    print_row(size, spread(time_steps(programs, size), '.4g'))
 
 
-def measure_population(config_of, sizes, dataset, chunk):
-  heading('Populations', 'members', 'strategy', 's a step of all', 'against that many lone runs', 'compile, s')
-  lone = None
-  for members in (1, *sizes):
-    for strategy in parallel.STRATEGIES if members > 1 else ('map',):
-      config = config_of(seeds=members)
-      with config.unlocked():
-        config.parallel.strategy = strategy
-      seconds, compiled = measure(config, dataset, chunk)
-      lone = lone or statistics.median(seconds)
-      row(members, strategy, spread(seconds), f'{members * lone / statistics.median(seconds):.2f} ×', compiled)
+def measure_population(options, dataset, chunk):
+  title = 'members', 'strategy', 's a step of all', 'against that many single runs', 'compile, s'
+  print_heading('Populations', *title)
+  sizes = [2] if options.small else options.members
+  single = None
+  for members, strategy in [(1, 'map'), *((n, strategy) for n in sizes for strategy in STRATEGIES)]:
+    config = make_config(options, **{'population.seeds': members, 'parallel.strategy': strategy})
+    programs = SearchPrograms(make_search_setup(config, dataset), dataset)
+    seconds = time_steps(programs, chunk)
+    single = single or median(seconds)
+    ratio = f'{members * single / median(seconds):.2f} ×'
+    print_row(members, strategy, spread(seconds, '.4g'), ratio, programs.compile_seconds)
 
 
-def measure_torch(small, chunk):
+def measure_torch(options, dataset, chunk):
+  del dataset  # torch_baseline.py draws its images
   if importlib.util.find_spec('torch') is None:
-    return print('\nPyTorch is not installed: its twin is left out')
-  heading("PyTorch's twin", 'form', 's a step', 'first step, s')
-  sizes = ['--depth=1', '--channels=2', '--batch-size=8'] if small else []
+    return print('\nPyTorch is not installed: its step is not measured')
+  print_heading("PyTorch's step", 'form', 's a step', 'first step, s')
+  sizes = ['--depth=1', '--channels=2', '--batch-size=8'] if options.small else [f'--depth={options.depth}']
   for form in ('nchw', 'tuned'):
     command = [sys.executable, str(HERE / 'torch_baseline.py'), form, f'--steps={chunk}', *sizes]
-    done = subprocess.run(command, input='\n' * 4, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, input='\n' * 4, stdout=subprocess.PIPE, text=True, check=True)
     about, *seconds = map(json.loads, done.stdout.splitlines())
-    row(f'{form}, {about["device"]}', spread(seconds[1:]), about['first'])
+    print_row(f'{form}, {about["device"]}', spread(seconds[1:], '.4g'), about['first'])
 
 
-def measure_search(config_of, small, dataset):
-  config = config_of()
-  with config.unlocked():
-    config.search.epochs = 2 if small else 100
-    config.search.steps_per_dispatch = 100
-  begun = time.perf_counter()
+def measure_search(options, dataset, chunk):
+  del chunk  # a whole search takes its own number of steps a dispatch
+  config = make_config(options, **{'search.epochs': 2 if options.small else 100, 'search.steps_per_dispatch': 100})
+  started = time.perf_counter()
+  setup = make_search_setup(config, dataset)
   with tempfile.TemporaryDirectory() as folder, Workdir(folder, config.to_dict()) as workdir:
-    stop = threading.Event()
-    outcome = search.run(config, dataset, None, workdir, stop)
-    search.summarize(config, dataset, None, workdir, outcome, stop)
-  heading('A whole search', 'epochs', 'steps an epoch', 'seconds', 'of which compiling')
-  seconds = time.perf_counter() - begun
-  row(config.search.epochs, outcome.programs.steps_per_epoch, seconds, outcome.programs.compile_seconds)
+    result = search_run.run(setup, dataset, None, workdir)
+  seconds = time.perf_counter() - started
+  print_heading('A whole search', 'epochs', 'steps an epoch', 'seconds', 'of which compiling')
+  print_row(setup.session.epochs, setup.session.steps_per_epoch, seconds, result.values['seconds']['compile'])
+
+
+PARTS = {
+  'steps': measure_steps,
+  'chunks': measure_chunks,
+  'population': measure_population,
+  'torch': measure_torch,
+  'search': measure_search,
+}
+
+
+def parse_arguments():
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--small', action='store_true', help='a tiny network, to see that the script works')
+  parser.add_argument('--only', default=','.join(PARTS), help='parts, separated by commas')
+  parser.add_argument('--depth', type=int, default=5, help='cells per stage')
+  parser.add_argument('--members', type=int, nargs='+', default=[2, 4, 8], help='sizes of populations')
+  options = parser.parse_args()
+  options.only = options.only.split(',')
+  if unknown := sorted(set(options.only) - set(PARTS)):
+    parser.error(f'--only={",".join(unknown)}: expected some of {", ".join(PARTS)}')
+  return options
 
 
 def main():
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--small', action='store_true')
-  parser.add_argument('--only', default=','.join(PARTS))
-  parser.add_argument('--depth', type=int, default=5, help='cells a stage')
-  parser.add_argument('--members', type=lambda text: [int(n) for n in text.split(',')], default=[2, 4, 8])
-  options = parser.parse_args()
-  parts = options.only.split(',')
-  if unknown := set(parts) - set(PARTS):
-    parser.error(f'--only={options.only}: {", ".join(sorted(unknown))} unknown, allowed are {", ".join(PARTS)}')
-  parallel.set_up(cluster='none')
+  options = parse_arguments()
+  set_up(cluster='none')
   device = jax.devices()[0]
   print(f'{device.device_kind} ({device.platform}), jax {jax.__version__}')
-  small = options.small
-  dataset, chunk = made_up(64 if small else 50_000), 2 if small else 20
-  config_of = functools.partial(settings, options.depth, small)
-  if 'steps' in parts:
-    measure_steps(config_of, small, dataset, chunk)
-  if 'chunks' in parts:
-    measure_chunks(config_of, dataset, chunk)
-  if 'population' in parts:
-    measure_population(config_of, [2] if small else options.members, dataset, chunk)
-  if 'torch' in parts:
-    measure_torch(small, chunk)
-  if 'search' in parts:
-    measure_search(config_of, small, dataset)
+  dataset, chunk = make_random_dataset(64 if options.small else 50_000), 2 if options.small else 20
+  for part in options.only:
+    PARTS[part](options, dataset, chunk)
 
 
 if __name__ == '__main__':
