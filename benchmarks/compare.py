@@ -1,10 +1,10 @@
-"""Our bilevel step against PyTorch's, in turns: what `make benchmark` runs.
+"""Compares our bilevel step with PyTorch's, in turns. `make benchmark` runs it.
 
   python benchmarks/compare.py [--quick]
 
-First the PyTorch programs must repeat the golden numbers. Then, for each case, ours and theirs stay in memory and time
-a round each, one after the other, so that what else the machine does meets all of them. Prints tables for README.md:
-medians (least … most) of the rounds, and of each round's ratio theirs/ours.
+First the PyTorch programs must repeat the golden numbers. Then, for each case, our program and theirs stay in memory
+and take turns: each one times a round, one after the other, so that the load of the machine affects all of them. The
+script prints the tables of README.md: medians (least … most) of the rounds, and of each round's ratio theirs/ours.
 """
 
 import argparse
@@ -12,83 +12,114 @@ import json
 import os
 import pathlib
 import platform
-import statistics
 import subprocess
 import sys
+from typing import NamedTuple
+
+from timing import spread
 
 HERE = pathlib.Path(__file__).parent
-CASES = {  # name → (arguments of all, more of ours, steps of a round, rounds)
-  'NAS-Bench-201, C=16, N=1': (['nas_bench_201', '--depth=1'], [], 20, 5),
-  'NAS-Bench-201, C=16, N=5': (['nas_bench_201', '--depth=5'], [], 10, 5),
-  'DARTS, C=16, 8 cells, B=32': (['darts', '--depth=8', '--batch-size=32'], ['--scan'], 4, 3),
-}
-QUICK = {'NAS-Bench-201, C=4, N=1, B=16': (['nas_bench_201', '--depth=1', '--channels=4', '--batch-size=16'], [], 1, 2)}
+
+
+class Case(NamedTuple):
+  """One row of the table.
+
+  Attributes:
+    name: of the row.
+    space: argument of the programs.
+    sizes: options of all programs.
+    ours: more options of our program.
+    steps: of a round.
+    rounds: their number.
+  """
+
+  name: str
+  space: str
+  sizes: list[str]
+  ours: list[str]
+  steps: int
+  rounds: int
+
+
+CASES = [
+  Case('NAS-Bench-201, C=16, N=1', 'nas_bench_201', ['--depth=1'], [], steps=20, rounds=5),
+  Case('NAS-Bench-201, C=16, N=5', 'nas_bench_201', ['--depth=5'], [], steps=10, rounds=5),
+  Case('DARTS, C=16, 8 cells, B=32', 'darts', ['--depth=8', '--batch-size=32'], ['--scan'], steps=4, rounds=3),
+]
+QUICK = [
+  Case(
+    'NAS-Bench-201, C=4, N=1, B=16',
+    'nas_bench_201',
+    ['--depth=1', '--channels=4', '--batch-size=16'],
+    [],
+    steps=1,
+    rounds=2,
+  )
+]
 
 
 class Contestant:
-  """A process that answers each line with the seconds of a step."""
+  """A process that runs `timing.serve`: it answers each line with the seconds of a step.
 
-  def __init__(self, *command):
-    environment = os.environ | {'JAX_ENABLE_COMPILATION_CACHE': 'false'}  # cold
-    command = [sys.executable, *map(str, command)]
+  Attributes:
+    about: what the program prints about itself.
+  """
+
+  def __init__(self, script, *arguments):
+    environment = os.environ | {'JAX_ENABLE_COMPILATION_CACHE': 'false'}  # else the compile time is that of a cache
+    command = [sys.executable, str(HERE / script), *arguments]
     self._process = subprocess.Popen(
       command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     )
-    self.about = self._answer()
+    self.about = self._read_answer()
 
-  def _answer(self):
+  def _read_answer(self):
     line = self._process.stdout.readline()
     if not line:
       sys.exit(f'error: {" ".join(self._process.args)} ended with status {self._process.wait()}')
     return json.loads(line)
 
-  def round(self) -> float:
+  def time_round(self) -> float:
+    """Returns the seconds of a step in a round."""
     print(file=self._process.stdin, flush=True)
-    return self._answer()
+    return self._read_answer()
 
   def close(self):
     self._process.stdin.close()
     self._process.wait()
 
 
-def figures(values, digits=2):
-  return f'{statistics.median(values):.{digits}f} ({min(values):.{digits}f} … {max(values):.{digits}f})'
-
-
-def compare(name, shared, ours, steps, rounds):
-  """Prints the row of one case."""
-  space, *sizes = shared
-  sizes.append(f'--steps={steps}')
-  theirs = [HERE / 'torch_baseline.py', '--space', space, *sizes]
+def compare(case):
+  """Prints the row of a case and returns what our program and PyTorch's print about themselves."""
+  sizes = [*case.sizes, f'--steps={case.steps}']
   contestants = [
-    Contestant(HERE / 'step.py', space, *sizes, *ours, '--serve'),
-    Contestant(*theirs, 'nchw'),
-    Contestant(*theirs, 'tuned'),
+    Contestant('step.py', case.space, *sizes, *case.ours, '--serve'),
+    Contestant('torch_baseline.py', 'nchw', f'--space={case.space}', *sizes),
+    Contestant('torch_baseline.py', 'tuned', f'--space={case.space}', *sizes),
   ]
-  seconds = [[contestant.round() for contestant in contestants] for _ in range(rounds)]
-  mine, nchw, tuned = zip(*seconds, strict=True)
-  about = contestants[0].about
-  ratios = [[other / own for own, other in zip(mine, others, strict=True)] for others in (nchw, tuned)]
-  compiling = f'{about["trace"]:.0f} + {about["compile"]:.0f}'
-  row = [name, compiling, figures(mine), figures(nchw), figures(tuned), *map(figures, ratios)]
+  rounds = [[contestant.time_round() for contestant in contestants] for _ in range(case.rounds)]
+  seconds = list(zip(*rounds, strict=True))
+  ratios = [[other / own for own, other in zip(seconds[0], others, strict=True)] for others in seconds[1:]]
+  ours, theirs, _ = (contestant.about for contestant in contestants)
+  row = [case.name, f'{ours["trace"]:.0f} + {ours["compile"]:.0f}', *map(spread, seconds), *map(spread, ratios)]
   print(f'| {" | ".join(row)} |', flush=True)
   for contestant in contestants:
     contestant.close()
-  return about, contestants[1].about
+  return ours, theirs
 
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--quick', action='store_true', help='one small case, to see that everything works')
+  parser.add_argument('--quick', action='store_true', help='measure one small case, to see that everything works')
   options = parser.parse_args()
   subprocess.run([sys.executable, HERE / 'torch_baseline.py', 'check'], check=True)
   print('| step | ours: trace + compile, s | ours, s | NCHW, s | tuned, s | NCHW / ours | tuned / ours |')
   print('|---|---|---|---|---|---|---|', flush=True)
-  for name, case in (QUICK if options.quick else CASES).items():
-    ours, theirs = compare(name, *case)
+  for case in QUICK if options.quick else CASES:
+    ours, theirs = compare(case)
   cores = len(os.sched_getaffinity(0))
-  print(f'\n{ours["device"]}, {cores} cores, {platform.machine()}, Python {platform.python_version()}, ', end='')
-  print(f'{ours["version"]}; {theirs["device"]}, {theirs["version"]}')
+  machine = f'{ours["device"]}, {cores} cores, {platform.machine()}, Python {platform.python_version()}'
+  print(f'\n{machine}, {ours["version"]}; {theirs["device"]}, {theirs["version"]}')
 
 
 if __name__ == '__main__':
