@@ -131,10 +131,6 @@ def separable(channels, size, stride):
   return nn.Sequential(*depthwise_1x1_bn(channels, size, stride), *depthwise_1x1_bn(channels, size, stride=1))
 
 
-def dilated(channels, size, stride):
-  return nn.Sequential(*depthwise_1x1_bn(channels, size, stride, dilation=2))
-
-
 def darts_edge(channels, stride):
   """max pool, average pool, skip, separable 3×3 and 5×5, dilated 3×3 and 5×5."""
   return nn.ModuleList(
@@ -144,8 +140,8 @@ def darts_edge(channels, stride):
       nn.Identity() if stride == 1 else FactorizedReduce(channels, channels),
       separable(channels, 3, stride),
       separable(channels, 5, stride),
-      dilated(channels, 3, stride),
-      dilated(channels, 5, stride),
+      nn.Sequential(*depthwise_1x1_bn(channels, 3, stride, dilation=2)),
+      nn.Sequential(*depthwise_1x1_bn(channels, 5, stride, dilation=2)),
     ]
   )
 
@@ -205,8 +201,7 @@ class Search:
     supernet: the module.
     alphas: the logits of each cell type, [E, O]; the step changes them.
     tuned: see the top of the file.
-    clip_norm: of the gradient of the weights.
-    alpha_learning_rate: of Adam.
+    clip_norm, alpha_learning_rate: of the two optimizers.
   """
 
   def __init__(self, supernet, alphas, tuned=False, clip_norm=5.0, alpha_learning_rate=3e-4):
