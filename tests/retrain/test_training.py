@@ -1,34 +1,39 @@
+"""The recipe's schedules, and one training step by hand."""
+
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beta_darts_jax.config import default_retrain
-from beta_darts_jax.retrain.step import create_state, drop_path_rate, learning_rates, make_train_step
+from beta_darts_jax.retrain.recipe import Recipe
+from beta_darts_jax.retrain.step import create_state, make_train_step
 
-RECIPE = default_retrain().train.to_dict()
+CIFAR = Recipe(
+  epochs=600, batch_size=96, learning_rate=0.025, schedule='cosine_epochs', clip_norm=5.0, drop_path_rate=0.2
+)
 
 
 def test_learning_rates_of_the_protocols():
-  cifar = lambda epoch: learning_rates(RECIPE, epoch, 3)
-  np.testing.assert_allclose(cifar(0), 0.025, rtol=1e-6)
-  np.testing.assert_allclose(cifar(300), 0.0125, rtol=1e-5)
-  imagenet = RECIPE | {'epochs': 250, 'learning_rate': 0.5, 'schedule': 'linear_tail', 'warmup_epochs': 5}
+  np.testing.assert_allclose(CIFAR.learning_rates(0, 3), 0.025, rtol=1e-6)
+  np.testing.assert_allclose(CIFAR.learning_rates(300, 3), 0.0125, rtol=1e-5)
+  imagenet = dataclasses.replace(CIFAR, epochs=250, learning_rate=0.5, schedule='linear_tail', warmup_epochs=5)
   expected = {0: 0.1, 4: 0.5, 5: 0.5 * 240 / 245, 244: 0.5 / 245, 245: 0.5 * 5 / 1225, 249: 0.5 / 1225}
   for epoch, rate in expected.items():
-    np.testing.assert_allclose(learning_rates(imagenet, epoch, 2), rate, rtol=1e-5)
-  benchmark = RECIPE | {'epochs': 2, 'learning_rate': 0.1, 'schedule': 'cosine_steps'}
-  rates = np.concatenate([learning_rates(benchmark, epoch, 2) for epoch in (0, 1)])
+    np.testing.assert_allclose(imagenet.learning_rates(epoch, 2), rate, rtol=1e-5)
+  benchmark = dataclasses.replace(CIFAR, epochs=2, learning_rate=0.1, schedule='cosine_steps')
+  rates = np.concatenate([benchmark.learning_rates(epoch, 2) for epoch in (0, 1)])
   np.testing.assert_allclose(rates, 0.05 * (1 + np.cos(np.pi * np.arange(4) / 4)), rtol=1e-5)
 
 
-def test_drop_path_grows_linearly_from_0():
-  assert [float(drop_path_rate(RECIPE, epoch)) for epoch in (0, 300)] == [0, pytest.approx(0.1)]
+def test_drop_path_rate_grows_linearly_from_0():
+  assert [float(CIFAR.drop_path_rate_in(epoch)) for epoch in (0, 300)] == [0, pytest.approx(0.1)]
 
 
-class Two(nn.Module):
-  """Two heads on one number, and a running statistic that nothing reads."""
+class TwoHeads(nn.Module):
+  """Two heads on one number, and a running statistic without a use."""
 
   @nn.compact
   def __call__(self, images, rate=None, train=False):
@@ -38,11 +43,11 @@ class Two(nn.Module):
     return tuple(logits) if train else logits[0]
 
 
-def test_auxiliary_weight_and_average_by_hand():
-  """Logits of 0: a loss of log 5 a head. The average then moves by a tenth of the step."""
-  recipe = RECIPE | {'ema_decay': 0.9, 'weight_decay': 0.0, 'momentum': 0.0, 'clip_norm': 0.0}
-  state = create_state(Two(), (2, 2, 1), recipe, 0)
-  step = jax.jit(make_train_step(Two(), recipe, auxiliary_weight=0.4))
+def test_train_step_with_two_heads_and_a_moving_average():
+  """Logits of 0 have a loss of log 5 in each head. The average moves by a tenth of the step."""
+  recipe = dataclasses.replace(CIFAR, ema_decay=0.9, momentum=0.0, clip_norm=0.0)
+  state = create_state(TwoHeads(), (2, 2, 1), recipe, 0)
+  step = jax.jit(make_train_step(TwoHeads(), recipe, auxiliary_weight=0.4))
   after = step(state, jnp.ones((2, 2, 2, 1)), jnp.array([0, 0]), 0.1, 0.0)
   np.testing.assert_allclose(after.sums['train_loss'], 1.4 * np.log(5), rtol=1e-6)
   gradient = np.full(5, 0.2) - np.eye(5)[0]
