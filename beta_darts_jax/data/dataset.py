@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from beta_darts_jax.data.augmentation import normalize
 from beta_darts_jax.errors import InputError
 
 Arrays = tuple[np.ndarray, np.ndarray]  # (images uint8 [N, H, W, C], labels int32 [N])
@@ -39,6 +40,10 @@ class Dataset:
   def image_shape(self) -> tuple[int, int, int]:
     """(H, W, C)."""
     return self.train[0].shape[1:]
+
+  def normalize(self, images):
+    """Returns uint8 images [B, H, W, C] as float images, normalized by `mean` and `std`."""
+    return normalize(images, self.mean, self.std)
 
   def half(self, which: str) -> 'Dataset':
     """Returns this data set with the 'first half' or 'second half' of its training images; 'all' keeps all of them."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from beta_darts_jax.data.augmentation import normalize
 from beta_darts_jax.data.tfds import check_prepared, tfds_folder
 from beta_darts_jax.errors import InputError
 
@@ -52,6 +53,10 @@ class StreamedDataset:
   def image_shape(self) -> tuple[int, int, int]:
     """(H, W, C) after augmentation."""
     return self.image_size, self.image_size, 3
+
+  def normalize(self, images):
+    """Returns uint8 images [B, H, W, C] as float images, normalized by `mean` and `std`."""
+    return normalize(images, self.mean, self.std)
 
 
 def load(source: str = 'imagenet2012', data_dir: str = '', image_size: int = 224, **augmentation) -> StreamedDataset:
