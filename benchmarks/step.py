@@ -75,7 +75,7 @@ def search_program(supernet, hyper=None, **parts):
   hyper = jax.tree.map(np.float32, hyper or bd.Hyperparameters())
   alphas = space.init_alphas(jax.random.key(0))
   edge_logits = relaxation.init_edge_logits(jax.random.key(1), space)
-  betas = relaxation.evaluated((alphas, edge_logits), hyper)
+  betas = relaxation.evaluation_betas((alphas, edge_logits), hyper)
   variables = jax.jit(supernet.init)(jax.random.key(2), jnp.zeros((1, *IMAGE_SHAPE)), betas)
   step = bd.make_search_step(supernet, **parts)
 

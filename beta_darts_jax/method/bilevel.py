@@ -160,6 +160,11 @@ def make_search_step(
     ((6, 5), ['alpha_accuracy', 'alpha_loss', 'beta_decay', 'train_accuracy', 'train_loss'])
   """
   parts = resolve_parts(regularizer, hypergradient, relaxation, weight_optimizer, alpha_optimizer, flooding)
+  return make_step(supernet, parts)
+
+
+def make_step(supernet: Any, parts: StepParts) -> Callable:
+  """Builds the step of `make_search_step` from resolved parts."""
   alpha_step, weight_step = make_alpha_step(supernet, parts), make_weight_step(supernet, parts)
 
   def step(state: SearchState, train_batch, valid_batch, hyper: Hyperparameters):

@@ -64,8 +64,7 @@ def variances(betas) -> dict[str, np.ndarray]:
 def beta_change_ratio(alphas, decay) -> dict[str, np.ndarray]:
   """Returns θ = softmax(α − decay)/softmax(α), the change of β by a decay of the logits: {cell type: [E, O]}.
 
-  θ_k = Σ_j e^{α_j} / Σ_j e^{α_j + decay_k − decay_j}. θ_k < 1 where an operation decays by more than the β-weighted
-  average of its edge.
+  θ_k = Σ_j e^{α_j} / Σ_j e^{α_j + decay_k − decay_j}. β of an operation falls where θ < 1.
 
   Args:
     alphas: {cell type: [E, O]}, after the step without the decay.

@@ -43,15 +43,16 @@ class Problem(NamedTuple):
 
 
 def first_order(problem: Problem):
-  """Takes the current w for w*."""
+  """Uses the current w in place of w*."""
   return jax.value_and_grad(problem.valid_loss, argnums=1, has_aux=True)(problem.params, problem.architecture)
 
 
 def second_order(problem: Problem):
-  """Takes w′, the weights after one step, for w*: ∇_α L_valid(w′, α) − ξ·∇²_{α,w} L_train(w, α)·∇_w′ L_valid(w′, α).
+  """Uses w′, the weights after one step, in place of w*.
 
-  This is eq. 7 of DARTS (Liu et al., ICLR 2019), exact, without its approximation eq. 8. Momentum and decay move w′.
-  They do not depend on α, so the derivative of w′ in α is −ξ·∇²_{w,α} L_train. The step is not clipped.
+  The gradient is ∇_α L_valid(w′, α) − ξ·∇²_{α,w} L_train(w, α)·∇_w′ L_valid(w′, α).
+  This is eq. 7 of DARTS (Liu et al., ICLR 2019), exact, without its approximation eq. 8. Momentum and decay change w′.
+  Momentum and decay do not depend on α, so ∂w′/∂α = −ξ·∇²_{w,α} L_train. The step is not clipped.
   """
   value, gradient, grad_w = _at_next_weights(problem)
   return value, _subtract(gradient, problem.learning_rate, _mixed_derivative(problem, problem.step_loss, grad_w))
@@ -76,7 +77,7 @@ def finite_difference(problem: Problem, distance: float = 0.01):
 
 
 def implicit(problem: Problem, solver: str = 'neumann', terms: int = 10, rate: float = 0.01, damping: float = 0.0):
-  """Takes a minimum near w for w*: ∇_α L_valid − ∇²_{α,w} L_train·H⁻¹·∇_w L_valid.
+  """Uses a minimum near w in place of w*: ∇_α L_valid − ∇²_{α,w} L_train·H⁻¹·∇_w L_valid.
 
   H = ∇²_w L_train + weight decay + damping. The formula is the implicit function theorem (Lorraine et al., AISTATS
   2020, with the Neumann series; Rajeswaran et al., NeurIPS 2019, with conjugate gradients).
@@ -128,7 +129,7 @@ def _conjugate_gradients(hessian, v, terms, rate):
 
 SOLVERS = {'neumann': _neumann, 'cg': _conjugate_gradients}
 
-# A config file may add its own.
+# A config file may register its own: HYPERGRADIENTS['name'] = function.
 HYPERGRADIENTS: dict[str, Callable] = {
   'first_order': first_order,
   'second_order': second_order,

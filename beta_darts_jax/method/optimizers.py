@@ -1,7 +1,7 @@
 """The scalars of one step, and the optimizers of the two levels.
 
-An optimizer is a function Hyperparameters → optax.GradientTransformation, so that rates and decays are arguments of
-the compiled step. Its state must not depend on their values.
+An optimizer is a function Hyperparameters → optax.GradientTransformation. So rates and decays are arguments of the
+compiled step. The initial state of an optimizer must be the same for all hyperparameters.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from beta_darts_jax.errors import InputError
 
 
 class Hyperparameters(struct.PyTreeNode):
-  """Scalars of one step: arguments, not constants, so that one program serves every value of them.
+  """Scalars of one step. The compiled step takes them as arguments, so one compilation serves all values.
 
   The defaults are those of β-DARTS on NAS-Bench-201. Decays are coupled: they are
   added to the gradient before momentum or Adam, as in PyTorch.
@@ -95,7 +95,8 @@ def alpha_adam(hyper: Hyperparameters) -> optax.GradientTransformation:
   )
 
 
-# The name says which level's scalars an optimizer reads. A config file may add its own.
+# The name says which level's scalars an optimizer reads. A config file may register its own:
+# OPTIMIZERS['name'] = function.
 OPTIMIZERS: dict[str, Optimizer] = {'weight_sgd': weight_sgd, 'alpha_adam': alpha_adam}
 
 

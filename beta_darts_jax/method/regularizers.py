@@ -1,4 +1,4 @@
-"""Regularizers of α: the family α⁺ = α − η·λ·F(α), and how their weights λ grow.
+"""Regularizers of α. A regularizer pulls α by a force F(α), scaled by its weight λ, which follows a schedule.
 
 Legend: E edges, O candidate operations of an edge.
 """
@@ -77,8 +77,8 @@ class RegularizerContext:
   Attributes:
     epoch: of the step, a scalar.
     gradient: gradient of the validation loss in α, tree of [E, O] like α.
-    cell_gradients: function α → {cell type: [cells, E, O]}: the first-order gradient of each cell in an α of its own,
-      at the mean of β. Differentiable. Computed only when it is called.
+    cell_gradients: function α → {cell type: [cells, E, O]}. Each cell gets its own copy of α; the result has the
+      first-order gradient of each copy, at the mean of β. It is differentiable, and computed only when it is called.
   """
 
   epoch: Any
@@ -91,7 +91,7 @@ MODES = ('coupled', 'decoupled')
 
 @dataclasses.dataclass(frozen=True)
 class Regularizer:
-  """One member of the family α⁺ = α − η·λ·F(α).
+  """A force F on α, its weight λ, and where the force acts.
 
   Attributes:
     force: F, a function (α, RegularizerContext) → tree like α.
@@ -127,7 +127,7 @@ def _negative_alignment_gradient(alphas, context: RegularizerContext):
   return jax.grad(lambda alphas: -alignment(context.cell_gradients(alphas)))(alphas)
 
 
-# A config file may add its own.
+# A config file may register its own: REGULARIZERS['name'] = Regularizer(…).
 REGULARIZERS: dict[str, Regularizer] = {
   'beta_decay': from_penalty(beta_decay),
   'decoupled_beta_decay': from_penalty(beta_decay, mode='decoupled'),
@@ -171,5 +171,5 @@ def constant(maximum: float, epoch: int, epochs: int) -> float:
   return maximum
 
 
-# A config file may add its own.
+# A config file may register its own: SCHEDULES['name'] = function.
 SCHEDULES: dict[str, Callable] = {'linear': linear_ramp, 'constant': constant}

@@ -6,7 +6,7 @@ A relaxation is a function (α, key, hyper) → β. Legend: E edges, O candidate
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +86,7 @@ def _dirichlet_logits(betas):
 
 
 def _softmax_logits(betas):
-  return jax.tree.map(lambda beta: jnp.log(jnp.maximum(beta, 1e-13)), betas)  # 1e-13 counts nothing in float32
+  return jax.tree.map(lambda beta: jnp.log(jnp.maximum(beta, 1e-13)), betas)  # 1e-13 is negligible in float32
 
 
 def most_likely(alphas):
@@ -112,7 +112,8 @@ class Sampling(NamedTuple):
   single_path: bool = False
 
 
-# A config file may add its own: a Sampling, or a function (α, key, hyper) → β whose mean is softmax(α).
+# A config file may register its own: RELAXATIONS['name'] = a Sampling, or a function (α, key, hyper) → β. The mean of
+# such a function is softmax(α).
 RELAXATIONS: dict[str, Sampling | Callable] = {
   'softmax': Sampling(softmax),
   'gumbel': Sampling(gumbel, evaluation=most_likely, single_path=True),
@@ -190,7 +191,7 @@ def adversarial_perturbation(betas, key, hyper: Hyperparameters, loss: Callable,
   return jax.tree.map(lambda new, old: jnp.where(is_worse, new, old), attacked, betas)
 
 
-# A config file may add its own.
+# A config file may register its own: PERTURBATIONS['name'] = function.
 PERTURBATIONS: dict[str, Callable | None] = {
   'none': None,
   'random': random_perturbation,
@@ -227,15 +228,17 @@ class Relaxation:
     [[0.25, 0.25, 0.25, 0.25]]
   """
 
-  sampling: str | Sampling | Callable = 'softmax'
-  perturbation: str | Callable = 'none'
+  sampling: Any = 'softmax'
+  perturbation: Any = 'none'
   edges: tuple[tuple[int, int], ...] = ()
   auxiliary_skip: bool = False
 
   def __post_init__(self):
-    find_sampling(self.sampling)
-    if isinstance(self.perturbation, str) and self.perturbation not in PERTURBATIONS:
-      raise InputError(f'perturbation {self.perturbation!r}: expected one of {", ".join(PERTURBATIONS)}')
+    object.__setattr__(self, 'sampling', find_sampling(self.sampling))
+    if isinstance(self.perturbation, str):
+      if self.perturbation not in PERTURBATIONS:
+        raise InputError(f'perturbation {self.perturbation!r}: expected one of {", ".join(PERTURBATIONS)}')
+      object.__setattr__(self, 'perturbation', PERTURBATIONS[self.perturbation])
 
   def init_edge_logits(self, key: jax.Array, space: SearchSpace) -> dict[str, jax.Array]:
     """Draws 1e-3·N(0, 1): `{cell type: [E]}`; {} without edge normalization."""
@@ -254,30 +257,28 @@ class Relaxation:
       loss: β → nats. It is given in the weight step, where β is perturbed.
     """
     alphas, edge_logits = architecture
-    perturb = PERTURBATIONS[self.perturbation] if isinstance(self.perturbation, str) else self.perturbation
 
     def complete(betas):
       return self.with_skip(self._with_edge_weights(betas, edge_logits), hyper)
 
-    betas = find_sampling(self.sampling).draw(alphas, jax.random.fold_in(key, 0), hyper)
-    if perturb and loss:
-      betas = perturb(betas, jax.random.fold_in(key, 1), hyper, lambda betas: loss(complete(betas)))
+    betas = self.sampling.draw(alphas, jax.random.fold_in(key, 0), hyper)
+    if self.perturbation and loss:
+      betas = self.perturbation(betas, jax.random.fold_in(key, 1), hyper, lambda betas: loss(complete(betas)))
     return complete(betas)
 
   def mean(self, architecture: tuple[dict, dict]) -> dict[str, jax.Array]:
     """Returns the expected weight of every operation, from which cells are derived: {cell type: [E, O]}."""
     alphas, edge_logits = architecture
-    return self._with_edge_weights(find_sampling(self.sampling).mean(alphas), edge_logits)
+    return self._with_edge_weights(self.sampling.mean(alphas), edge_logits)
 
   def logits(self, betas: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """Returns an α whose mean is proportional to `betas` {cell type: [E, O]} on every edge."""
-    return find_sampling(self.sampling).logits(jax.tree.map(_normalize, betas))
+    return self.sampling.logits(jax.tree.map(_normalize, betas))
 
-  def evaluated(self, architecture: tuple[dict, dict], hyper: Hyperparameters) -> dict:
+  def evaluation_betas(self, architecture: tuple[dict, dict], hyper: Hyperparameters) -> dict:
     """Returns the β at which the supernet is evaluated: the mean, or the most likely operations in GDAS."""
     alphas, edge_logits = architecture
-    sampling = find_sampling(self.sampling)
-    betas = (sampling.evaluation or sampling.mean)(alphas)
+    betas = (self.sampling.evaluation or self.sampling.mean)(alphas)
     return self.with_skip(self._with_edge_weights(betas, edge_logits), hyper)
 
   def with_skip(self, betas: dict[str, jax.Array], hyper: Hyperparameters) -> dict:
