@@ -37,11 +37,10 @@ def run(setup: RetrainSetup, dataset: Dataset | StreamedDataset, workdir: Workdi
   loop_started = time.perf_counter()
 
   with Session(workdir, setup.session, setup.mesh) as session:
-    state = session.restore(programs.initial_state())
+    state = session.start(programs.initial_state())
     for epoch in session.epochs():
       # ---- train an epoch ----
-      if session.is_epoch_start(epoch):
-        state = programs.start_epoch(state)
+      state = session.start_epoch(state, epoch)
       for until in session.chunks(epoch):
         with jax.transfer_guard('disallow'):  # what passes between host and devices is explicit
           state = programs.train(state, epoch, until)

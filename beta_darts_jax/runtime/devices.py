@@ -154,10 +154,11 @@ def constrain_batch(x: jax.Array, mesh: Mesh) -> jax.Array:
 
 
 def _put(tree, sharding: NamedSharding):
-  return jax.tree.map(lambda x: _put_array(x, sharding), tree)
+  return jax.tree.map(lambda x: put(x, sharding), tree)
 
 
-def _put_array(x, sharding: NamedSharding) -> jax.Array:
+def put(x, sharding: NamedSharding) -> jax.Array:
+  """Places an array that every process has whole."""
   if sharding.is_fully_addressable:
     return jax.device_put(x, sharding)
   x = np.asarray(x)  # device_put would compare the values of all processes by a collective first

@@ -21,7 +21,7 @@ import numpy as np
 
 from beta_darts_jax.errors import NonFiniteLoss, Stopped
 from beta_darts_jax.runtime.checkpoint import Checkpoints
-from beta_darts_jax.runtime.devices import named_sharding
+from beta_darts_jax.runtime.devices import named_sharding, put
 from beta_darts_jax.runtime.logs import MetricsFile, Profile, Progress, Row, TensorBoard
 from beta_darts_jax.runtime.processes import any_process, is_process_zero
 from beta_darts_jax.runtime.workdir import Workdir
@@ -116,8 +116,9 @@ class Session:
   """Restores, saves, stops and logs one run. Use it as a context around the epochs:
 
     with Session(workdir, options, mesh) as session:
-      state = session.restore(state)
+      state = session.start(state)
       for epoch in session.epochs():
+        state = session.start_epoch(state, epoch)
         for until in session.chunks(epoch):
           state = …  # train to step `until`
           session.after_chunk(state)
@@ -148,8 +149,8 @@ class Session:
   def rows(self) -> list[Row]:
     return self._metrics.rows
 
-  def restore(self, state):
-    """Returns the newest checkpoint in the shapes and shardings of `state`, or `state` itself; opens the logs."""
+  def start(self, state):
+    """Opens the logs. Returns the newest checkpoint, with the shapes and shardings of `state`, or `state` itself."""
     restored = self._checkpoints.restore(state)
     metrics = ''
     if restored:
@@ -176,12 +177,14 @@ class Session:
     """Yields the epochs that are not finished yet."""
     yield from range(self.step // self._options.steps_per_epoch, self._options.epochs)
 
-  def is_epoch_start(self, epoch: int) -> bool:
-    """Returns whether no step of the epoch has been taken yet."""
-    return self.step == epoch * self._options.steps_per_epoch
+  def start_epoch(self, state, epoch: int):
+    """Returns the state with `sums` at 0 if no step of the epoch has been taken yet."""
+    if self.step > epoch * self._options.steps_per_epoch:
+      return state
+    return state.replace(sums=jax.tree.map(lambda x: put(np.zeros(x.shape, x.dtype), x.sharding), state.sums))
 
   def chunks(self, epoch: int) -> Iterator[int]:
-    """Yields the step at which each call of the training program ends, up to the end of the epoch."""
+    """Yields the step up to which the caller trains next, until the end of the epoch."""
     options = self._options
     end = (epoch + 1) * options.steps_per_epoch
     self._epoch, self._first_step, self._started = epoch, self.step, time.perf_counter()
@@ -193,7 +196,7 @@ class Session:
     """Checks the state, shows the progress and saves if it is time.
 
     Raises:
-      NonFiniteLoss: in no member is everything finite. The last good checkpoint stays.
+      NonFiniteLoss: every member has a NaN or an infinity. The last good checkpoint stays.
       Stopped: a signal came, in any process. The state is saved.
     """
     with jax.transfer_guard('disallow'):

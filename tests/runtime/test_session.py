@@ -43,10 +43,9 @@ def run(path, options=OPTIONS, after_chunk=lambda step: None, loss=1.0, members=
   """A whole run; returns the steps at which chunks ended and the rows."""
   chunks = []
   with Workdir(path, {'task': 'toy'}) as workdir, Session(workdir, options, MESH) as session:
-    state = session.restore(begin(members))
+    state = session.start(begin(members))
     for epoch in session.epochs():
-      if session.is_epoch_start(epoch):
-        state = state.replace(sums=begin(members).sums)
+      state = session.start_epoch(state, epoch)
       for until in session.chunks(epoch):
         state = train(state, until, loss)
         after_chunk(until)
