@@ -1,5 +1,6 @@
 """After a search: the found cell and random cells of its space, all trained by the same recipe."""
 
+import dataclasses
 import itertools
 import math
 import threading
@@ -20,37 +21,35 @@ from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.space import SearchSpace
 
 
-def compare(
-  space: SearchSpace,
-  genotype: str,
-  dataset: Dataset,
-  workdir: Workdir,
-  *,
-  network: NetworkOptions,
-  recipe: Recipe,
-  augmentation: Augmentation,
-  random_cells: int,
-  seed: int,
-) -> dict:
-  """Trains a cell and random cells of its space, on each local device one cell at a time.
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+  """How the found cell and random cells are trained after a search.
 
-  `workdir` keeps the result of each cell, so that a resumed run does not train it again.
-
-  Args:
-    space: of the cell.
-    genotype: its text.
-    dataset: to train and to test on.
-    workdir: the folder of the run.
+  Attributes:
     network, recipe, augmentation: of every training.
     random_cells: their number.
     seed: of the random cells and of every training.
+  """
+
+  network: NetworkOptions
+  recipe: Recipe
+  augmentation: Augmentation
+  random_cells: int
+  seed: int
+
+
+def compare(comparison: Comparison, space: SearchSpace, genotype: str, dataset: Dataset, workdir: Workdir) -> dict:
+  """Trains a cell and random cells of its space, on each local device one cell at a time.
+
+  `workdir` keeps the result of each cell, so that a resumed run does not train it again.
 
   Returns:
     {'found': …, 'random': […]}, each with genotype, test_loss (nats), test_accuracy (0 … 1, of the last epoch),
     parameters, multiply_adds and seconds. test_loss and test_accuracy are None where the training diverged.
   """
-  rng = np.random.default_rng(seed)
-  cells = [space.parse(genotype), *(space.random_genotype(rng) for _ in range(random_cells))]
+  print(f'training the found cell and {comparison.random_cells} random cells', flush=True)
+  rng = np.random.default_rng(comparison.seed)
+  cells = [space.parse(genotype), *(space.random_genotype(rng) for _ in range(comparison.random_cells))]
   results, lock = workdir.trained_cells(), threading.Lock()
 
   def train_unless_done(device, number, cell):
@@ -58,15 +57,11 @@ def compare(
     if key in results:
       print(f'already trained {cell}')
       return results[key]
-    result = train_cell(
-      cell, dataset, network=network, recipe=recipe, augmentation=augmentation, seed=seed, device=device
-    )
+    result = train_cell(comparison, cell, dataset, device)
     with lock:
       results[key] = result
       workdir.keep_trained_cells(results)
-    accuracy = result['test_accuracy']
-    outcome = 'diverged' if accuracy is None else f'test accuracy {100 * accuracy:.2f} %'
-    print(f'trained {cell}  {outcome}  {result["seconds"]:.0f} s', flush=True)
+    print(f'trained {cell}  {describe_accuracy(result)}  {result["seconds"]:.0f} s', flush=True)
     return result
 
   devices = jax.local_devices()
@@ -75,35 +70,38 @@ def compare(
   return {'found': trained[0], 'random': trained[1:]}
 
 
-def train_cell(
-  cell: Genotype,
-  dataset: Dataset,
-  *,
-  network: NetworkOptions,
-  recipe: Recipe,
-  augmentation: Augmentation,
-  seed: int,
-  device: jax.Device,
-) -> dict:
+def describe_accuracy(result: dict) -> str:
+  """Returns the test accuracy of a trained cell in words."""
+  accuracy = result['test_accuracy']
+  return 'diverged' if accuracy is None else f'test accuracy {100 * accuracy:.2f} %'
+
+
+def train_cell(comparison: Comparison, cell: Genotype, dataset: Dataset, device: jax.Device) -> dict:
   """Trains the network of one cell on one device and returns what `compare` keeps of it."""
-  started = time.perf_counter()
+  started, recipe = time.perf_counter(), comparison.recipe
   mesh = Mesh(np.array([[device]]), ('population', 'data'))
   with jax.default_device(device):
-    module = make_network(cell, dataset.num_classes, network, dataset.image_shape[:2])
+    network = make_network(cell, dataset.num_classes, comparison.network, dataset.image_shape[:2])
     programs = ResidentPrograms(
-      module, dataset, augmentation=augmentation, recipe=recipe, seed=seed, auxiliary_weight=0.0, mesh=mesh
+      network,
+      dataset,
+      augmentation=comparison.augmentation,
+      recipe=recipe,
+      seed=comparison.seed,
+      auxiliary_weight=0.0,
+      mesh=mesh,
     )
     state = programs.initial_state()
-    # The sums are not reset between epochs: a loss that is not finite ends the training in the next epoch, too.
+    # The sums are not reset between epochs: a loss that is not finite also ends the training in the next epochs.
     for epoch in range(recipe.epochs):
       state = programs.train(state, epoch, (epoch + 1) * programs.steps_per_epoch)
     loss, accuracy, _ = map(float, programs.evaluate(state))
-    finished = int(state.step) == recipe.epochs * programs.steps_per_epoch
-  diverged = not (finished and math.isfinite(loss))
+    is_finished = int(state.step) == recipe.epochs * programs.steps_per_epoch
+  diverged = not (is_finished and math.isfinite(loss))
   return {
     'genotype': str(cell),
     'test_loss': None if diverged else loss,
     'test_accuracy': None if diverged else accuracy,
-    **count_costs(module, state.variables, dataset.image_shape),
+    **count_costs(network, state.variables, dataset.image_shape),
     'seconds': round(time.perf_counter() - started, 2),
   }

@@ -1,12 +1,4 @@
-"""The compiled programs of a training. Each class has the same methods.
-
-initial_state(): the state at step 0, on the devices
-start_epoch(state): the state with `sums` at 0
-train(state, epoch, until): the state at step `until`, or at the first step with a non-finite loss
-evaluate(state): (loss in nats, top-1, top-5 accuracy 0 … 1) on the test images
-steps_per_epoch: steps
-compile_seconds: the time that tracing and compiling took
-"""
+"""The compiled programs of a training, with the data on the devices or streamed. Both classes have the same methods."""
 
 import functools
 import time
@@ -19,7 +11,7 @@ import optax
 from jax import lax
 from jax.sharding import Mesh
 
-from beta_darts_jax.data import Augmentation, Dataset, normalize
+from beta_darts_jax.data import Augmentation, Dataset
 from beta_darts_jax.data.batching import epoch_order
 from beta_darts_jax.data.streaming import StreamedDataset, test_batches, train_batches
 from beta_darts_jax.method.evaluation import make_evaluate
@@ -59,11 +51,8 @@ class _Programs:
     self._initial_state = jax.jit(functools.partial(create_state, network, image_shape, recipe))
 
   def initial_state(self):
+    """Returns the state at step 0, on the devices."""
     return replicate(self._initial_state(np.uint32(self._seed)), self._mesh)
-
-  def start_epoch(self, state):
-    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state.sums)
-    return state.replace(sums=replicate(zeros, self._mesh))
 
 
 class ResidentPrograms(_Programs):
@@ -98,12 +87,9 @@ class ResidentPrograms(_Programs):
 
       return lax.while_loop(proceed, take_step, state)
 
-    def prepare(images):
-      return normalize(images, dataset.mean, dataset.std)
-
     evaluate = make_evaluate(
       functools.partial(evaluation_logits, network),
-      prepare,
+      dataset.normalize,
       recipe.batch_size,
       constrain=lambda index: constrain_batch(index, mesh),
     )
@@ -125,9 +111,11 @@ class ResidentPrograms(_Programs):
     return replicate(np.int32(step), self._mesh)
 
   def train(self, state, epoch: int, until: int):
+    """Returns the state at step `until`, or at the first step with a non-finite loss. `state` is donated."""
     return self._train(state, *self._train_data, *self._epoch_arguments(epoch), self._until(until))
 
   def evaluate(self, state):
+    """Returns (loss in nats, top-1, top-5 accuracy 0 … 1) on the test images."""
     return self._evaluate(state.variables, *self._test_data)
 
 
@@ -159,20 +147,17 @@ class StreamedPrograms(_Programs):
     self._batches: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
     step = make_train_step(network, recipe, auxiliary_weight)
 
-    def prepare(images):
-      return normalize(images, dataset.mean, dataset.std)
-
     @functools.partial(jax.jit, donate_argnums=0, out_shardings=named_sharding(mesh))
     def train_step(state, images, labels, rate, drop_path):
       def take_step(state):
-        return step(state, prepare(images), labels, rate, drop_path)
+        return step(state, dataset.normalize(images), labels, rate, drop_path)
 
       # after a loss that is not finite the state stays as it is
       return lax.cond(jnp.isfinite(state.sums['train_loss']), take_step, lambda state: state, state)
 
     @jax.jit
     def evaluate_batch(variables, images, labels, counts):
-      logits = evaluation_logits(network, variables, prepare(images))
+      logits = evaluation_logits(network, variables, dataset.normalize(images))
       loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
       return jnp.stack([jnp.sum(value * counts) for value in (loss, *top_1_and_top_5(logits, labels))])
 
@@ -187,6 +172,7 @@ class StreamedPrograms(_Programs):
     )
 
   def train(self, state, epoch: int, until: int):
+    """Returns the state at step `until`; after a non-finite loss it stays as it is. `state` is donated."""
     rates = self._recipe.learning_rates(epoch, self.steps_per_epoch)
     drop_path = self._recipe.drop_path_rate_in(epoch)
     first = int(jax.device_get(state.step))
@@ -208,6 +194,7 @@ class StreamedPrograms(_Programs):
     return state
 
   def evaluate(self, state):
+    """Returns (loss in nats, top-1, top-5 accuracy 0 … 1) on the test images."""
     sums = [
       self._evaluate_batch(state.variables, *shard(batch, self._mesh, 'data'))
       for batch in test_batches(self._dataset, self._recipe.batch_size)
