@@ -129,8 +129,8 @@ def cli() -> None:
 def _main(arguments) -> None:
   values = flags.FLAGS
   if values.report is not None:
-    print(page := report.write([values.report, *arguments[1:]], values.out, values.png))
-    return print(report.figures_folder(page)) if values.png else None
+    page = report.write([values.report, *arguments[1:]], values.out, values.png)
+    return print(f'{page}\n{report.figures_folder(page)}' if values.png else page)
   config = values.config
   with naming('config.parallel'):
     set_up(**{name: config.parallel[name] for name in SET_UP})

@@ -33,7 +33,7 @@ def histories(setup: SearchSetup, rows: list[Row]) -> list[list[Row]]:
 
 
 def early_stop(history: list[Row], rules: EarlyStopping) -> Row | None:
-  """Returns the row of the epoch whose cell early stopping keeps, the earlier one of two; None to continue."""
+  """Returns the row that early stopping keeps, or None. If both rules stop, it keeps the earlier epoch."""
   kept = []
   if rules.eigenvalue_ratio:
     measured = [row for row in history if 'eigenvalues' in row.get('diagnostics', {})]
@@ -47,7 +47,7 @@ def early_stop(history: list[Row], rules: EarlyStopping) -> Row | None:
 
 
 def all_members_ended(setup: SearchSetup, rows: list[Row]) -> bool:
-  """Returns whether no member needs another epoch: each one stopped early, or diverged beside others."""
+  """Returns whether every member has stopped early or diverged."""
 
   def has_ended(history):
     return bool(history) and (history[-1]['genotype'] is None or early_stop(history, setup.early_stopping) is not None)

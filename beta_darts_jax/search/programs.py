@@ -14,9 +14,9 @@ import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from beta_darts_jax.data import Dataset, normalize
+from beta_darts_jax.data import Dataset
 from beta_darts_jax.data.batching import distinct_indices, epoch_order
-from beta_darts_jax.method.bilevel import make_search_step
+from beta_darts_jax.method.bilevel import make_step
 from beta_darts_jax.method.diagnostics import make_diagnose, make_one_shot
 from beta_darts_jax.method.evaluation import make_evaluate
 from beta_darts_jax.method.optimizers import Hyperparameters
@@ -48,7 +48,7 @@ def make_initial_state(setup: SearchSetup) -> Callable:
     weights_key, alphas_key = jax.random.split(jax.random.key(seed))
     alphas = space.init_alphas(alphas_key)
     edge_logits = parts.relaxation.init_edge_logits(jax.random.fold_in(alphas_key, 1), space)
-    betas = parts.relaxation.evaluated((alphas, edge_logits), Hyperparameters())
+    betas = parts.relaxation.evaluation_betas((alphas, edge_logits), Hyperparameters())
     variables = supernet.init(weights_key, image, betas)
     return SearchState.create(variables, alphas, seed, edge_logits, parts.weight_optimizer, parts.alpha_optimizer)
 
@@ -63,7 +63,7 @@ def make_train(step: Callable, setup: SearchSetup) -> Callable:
   half. A single search ends early, after the step, when a loss is not finite.
 
   Args:
-    step: from make_search_step.
+    step: from make_step.
     setup: of the search.
   """
 
@@ -111,7 +111,7 @@ def make_evaluate_members(setup: SearchSetup, prepare: Callable, num_images: int
 
   def supernet_logits(arguments, images):
     state, hyper = arguments
-    betas = relaxation.evaluated(state.architecture, hyper)
+    betas = relaxation.evaluation_betas(state.architecture, hyper)
     return setup.supernet.apply(state.variables, images, betas, rngs={'draw': jax.random.key(state.seed)})
 
   devices = setup.mesh.shape['data']  # they share a batch of the evaluation, too
@@ -133,57 +133,64 @@ class SearchPrograms:
 
   def __init__(self, setup: SearchSetup, dataset: Dataset):
     self._setup = setup
-    self._replicated, self._split = named_sharding(setup.mesh), named_sharding(setup.mesh, 'population')
+    self._replicate = functools.partial(replicate, mesh=setup.mesh)
+    self._shard = functools.partial(shard, mesh=setup.mesh, axis='population')
     halves = dataset.search_splits(setup.fraction)
     self._num_images = len(halves[0][1])
     self._halves = self._replicate(halves)
     self._evaluated = self._replicate(tuple(array[: setup.evaluation_images or None] for array in halves[1]))
     self._epoch_arguments = functools.lru_cache(maxsize=1)(self._place_epoch_arguments)
-
-    def prepare(images):
-      return normalize(images, dataset.mean, dataset.std)
-
-    self._prepare = prepare
-    self._inspect = make_inspect(setup.mesh)
-    seeds = self._shard(np.array([member.seed for member in setup.members], np.uint32))
-    image = self._replicate(np.zeros((1, *dataset.image_shape), np.float32))
-    self._initial_arguments = seeds, image
+    seeds = np.array([member.seed for member in setup.members], np.uint32)
+    image = np.zeros((1, *dataset.image_shape), np.float32)
+    self._initial_arguments = self._shard(seeds), self._replicate(image)
     started = time.perf_counter()
-    self._compile()
+    self._compile(dataset.normalize)
     self.compile_seconds = time.perf_counter() - started
+    self._jit_on_demand(dataset.normalize)
 
-  def _compile(self):
-    setup, split = self._setup, self._split
+  def _compile(self, normalize):
+    """Compiles what every search runs."""
+    setup = self._setup
+    split, whole = named_sharding(setup.mesh, 'population'), named_sharding(setup.mesh)
     initial_states = map_members(make_initial_state(setup), 'map')
     shapes = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split),
       jax.eval_shape(initial_states, *self._initial_arguments),
     )
-    parts = setup.parts
-    step = make_search_step(
-      setup.supernet,
-      regularizer=parts.regularizers,
-      hypergradient=parts.hypergradient,
-      relaxation=parts.relaxation,
-      weight_optimizer=parts.weight_optimizer,
-      alpha_optimizer=parts.alpha_optimizer,
-      flooding=parts.flooding,
-    )
-    train = jax.jit(make_train(step, setup), donate_argnums=0, out_shardings=split)
-    evaluate_members = make_evaluate_members(setup, self._prepare, len(self._evaluated[1]))
-    evaluate = jax.jit(evaluate_members, out_shardings=self._replicated)
+    train = make_train(make_step(setup.supernet, setup.parts), setup)
+    evaluate = make_evaluate_members(setup, normalize, len(self._evaluated[1]))
     orders, hypers = self._epoch_arguments(0)
     self._train, self._evaluate, self._initial_states = compile_together(
-      train.lower(shapes, orders, hypers, self._halves, self._replicate(np.int32(0))),
-      evaluate.lower((shapes, hypers), self._evaluated),
+      jax.jit(train, donate_argnums=0, out_shardings=split).lower(
+        shapes, orders, hypers, self._halves, self._replicate(np.int32(0))
+      ),
+      jax.jit(evaluate, out_shardings=whole).lower((shapes, hypers), self._evaluated),
       jax.jit(initial_states, out_shardings=split).lower(*self._initial_arguments),
     )
 
-  def _replicate(self, tree):
-    return replicate(tree, self._setup.mesh)
+  def _jit_on_demand(self, normalize):
+    """Prepares what is compiled when it is first called."""
+    setup, relaxation = self._setup, self._setup.parts.relaxation
+    split, whole = named_sharding(setup.mesh, 'population'), named_sharding(setup.mesh)
 
-  def _shard(self, tree):
-    return shard(tree, self._setup.mesh, 'population')
+    def set_betas(states, member, betas):
+      alphas = jax.tree.map(lambda a, b: a.at[member].set(b), states.alphas, relaxation.logits(betas))
+      return states.replace(alphas=alphas)
+
+    def take_member(tree, member):
+      return jax.tree.map(lambda x: x[member], tree)
+
+    def first_batches(halves):
+      return [(normalize(images[: setup.batch_size]), labels[: setup.batch_size]) for images, labels in halves]
+
+    quick = setup.supernet.clone(unroll=False)  # quick to compile
+    self._set_betas = jax.jit(set_betas, out_shardings=split)
+    self._take_member = jax.jit(take_member, out_shardings=whole)
+    self._first_batches = jax.jit(first_batches)
+    self._mean_betas = jax.jit(jax.vmap(relaxation.mean), out_shardings=whole)
+    self._one_shot = make_one_shot(quick.clone(single_path=False), normalize)
+    self._diagnose = make_diagnose(quick, setup.parts)
+    self._inspect = make_inspect(setup.mesh)
 
   def _place_hypers(self, epoch, **changes):
     """Hyperparameters of an epoch, [M] float32 on the devices, with some of them changed."""
@@ -202,24 +209,22 @@ class SearchPrograms:
     """Returns the states at step 0."""
     return self._initial_states(*self._initial_arguments)
 
-  def start_epoch(self, states: SearchState) -> SearchState:
-    """Returns the states with `sums` at 0."""
-    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), states.sums)
-    return states.replace(sums=self._shard(zeros))
-
   def train(self, states: SearchState, epoch: int, until: int) -> SearchState:
-    """Returns the states at step `until`; a single search stops at the first step with a non-finite loss."""
+    """Returns the states at step `until`; a single search stops at the first step with a non-finite loss.
+
+    `states` are donated: they cannot be used afterwards.
+    """
     return self._train(states, *self._epoch_arguments(epoch), self._halves, self._replicate(np.int32(until)))
 
   def tune(self, states: SearchState, epoch: int, member: int, betas, until: int) -> tuple[SearchState, bool]:
-    """Trains the weights with α fixed so that β is as given, up to step `until`.
+    """Sets one member's α so that its mean β is proportional to `betas`; then trains the weights with α fixed.
 
-    All members of a population are trained.
+    The other members are trained, too. `states` are donated.
 
     Args:
-      states: of the members.
-      epoch: of the order of the images.
-      member: whose α is set.
+      states: of all members.
+      epoch: number that determines the order of the images.
+      member: index.
       betas: {cell type: [E, O]}.
       until: step.
 
@@ -235,16 +240,6 @@ class SearchPrograms:
     states = self._train(states, orders, hypers, self._halves, self._replicate(np.int32(until)))
     return states, bool(self._inspect(states).finite[member])
 
-  @functools.cached_property
-  def _set_betas(self):
-    relaxation = self._setup.parts.relaxation
-
-    def set_betas(states, member, betas):
-      alphas = jax.tree.map(lambda a, b: a.at[member].set(b), states.alphas, relaxation.logits(betas))
-      return states.replace(alphas=alphas)
-
-    return jax.jit(set_betas, out_shardings=self._split)
-
   # ---- evaluation ----
 
   def evaluate(self, states: SearchState, epoch: int):
@@ -256,11 +251,6 @@ class SearchPrograms:
     """Returns the mean of β on the host, {cell type: [M, E, O]}."""
     return jax.device_get(self._mean_betas(states.architecture))
 
-  @functools.cached_property
-  def _mean_betas(self):
-    relaxation = self._setup.parts.relaxation
-    return jax.jit(jax.vmap(relaxation.mean), out_shardings=self._replicated)
-
   def one_shot(self, states: SearchState, member: int, betas: list[dict], count: int, epoch: int | None = None):
     """Returns the accuracies [n] of a member's weights under each of n given β, on `count` images of α's half.
 
@@ -271,35 +261,11 @@ class SearchPrograms:
     if epoch is not None:
       hyper = jax.tree.map(np.float32, setup.hyperparameters(setup.members[member], epoch))
       betas = [setup.parts.relaxation.with_skip(beta, hyper) for beta in betas]
-    return self._one_shot(self._take_member(states, member).variables, betas, images, labels)
-
-  @functools.cached_property
-  def _one_shot(self):
-    supernet = self._setup.supernet.clone(unroll=False, single_path=False)  # quick to compile
-    return make_one_shot(supernet, self._prepare)
+    state = self._take_member(states, self._replicate(np.int32(member)))
+    return self._one_shot(state.variables, betas, images, labels)
 
   def diagnose(self, states: SearchState, member: int, epoch: int) -> dict:
     """Returns the expensive diagnostics of a member, as from diagnostics.make_diagnose."""
     _, hypers = self._epoch_arguments(epoch)
-    state, hyper = self._take_member((states, hypers), member)
-    return self._diagnose(state, *self._first_batches, hyper)
-
-  @functools.cached_property
-  def _diagnose(self):
-    return make_diagnose(self._setup.supernet.clone(unroll=False), self._setup.parts)  # quick to compile
-
-  @functools.cached_property
-  def _first_batches(self):
-    size = self._setup.batch_size
-    batches = [(images[:size], labels[:size]) for images, labels in self._halves]
-    return jax.jit(lambda batches: [(self._prepare(images), labels) for images, labels in batches])(batches)
-
-  def _take_member(self, tree, member: int):
-    return self._index_members(tree, self._replicate(np.int32(member)))
-
-  @functools.cached_property
-  def _index_members(self):
-    def index(tree, member):
-      return jax.tree.map(lambda x: x[member], tree)
-
-    return jax.jit(index, out_shardings=self._replicated)
+    state, hyper = self._take_member((states, hypers), self._replicate(np.int32(member)))
+    return self._diagnose(state, *self._first_batches(self._halves), hyper)

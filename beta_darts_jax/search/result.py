@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from beta_darts_jax.retrain.comparison import describe_accuracy
 from beta_darts_jax.runtime.processes import is_process_zero
 from beta_darts_jax.runtime.workdir import Workdir, environment, peak_memory, write_json
 from beta_darts_jax.search.cells import SelectedCell
@@ -43,7 +44,6 @@ class SearchResult:
 
 def summarize(
   setup: SearchSetup,
-  dataset_name: str,
   table: NasBench201 | None,
   cells: list[SelectedCell],
   kendall_taus: list[dict | None],
@@ -57,7 +57,6 @@ def summarize(
 
   Args:
     setup: of the search.
-    dataset_name: of its data.
     table: the benchmark of the space and the data set, or None.
     cells: of the members.
     kendall_taus: of the members, from rows.kendall_tau, or None.
@@ -74,9 +73,9 @@ def summarize(
     values = {'members': results, 'settings': summarize_settings(results)}
   else:
     (values,) = results
-  values['dataset'] = dataset_name
+  values['dataset'] = setup.dataset_name
   if table:
-    values['baselines'] = table.baselines(dataset_name)
+    values['baselines'] = table.baselines(setup.dataset_name)
   if comparison:
     values['retrain'] = comparison
   values['seconds'] = {name: round(value, 2) for name, value in seconds.items()}
@@ -132,9 +131,7 @@ def _describe_single(values) -> list[str]:
 
 
 def _describe_trained(label, cell):
-  accuracy = cell['test_accuracy']
-  outcome = 'diverged' if accuracy is None else f'test accuracy {100 * accuracy:.2f} %'
-  return f'retrained {label:6} {outcome} ({cell["parameters"]:,} parameters)  {cell["genotype"]}'
+  return f'retrained {label:6} {describe_accuracy(cell)} ({cell["parameters"]:,} parameters)  {cell["genotype"]}'
 
 
 def _describe_baselines(baselines) -> str:

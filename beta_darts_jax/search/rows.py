@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 
-from beta_darts_jax.data import Dataset
 from beta_darts_jax.method import diagnostics
 from beta_darts_jax.method.state import SearchState
 from beta_darts_jax.runtime.logs import Diagnostics, Row
@@ -18,7 +17,6 @@ def epoch_rows(
   setup: SearchSetup,
   programs: SearchPrograms,
   states: SearchState,
-  dataset: Dataset,
   table: NasBench201 | None,
   epoch: int,
   finite: np.ndarray,
@@ -27,7 +25,6 @@ def epoch_rows(
 
   Args:
     setup, programs, states: of the search.
-    dataset: its data.
     table: the benchmark of the space and the data set, or None.
     epoch: from 0.
     finite: bool [M], whether the state of each member is finite.
@@ -52,14 +49,14 @@ def epoch_rows(
       'betas': _to_lists(beta) if genotype else None,
     }
     if genotype:
-      row['diagnostics'] = _diagnose(setup, programs, states, dataset, table, epoch, k, beta, genotype)
+      row['diagnostics'] = _diagnose(setup, programs, states, table, epoch, k, beta, genotype)
       if table:
         row['benchmark'] = table.summary(genotype)
     rows.append(row)
   return rows
 
 
-def _diagnose(setup, programs, states, dataset, table, epoch, member, beta, genotype) -> Diagnostics:
+def _diagnose(setup, programs, states, table, epoch, member, beta, genotype) -> Diagnostics:
   """The cheap diagnostics, and the expensive ones every `every_epochs` epochs."""
   measurements = setup.measurements
   measured: Diagnostics = {
@@ -74,19 +71,21 @@ def _diagnose(setup, programs, states, dataset, table, epoch, member, beta, geno
     (discrete,) = one_shot([setup.space.one_hot(genotype)], measurements.images)
     measured |= {'continuous_accuracy': float(continuous), 'discrete_accuracy': float(discrete)}
     measured |= programs.diagnose(states, member, epoch)
-    if table and measurements.kendall_cells:
-      measured['kendall_tau'] = kendall_tau(setup, programs, states, dataset, table, member, measurements.kendall_cells)
+    tau = kendall_tau(setup, programs, states, table, measurements.kendall_cells, member)
+    measured |= {'kendall_tau': tau} if tau else {}
   return measured
 
 
-def kendall_tau(setup, programs, states, dataset, table, member: int, cells: int) -> dict:
-  """Returns diagnostics.ranking_correlation of a member's one-shot accuracies for `cells` random cells."""
+def kendall_tau(setup, programs, states, table, num_cells: int, member: int) -> dict | None:
+  """Returns diagnostics.ranking_correlation of a member's one-shot accuracies; None without a table or cells."""
+  if not (table and num_cells):
+    return None
 
   def accuracy_of(genotypes):
     betas = [setup.space.one_hot(genotype) for genotype in genotypes]
     return programs.one_shot(states, member, betas, setup.measurements.kendall_images)
 
-  return diagnostics.ranking_correlation(table, dataset.name, accuracy_of, cells)
+  return diagnostics.ranking_correlation(table, setup.dataset_name, accuracy_of, num_cells)
 
 
 def _to_lists(tree):

@@ -1,5 +1,6 @@
 """A search, from top to bottom."""
 
+import functools
 import time
 
 import jax
@@ -13,7 +14,7 @@ from beta_darts_jax.search.cells import all_members_ended, select_cells
 from beta_darts_jax.search.programs import SearchPrograms
 from beta_darts_jax.search.result import SearchResult, summarize, write_genotypes
 from beta_darts_jax.search.rows import epoch_rows, kendall_tau
-from beta_darts_jax.search.setup import Comparison, SearchSetup
+from beta_darts_jax.search.setup import SearchSetup
 from beta_darts_jax.spaces.nas_bench_201 import NasBench201
 
 
@@ -39,31 +40,32 @@ def run(setup: SearchSetup, dataset: Dataset, table: NasBench201 | None, workdir
   loop_started = time.perf_counter()
 
   with Session(workdir, setup.session, setup.mesh) as session:
-    states = session.restore(programs.initial_states())
+    states = session.start(programs.initial_states())
     for epoch in session.epochs():
       if all_members_ended(setup, session.rows):
         break
       # ---- train an epoch ----
-      if session.is_epoch_start(epoch):
-        states = programs.start_epoch(states)
+      states = session.start_epoch(states, epoch)
       for until in session.chunks(epoch):
         with jax.transfer_guard('disallow'):  # what passes between host and devices is explicit
           states = programs.train(states, epoch, until)
         session.after_chunk(states)
       # ---- evaluate and log ----
-      session.after_epoch(states, epoch_rows(setup, programs, states, dataset, table, epoch, session.finite))
+      session.after_epoch(states, epoch_rows(setup, programs, states, table, epoch, session.finite))
     rows = session.rows
   loop_seconds = time.perf_counter() - loop_started
 
   # ---- select the cells ----
   cells = select_cells(setup, programs, states, rows)
   write_genotypes(setup, workdir, cells)
-  taus = [final_kendall_tau(setup, programs, states, dataset, table, k, cell) for k, cell in enumerate(cells)]
+  num_cells = setup.measurements.final_kendall_cells
+  measure_tau = functools.partial(kendall_tau, setup, programs, states, table, num_cells)
+  taus = [measure_tau(member) if cell.genotype else None for member, cell in enumerate(cells)]
 
   # ---- train the found cell and random cells ----
   trained = None
   if setup.comparison:
-    trained = run_on_process_zero(train_cells, setup, setup.comparison, cells[0].genotype, dataset, workdir)
+    trained = run_on_process_zero(compare, setup.comparison, setup.space, str(cells[0].genotype), dataset, workdir)
 
   # ---- result ----
   seconds = {
@@ -71,7 +73,7 @@ def run(setup: SearchSetup, dataset: Dataset, table: NasBench201 | None, workdir
     'train': sum(row['seconds'] for row in rows[:: len(setup.members)]),  # of all processes that worked on the run
     'other': time.perf_counter() - started - programs.compile_seconds - loop_seconds,
   }
-  values = summarize(setup, dataset.name, table, cells, taus, trained, seconds)
+  values = summarize(setup, table, cells, taus, trained, seconds)
   workdir.finish(values)
   return SearchResult(workdir.path, values)
 
@@ -84,27 +86,3 @@ def warn_if_alpha_barely_moves(setup: SearchSetup) -> None:
       f'warning: learning rate × steps = {travel:.2g}, so α barely moves. Increase search.alpha_learning_rate or '
       'search.epochs.'
     )
-
-
-def final_kendall_tau(setup, programs, states, dataset, table, member, cell) -> dict | None:
-  """Returns Kendall's τ of a member after the search, or None if it is not asked for."""
-  num_cells = setup.measurements.final_kendall_cells
-  if not (table and cell.genotype and num_cells):
-    return None
-  return kendall_tau(setup, programs, states, dataset, table, member, num_cells)
-
-
-def train_cells(setup: SearchSetup, comparison: Comparison, genotype, dataset: Dataset, workdir: Workdir) -> dict:
-  """Trains the found cell and random cells."""
-  print(f'training the found cell and {comparison.random_cells} random cells', flush=True)
-  return compare(
-    setup.space,
-    str(genotype),
-    dataset,
-    workdir,
-    network=comparison.network,
-    recipe=comparison.recipe,
-    augmentation=setup.augmentation,
-    random_cells=comparison.random_cells,
-    seed=comparison.seed,
-  )

@@ -13,7 +13,7 @@ class Member:
 
   Attributes:
     seed: of its weights, α and order of images.
-    varied: {name of a scalar: its value}, what sets the member apart in addition to the seed.
+    varied: {name of a scalar: its value}, where the member differs from the config.
   """
 
   seed: int
@@ -33,9 +33,9 @@ class HyperparameterSchedule:
     scalars: {name: value} of the scalars that a population may vary: learning_rate, learning_rate_min, momentum,
       weight_decay, clip_norm, alpha_learning_rate, alpha_weight_decay, flood_level, and the λ_max of each regularizer.
     alpha_betas: b1 and b2 of α's Adam.
-    alpha_epochs: (first epoch in which α moves, the epoch after the last one).
+    alpha_epochs: α moves in the epochs of range(*alpha_epochs).
     weight_schedules: {name of a regularizer's weight: (λ_max, epoch, epochs) → λ}, of the regularizers in use.
-    perturbation, temperature: (value in the first epoch, value that the line reaches after the last epoch).
+    perturbation, temperature: start and end of a line over the epochs; the end is reached after the last epoch.
   """
 
   epochs: int

@@ -17,6 +17,7 @@ from beta_darts_jax.method.parts import StepParts, resolve_parts
 from beta_darts_jax.method.regularizers import REGULARIZERS, SCHEDULES
 from beta_darts_jax.method.relaxations import Relaxation, find_sampling
 from beta_darts_jax.networks import Supernet, check_image_size, known_operations
+from beta_darts_jax.retrain.comparison import Comparison
 from beta_darts_jax.retrain.recipe import Recipe
 from beta_darts_jax.retrain.setup import NetworkOptions
 from beta_darts_jax.runtime.devices import make_mesh
@@ -75,27 +76,11 @@ class Measurements:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
-  """The training of the found cell and of random cells after the search.
-
-  Attributes:
-    network: size and form of the networks.
-    recipe: how each cell is trained.
-    random_cells: number of random cells.
-    seed: of the random cells and of every training.
-  """
-
-  network: NetworkOptions
-  recipe: Recipe
-  random_cells: int
-  seed: int
-
-
-@dataclasses.dataclass(frozen=True)
 class SearchSetup:
   """Everything that a search needs, apart from the data and the folder.
 
   Attributes:
+    dataset_name: the source of the data.
     space: what is searched.
     space_options: what makes the space, for genotype.json.
     members: of the population; a single search has one.
@@ -114,6 +99,7 @@ class SearchSetup:
     comparison: the training of cells after the search; None without.
   """
 
+  dataset_name: str
   space: SearchSpace
   space_options: dict
   members: tuple[Member, ...]
@@ -176,7 +162,10 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
   _check_sizes(config, dataset, smallest_half)
   with naming('config.parallel'):
     mesh = make_mesh(batch_size, len(members), config.parallel.population, config.parallel.data)
+  data = config.data
+  augmentation = Augmentation(dataset.mean, dataset.std, data.crop_padding, data.flip, data.cutout)
   return SearchSetup(
+    dataset_name=dataset.name,
     space=space,
     space_options=config.space.to_dict(),
     members=members,
@@ -186,9 +175,7 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
     supernet=_make_supernet(config, space, dataset.num_classes),
     parts=_make_parts(config, space, members),
     schedule=make_schedule(config),
-    augmentation=Augmentation(
-      dataset.mean, dataset.std, config.data.crop_padding, config.data.flip, config.data.cutout
-    ),
+    augmentation=augmentation,
     fraction=config.data.fraction,
     batch_size=batch_size,
     evaluation_images=config.search.evaluation_images,
@@ -208,7 +195,7 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
       final_kendall_cells=config.benchmark.kendall_cells,
       kendall_images=config.benchmark.kendall_images,
     ),
-    comparison=_make_comparison(config, space) if config.retrain.epochs else None,
+    comparison=_make_comparison(config, space, augmentation) if config.retrain.epochs else None,
   )
 
 
@@ -294,7 +281,7 @@ def make_schedule(config: ConfigDict) -> HyperparameterSchedule:
   )
 
 
-def _make_comparison(config, space) -> Comparison:
+def _make_comparison(config, space, augmentation) -> Comparison:
   options = dict(config.retrain)
   sizes = {name: options.pop(name) for name in ('channels', 'layers', 'cells_per_stage')}
   random_cells = options.pop('random_cells')
@@ -302,6 +289,7 @@ def _make_comparison(config, space) -> Comparison:
   return Comparison(
     network=NetworkOptions(stem=stem, auxiliary_skip=space.auxiliary_skip, **sizes),
     recipe=Recipe(**options),
+    augmentation=augmentation,
     random_cells=random_cells,
     seed=config.search.seed,
   )
