@@ -99,7 +99,7 @@ def find_config(argument: str) -> str:
   raise InputError(f'--config={match[2]}: no such file; configs/ has {", ".join(shipped)}')
 
 
-def _explain(error: Exception, argv: list[str]) -> str:
+def _explain(error: BaseException, argv: list[str]) -> str:
   """Returns a message about an override of the config that ml_collections could not apply."""
   names = {task: [row.name for row in documentation(task)] for task in DEFAULTS}
   for argument in argv:
