@@ -1,7 +1,4 @@
-"""Genotypes: discrete cells as hashable values, their text forms, and the two rules that derive a cell from β.
-
-Legend: E edges, O candidate operations of an edge.
-"""
+"""Genotypes: discrete cells as hashable values, their text forms, and the two rules that derive a cell from β."""
 
 import ast
 import dataclasses
@@ -14,6 +11,7 @@ import numpy as np
 from beta_darts_jax.errors import InputError
 
 _EDGE = re.compile(r'([A-Za-z0-9_]+)~(\d+)')
+_CELLS = ('normal', 'reduce')
 _PARTS = ('normal', 'normal_concat', 'reduce', 'reduce_concat')
 _FORMS = (
   "|op~0|+|op~0|op~1|+…, or Genotype(normal=[('op', 0), …], normal_concat=range(2, 6), reduce=…, reduce_concat=…)"
@@ -25,8 +23,8 @@ class Cell:
   """A discrete cell.
 
   Attributes:
-    nodes: the incoming edges of each intermediate node, as `(operation, source node)`. Node numbers begin with the
-      inputs: node 0 is the input of a NAS-Bench-201 cell, nodes 0 and 1 are the inputs of a DARTS cell.
+    nodes: the incoming edges of each intermediate node, as `(operation, source node)`. Node 0 is the input of a
+      NAS-Bench-201 cell; nodes 0 and 1 are the inputs of a DARTS cell.
     concat: the nodes whose concatenation is the output (DARTS). () means that the last node is the output
       (NAS-Bench-201).
   """
@@ -53,10 +51,9 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Genotype:
-  """The cells of an architecture. It is hashable, so it can be a key of a dict and a field of a Linen module.
+  """The cells of an architecture: one (NAS-Bench-201), or the normal and the reduction cell (DARTS).
 
-  Attributes:
-    cells: one cell (NAS-Bench-201), or the normal and the reduction cell (DARTS).
+  It is hashable, so it can be a key of a dict and a field of a Linen module.
   """
 
   cells: tuple[Cell, ...]
@@ -75,9 +72,8 @@ class Genotype:
     """Returns the arch string of NAS-Bench-201, `|op~0|+…`, or DARTS' form, `Genotype(normal=[…], …)`."""
     if len(self.cells) == 1:
       return '+'.join(_arch_node(node) for node in self.normal.nodes)
-    parts = (
-      f'{name}={_flat_edges(cell)}, {name}_concat={_concat_text(cell.concat)}' for name, cell in self._named_cells()
-    )
+    named = self._named_cells()
+    parts = (f'{name}={_flat_edges(cell)}, {name}_concat={_concat_text(cell.concat)}' for name, cell in named)
     return f'Genotype({", ".join(parts)})'
 
   def to_json(self) -> str | dict:
@@ -91,7 +87,7 @@ class Genotype:
     return tree
 
   def _named_cells(self):
-    return zip(('normal', 'reduce'), self.cells, strict=True)
+    return zip(_CELLS, self.cells, strict=True)
 
   @classmethod
   def parse(cls, text: str) -> 'Genotype':
@@ -143,11 +139,11 @@ def _parse_cells(text):
     return _parse_cells(tree.strip())
   if set(tree) != set(_PARTS):
     raise ValueError(f'it has the parts {", ".join(map(str, tree))}; needed are {", ".join(_PARTS)}')
-  return tuple(_parse_cell(name, tree[name], tree[f'{name}_concat']) for name in ('normal', 'reduce'))
+  return tuple(_parse_cell(name, tree[name], tree[f'{name}_concat']) for name in _CELLS)
 
 
 def _parse_arch(text):
-  """Reads the arch string of NAS-Bench-201: `|op~source|op~source|+…`, one group of edges per node."""
+  """Reads the arch string of NAS-Bench-201, `|op~0|+|op~0|op~1|+…`: one group of edges per node."""
   nodes = []
   for target, group in enumerate(text.split('+'), start=1):
     edges = [_EDGE.fullmatch(edge) for edge in group.strip('|').split('|')]
@@ -180,16 +176,14 @@ def _parse_value(node):
   bounds = [_parse_literal(bound) for bound in node.args]
   if any(not isinstance(bound, int) or abs(bound) > 1000 for bound in bounds):
     raise ValueError('the bounds of range(…) must be small integers')
-  return list(range(*bounds))
+  return range(*bounds)
 
 
 def _parse_literal(node):
   try:
     return ast.literal_eval(node)
   except ValueError:
-    names = [part.id for part in ast.walk(node) if isinstance(part, ast.Name)]
-    what = f'{names[0]} is a name' if names else f'{abbreviate(ast.unparse(node))} is an expression'
-    raise ValueError(f'{what}: expected a string in quotes, a number or a list') from None
+    raise ValueError(f'{abbreviate(ast.unparse(node))} is not a string in quotes, a number or a list') from None
 
 
 def _parse_cell(name, edges, concat):
@@ -209,17 +203,14 @@ def _parse_cell(name, edges, concat):
 
 
 # ---- deriving: SearchSpace.derive applies one of these rules to each cell type ----
+# `betas` are [E, O] weights, `edges` are E pairs (target, source), grouped by target, and `operations` are the names of
+# the O candidates of each edge.
 
 
 def derive_every_edge(betas, edges, operations) -> Cell:
   """Derives a cell by the rule of NAS-Bench-201: every edge keeps its strongest operation, which may be `none`.
 
-  Ties go to the first operation.
-
-  Args:
-    betas: [E, O] weights of the operations. The logits α give the same cell: only the order counts.
-    edges: E pairs `(target, source)`, grouped by target.
-    operations: the O candidate names of each edge, [E][O].
+  Ties go to the first operation. The logits α give the same cell as β: only the order counts.
   """
   choice = np.argmax(np.asarray(betas), axis=-1)
   nodes: dict[int, list] = {}
@@ -232,13 +223,8 @@ def derive_two_per_node(betas, edges, operations, concat) -> Cell:
   """Derives a cell by the rule of DARTS: every node keeps its two strongest edges.
 
   The strength of an edge is the largest weight of its operations other than `none`, and the edge keeps that operation
-  (ties: the first). The edges of a node are in descending order of strength (ties: the lower source first).
-
-  Args:
-    betas: [E, O] weights of the operations.
-    edges: E pairs `(target, source)`, grouped by target.
-    operations: the O candidate names of each edge, [E][O].
-    concat: the nodes whose concatenation is the output.
+  (ties: the first). The edges of a node are in descending order of strength (ties: the lower source first). `concat`
+  are the nodes whose concatenation is the output.
   """
   nodes: dict[int, list] = {}
   for (target, source), names, weights in zip(edges, operations, np.asarray(betas), strict=True):

@@ -23,10 +23,10 @@ def find_genotype(text: str) -> tuple[Genotype, bool]:
   Raises:
     InputError: `text` is none of these.
   """
+  names = ', '.join(PUBLISHED)
   if not text:
     raise InputError(
-      'the genotype is missing: expected the folder of a search, a file, the text of a genotype, '
-      f'or one of {", ".join(PUBLISHED)}'
+      f'the genotype is missing: expected the folder of a search, a file, the text of a genotype, or one of {names}'
     )
   if text in PUBLISHED:
     return PUBLISHED[text], False
@@ -36,17 +36,12 @@ def find_genotype(text: str) -> tuple[Genotype, bool]:
     return _read_file(pathlib.Path(text))
   if any(character in text for character in '|({"'):
     return Genotype.parse(text), False
-  raise InputError(f'{text!r} is not a folder, a file or a published cell: {_suggestion(text)}')
-
-
-def _suggestion(text):
-  names = ', '.join(PUBLISHED)
   close = difflib.get_close_matches(text.upper(), PUBLISHED, n=1, cutoff=0.5)
-  return f'did you mean {close[0]}? The published cells are {names}' if close else f'the published cells are {names}'
+  hint = f'did you mean {close[0]}? ' if close else ''
+  raise InputError(f'{text!r} is not a folder, a file or a published cell: {hint}The published cells are {names}')
 
 
 def _file_of_run(folder):
-  """Returns the path of genotype.json in the folder of a finished search."""
   file = folder / 'genotype.json'
   if file.is_file():
     return file
@@ -64,9 +59,9 @@ def _read_file(path):
     raise InputError(f'{path} cannot be read as a genotype: {error}') from None
   try:
     tree = json.loads(content)
-  except ValueError:  # not JSON, so the text of a genotype
-    return Genotype.parse(content), False
-  if not (isinstance(tree, dict) and isinstance(tree.get('genotype'), str)):
-    return Genotype.parse(content), False
-  space = tree.get('space')  # genotype.json of a run also holds the search space
-  return Genotype.parse(tree['genotype']), isinstance(space, dict) and bool(space.get('auxiliary_skip'))
+  except ValueError:
+    tree = None
+  if isinstance(tree, dict) and isinstance(tree.get('genotype'), str):  # genotype.json of a run
+    space = tree.get('space')
+    return Genotype.parse(tree['genotype']), isinstance(space, dict) and bool(space.get('auxiliary_skip'))
+  return Genotype.parse(content), False

@@ -1,7 +1,4 @@
-"""Search spaces as frozen values, and β = softmax(α).
-
-Legend: E edges, O candidate operations of an edge.
-"""
+"""Search spaces as frozen values, and β = softmax(α). E edges, O candidate operations of an edge."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -28,7 +25,7 @@ class SearchSpace:
     SearchSpace('mine', 'darts', nodes=3, operations=('none', 'skip_connect', 'sep_conv_3x3'))
 
   Attributes:
-    name: the name in configs and messages.
+    name: the name in messages.
     skeleton: the macro-architecture, a key of CELL_TYPES. A 'nas_bench_201' cell has one input, keeps one operation on
       every edge, and its output is its last node. A 'darts' cell has two inputs and keeps two edges per node; its
       output is the concatenation of its last four nodes; there are normal and reduction cells.
@@ -62,19 +59,19 @@ class SearchSpace:
     operations = self.operations
     if operations and all(isinstance(name, str) for name in operations):
       operations = ((operations,) * len(self.edges),) * len(self.cell_types)
-    operations = tuple(tuple(tuple(names) for names in cell) for cell in operations)
-    self._check_operations(operations)
-    object.__setattr__(self, 'operations', operations)
+    # a frozen dataclass is changed in this way only
+    object.__setattr__(self, 'operations', tuple(tuple(tuple(names) for names in cell) for cell in operations))
+    self._check_operations()
 
-  def _check_operations(self, operations):
-    counts = [[len(names) for names in cell] for cell in operations]
+  def _check_operations(self):
+    counts = [[len(names) for names in cell] for cell in self.operations]
     num_edges = [len(cell) for cell in counts]
     if num_edges != [len(self.edges)] * len(self.cell_types) or len({count for cell in counts for count in cell}) != 1:
       raise InputError(
         f'{self.name}: numbers of candidates {counts}: expected the same number '
         f'for each of {len(self.edges)} edges of {len(self.cell_types)} cell type(s)'
       )
-    for names in {names for cell in operations for names in cell}:
+    for names in {names for cell in self.operations for names in cell}:
       if len(set(names)) < len(names) or not set(names) - {'none'}:
         raise InputError(f'{self.name}: candidates {names}: expected different names, at least one of them not none')
 
@@ -123,12 +120,9 @@ class SearchSpace:
     }
 
   def derive(self, betas: Mapping[str, ArrayLike]) -> Genotype:
-    """Derives the discrete cells from β. This is the function to call: it knows the rule of the skeleton.
+    """Derives the discrete cells from β, `{cell type: [E, O]}`.
 
     The rules for one cell are genotype.derive_every_edge ('nas_bench_201') and genotype.derive_two_per_node ('darts').
-
-    Args:
-      betas: weights of the operations, `{cell type: [E, O]}`.
 
     Example:
       >>> betas = {'cell': np.eye(5)[[3, 3, 3, 1, 3, 0]]}  # one row per edge
@@ -148,43 +142,39 @@ class SearchSpace:
     Raises:
       InputError: the cells have other nodes or edges, or an operation is not a candidate of its edge.
     """
+    if why := self._mismatch(genotype):
+      raise InputError(f'{short_name(genotype)} does not belong to the search space {self.name}: {why}')
+    return genotype
+
+  def _mismatch(self, genotype: Genotype) -> str | None:
+    """Returns why `genotype` does not belong to this space, None if it does."""
     given = [(len(cell.nodes), cell.num_inputs) for cell in genotype.cells]
     if given != [(self.nodes, self.num_inputs)] * len(self.cell_types):
       nodes = ', '.join(str(len(cell.nodes)) for cell in genotype.cells)
-      raise self._mismatch(
-        genotype, f'expected {len(self.cell_types)} cell(s) of {self.nodes} nodes, it has {len(given)} of {nodes}'
-      )
-    for cell_type, cell in zip(self.cell_types, genotype.cells, strict=True):
-      self._check_cell(cell, cell_type, genotype)
-    return genotype
+      return f'expected {len(self.cell_types)} cell(s) of {self.nodes} nodes, it has {len(given)} of {nodes}'
+    mismatches = map(self._cell_mismatch, genotype.cells, self.cell_types)
+    return next(filter(None, mismatches), None)
 
-  def _check_cell(self, cell: Cell, cell_type, genotype):
+  def _cell_mismatch(self, cell: Cell, cell_type: str) -> str | None:
     pairs = tuple((target, source) for target, source, _ in cell.edges)
     if self.skeleton == 'nas_bench_201' and pairs != self.edges:
-      raise self._mismatch(genotype, f'expected the edges {self.edges}, it has {pairs}')
+      return f'expected the edges {self.edges}, it has {pairs}'
     if len(set(pairs)) < len(pairs):
-      raise self._mismatch(genotype, 'two edges of one node have the same source')
+      return 'two edges of one node have the same source'
     if cell.concat != self.concat:
-      raise self._mismatch(
-        genotype, f'expected the output to concatenate nodes {list(self.concat)}, it has {list(cell.concat)}'
-      )
+      return f'expected the output to concatenate nodes {list(self.concat)}, it has {list(cell.concat)}'
     for target, source, operation in cell.edges:
       names = self.candidates(cell_type)[self.edges.index((target, source))]
       if operation not in names:
-        raise self._mismatch(genotype, f'{operation!r} is not one of {", ".join(names)}')
-
-  def _mismatch(self, genotype, why):
-    return InputError(f'{short_name(genotype)} does not belong to the search space {self.name}: {why}')
+        return f'{operation!r} is not one of {", ".join(names)}'
+    return None
 
   def parse(self, text: str) -> Genotype:
     """Reads the text of a genotype of this space. Raises InputError if it is unreadable or of another space."""
     return self.check(Genotype.parse(text))
 
   def one_hot(self, genotype: Genotype) -> dict[str, jax.Array]:
-    """Returns β with weight 1 on the operations of `genotype` and 0 elsewhere, `{cell type: [E, O]}`.
-
-    On edges that the genotype does not keep, all weights are 0.
-    """
+    """Returns β with weight 1 on the operations of `genotype` and 0 elsewhere, `{cell type: [E, O]}`."""
     betas = {}
     for cell_type, cell in zip(self.cell_types, genotype.cells, strict=True):
       weights = np.zeros(self.alpha_shape, np.float32)
@@ -199,59 +189,33 @@ class SearchSpace:
     return self.derive({cell_type: rng.random(self.alpha_shape) for cell_type in self.cell_types})
 
 
-NAS_BENCH_201 = SearchSpace(
-  'nas_bench_201',
-  'nas_bench_201',
-  nodes=3,
-  operations=('none', 'skip_connect', 'nor_conv_1x1', 'nor_conv_3x3', 'avg_pool_3x3'),
-)
+_NAS_BENCH_201_OPERATIONS = ('none', 'skip_connect', 'nor_conv_1x1', 'nor_conv_3x3', 'avg_pool_3x3')
+NAS_BENCH_201 = SearchSpace('nas_bench_201', 'nas_bench_201', nodes=3, operations=_NAS_BENCH_201_OPERATIONS)
 _DARTS_OPERATIONS = (
-  'max_pool_3x3',
-  'avg_pool_3x3',
-  'skip_connect',
-  'sep_conv_3x3',
-  'sep_conv_5x5',
-  'dil_conv_3x3',
-  'dil_conv_5x5',
-)
+  'max_pool_3x3', 'avg_pool_3x3', 'skip_connect', 'sep_conv_3x3', 'sep_conv_5x5', 'dil_conv_3x3', 'dil_conv_5x5',
+)  # fmt: skip
 DARTS = SearchSpace('darts', 'darts', nodes=4, operations=_DARTS_OPERATIONS)
 DARTS_WITH_NONE = SearchSpace('darts_with_none', 'darts', nodes=4, operations=('none', *_DARTS_OPERATIONS))
 
 # S1 … S4: RobustDARTS (Zela et al., ICLR 2020). In S1 every edge has two candidates of its own.
 _S1_OPERATIONS = (
-  (  # normal cells
-    ('skip_connect', 'dil_conv_3x3'),  # 0 → 2
-    ('skip_connect', 'dil_conv_5x5'),  # 1 → 2
-    ('skip_connect', 'dil_conv_5x5'),  # 0 → 3
-    ('skip_connect', 'sep_conv_3x3'),  # 1 → 3
-    ('skip_connect', 'dil_conv_3x3'),  # 2 → 3
-    ('max_pool_3x3', 'skip_connect'),  # 0 → 4
-    ('skip_connect', 'sep_conv_3x3'),  # 1 → 4
-    ('skip_connect', 'sep_conv_3x3'),  # 2 → 4
-    ('skip_connect', 'dil_conv_3x3'),  # 3 → 4
-    ('skip_connect', 'sep_conv_3x3'),  # 0 → 5
-    ('max_pool_3x3', 'skip_connect'),  # 1 → 5
-    ('skip_connect', 'dil_conv_3x3'),  # 2 → 5
-    ('dil_conv_3x3', 'dil_conv_5x5'),  # 3 → 5
-    ('dil_conv_3x3', 'dil_conv_5x5'),  # 4 → 5
+  (  # normal cells; the edges into node 2, 3, 4 and 5
+    ('skip_connect', 'dil_conv_3x3'), ('skip_connect', 'dil_conv_5x5'),  # → 2
+    ('skip_connect', 'dil_conv_5x5'), ('skip_connect', 'sep_conv_3x3'), ('skip_connect', 'dil_conv_3x3'),  # → 3
+    ('max_pool_3x3', 'skip_connect'), ('skip_connect', 'sep_conv_3x3'),  # → 4
+    ('skip_connect', 'sep_conv_3x3'), ('skip_connect', 'dil_conv_3x3'),
+    ('skip_connect', 'sep_conv_3x3'), ('max_pool_3x3', 'skip_connect'), ('skip_connect', 'dil_conv_3x3'),  # → 5
+    ('dil_conv_3x3', 'dil_conv_5x5'), ('dil_conv_3x3', 'dil_conv_5x5'),
   ),
   (  # reduction cells
-    ('max_pool_3x3', 'avg_pool_3x3'),  # 0 → 2
-    ('max_pool_3x3', 'dil_conv_3x3'),  # 1 → 2
-    ('max_pool_3x3', 'avg_pool_3x3'),  # 0 → 3
-    ('max_pool_3x3', 'avg_pool_3x3'),  # 1 → 3
-    ('skip_connect', 'dil_conv_5x5'),  # 2 → 3
-    ('max_pool_3x3', 'avg_pool_3x3'),  # 0 → 4
-    ('max_pool_3x3', 'sep_conv_3x3'),  # 1 → 4
-    ('skip_connect', 'dil_conv_3x3'),  # 2 → 4
-    ('skip_connect', 'dil_conv_5x5'),  # 3 → 4
-    ('max_pool_3x3', 'avg_pool_3x3'),  # 0 → 5
-    ('max_pool_3x3', 'avg_pool_3x3'),  # 1 → 5
-    ('skip_connect', 'dil_conv_5x5'),  # 2 → 5
-    ('skip_connect', 'dil_conv_5x5'),  # 3 → 5
-    ('skip_connect', 'dil_conv_5x5'),  # 4 → 5
+    ('max_pool_3x3', 'avg_pool_3x3'), ('max_pool_3x3', 'dil_conv_3x3'),  # → 2
+    ('max_pool_3x3', 'avg_pool_3x3'), ('max_pool_3x3', 'avg_pool_3x3'), ('skip_connect', 'dil_conv_5x5'),  # → 3
+    ('max_pool_3x3', 'avg_pool_3x3'), ('max_pool_3x3', 'sep_conv_3x3'),  # → 4
+    ('skip_connect', 'dil_conv_3x3'), ('skip_connect', 'dil_conv_5x5'),
+    ('max_pool_3x3', 'avg_pool_3x3'), ('max_pool_3x3', 'avg_pool_3x3'), ('skip_connect', 'dil_conv_5x5'),  # → 5
+    ('skip_connect', 'dil_conv_5x5'), ('skip_connect', 'dil_conv_5x5'),
   ),
-)
+)  # fmt: skip
 S1 = SearchSpace('s1', 'darts', nodes=4, operations=_S1_OPERATIONS)
 S2 = SearchSpace('s2', 'darts', nodes=4, operations=('skip_connect', 'sep_conv_3x3'))
 S3 = SearchSpace('s3', 'darts', nodes=4, operations=('none', 'skip_connect', 'sep_conv_3x3'))
@@ -263,7 +227,7 @@ SPACES = {space.name: space for space in (NAS_BENCH_201, DARTS, DARTS_WITH_NONE,
 def make_space(
   name: str, nodes: int = 0, operations: tuple[str, ...] = (), auxiliary_skip: bool = False
 ) -> SearchSpace:
-  """Returns a space of SPACES with the given changes.
+  """Returns the space SPACES[name] with the given changes.
 
   Args:
     name: a key of SPACES.
@@ -290,10 +254,7 @@ def make_space(
 
 
 def softmax_betas(alphas: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  """Returns β = softmax(α) over the candidate operations of each edge (DARTS' relaxation).
-
-  Args:
-    alphas: `{cell type: [E, O]}`; the result has the same tree.
+  """Returns β = softmax(α) over the candidate operations of each edge (DARTS' relaxation), `{cell type: [E, O]}`.
 
   Example:
     >>> softmax_betas({'cell': jnp.zeros((1, 4))})['cell'].tolist()

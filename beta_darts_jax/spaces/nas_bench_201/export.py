@@ -11,11 +11,7 @@ _FILES = 'NATS-tss-v1_0-3ffb9-simple'
 
 
 def export(natsbench: pathlib.Path, out: pathlib.Path) -> None:
-  """Writes the CSV from the published NATS-Bench topology files. Needs the nats_bench package.
-
-  Args:
-    natsbench: the folder NATS-tss-v1_0-3ffb9-simple.
-    out: the CSV to write.
+  """Writes the CSV `out` from the folder NATS-tss-v1_0-3ffb9-simple. Needs the nats_bench package.
 
   Raises:
     InputError: a folder or the package is missing, or the files cannot be read.
