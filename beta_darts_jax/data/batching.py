@@ -23,10 +23,10 @@ def batches(
   augmentation: Callable[[jax.Array, jax.Array], jax.Array],
   key: jax.Array,
 ) -> Iterator[tuple[jax.Array, jax.Array]]:
-  """Returns an endless iterator over augmented batches, for your own training loop.
+  """Returns an endless iterator over augmented batches (images float [B, H, W, C], labels int32 [B]).
 
-  Every epoch is a new permutation of the images; the last N mod B images of an epoch are dropped. The permutations and
-  the augmentation are functions of `key` alone, so the same key gives the same batches.
+  It is for your own training loop. Every epoch is a new permutation of the images; the last N mod B images of an epoch
+  are dropped. The permutations and the augmentation are functions of `key` alone.
 
   Args:
     half: (images uint8 [N, H, W, C], labels int32 [N]), such as one of `Dataset.search_splits()`.
@@ -34,9 +34,6 @@ def batches(
     augmentation: (key, images uint8 [B, H, W, C]) → float images [B, H, W, C], hashable: an `Augmentation`, or a
       function. It is compiled once per shape.
     key: from `jax.random.key`.
-
-  Yields:
-    (images float [B, H, W, C], labels int32 [B]).
 
   Raises:
     InputError: `batch_size` is not in 1 … N.
@@ -78,13 +75,7 @@ def _permuted_rows(key, *, num_images, batch_size):
 def epoch_order(seed: int, epoch: int, num_images: int, batch_size: int) -> jax.Array:
   """Returns the indices [steps, B] of one epoch, a permutation that depends on (seed, epoch) only.
 
-  The last N mod B images of the permutation are dropped.
-
-  Args:
-    seed: below 2³².
-    epoch: from 0.
-    num_images: N.
-    batch_size: B.
+  The seed is below 2³². The last N mod B images of the permutation are dropped.
   """
   seed, epoch = jax.device_put((np.uint32(seed), np.int32(epoch)))
   return _epoch_order(seed, epoch, num_images=num_images, batch_size=batch_size)

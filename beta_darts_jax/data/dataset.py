@@ -1,13 +1,11 @@
-"""A data set of images in memory, and how arrays become one.
-
-Legend: N images; images are uint8 [N, H, W, C], labels are integers [N].
-"""
+"""A data set of images in memory, and how arrays become one."""
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+from PIL import Image
 
 from beta_darts_jax.data.augmentation import normalize
 from beta_darts_jax.errors import InputError
@@ -58,11 +56,7 @@ class Dataset:
     return dataclasses.replace(self, train=_rows(self.train, kept))
 
   def search_splits(self, fraction: float = 1.0) -> tuple[Arrays, Arrays]:
-    """Returns the two halves of the training images: one trains the weights, the other one trains α.
-
-    Args:
-      fraction: the fraction of each half to keep.
-    """
+    """Returns a fraction of each half of the training images: one trains the weights, the other one trains α."""
     order = self._order()
     half = len(order) // 2
     keep = int(half * fraction)
@@ -114,26 +108,17 @@ def make_dataset(
   in_order: bool = False,
   refuse_gaps: bool = False,
 ) -> Dataset:
-  """Checks and completes the arrays of a source.
+  """Checks and completes the arrays of a source. Raises InputError if they are not a classification problem.
 
-  Args:
-    name: the source.
-    train, test: (images, labels). If `test` is None, a fifth of the images is held out, drawn with seed 0.
-    image_size: height and width in pixels after area averaging; 0 keeps the size.
-    statistics: (mean, std) per channel; None computes them from the training images.
-    in_order: see Dataset.
-    refuse_gaps: whether every label from 0 to the largest one must occur in the training images.
-
-  Raises:
-    InputError: the arrays are not a classification problem.
+  `train` and `test` are (images, labels); without `test`, a fifth of the images is held out. `statistics` are (mean,
+  std); None computes them from the training images. With `refuse_gaps`, every label up to the largest one must occur.
   """
   train, num_classes = _check(name, *train), _count_classes(name, np.asarray(train[1]), refuse_gaps)
   train, test = (train, _check(name, *test)) if test else _hold_out_a_fifth(train)
   if image_size:
     train, test = (resize(train[0], image_size), train[1]), (resize(test[0], image_size), test[1])
-  if train[0].shape[1:] != test[0].shape[1:]:
-    shapes = f'training images {list(train[0].shape[1:])}, test images {list(test[0].shape[1:])}'
-    raise InputError(f'{name}: {shapes}: expected one shape')
+  if (train_shape := train[0].shape[1:]) != (test_shape := test[0].shape[1:]):
+    raise InputError(f'{name}: training images {train_shape}, test images {test_shape}: expected one shape')
   if test[1].max() >= num_classes:
     raise InputError(f'{name}: test label {test[1].max()}: expected up to {num_classes - 1}, as in training')
   mean, std = statistics or _channel_statistics(train[0])
@@ -186,8 +171,6 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def _resize_plane(pixels, size):
-  from PIL import Image
-
   return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BOX))
 
 

@@ -1,8 +1,10 @@
 """Loads a data set by name: digits, TFDS names, folders of images and .npz files."""
 
+import functools
 import pathlib
 
 import numpy as np
+from PIL import Image
 
 from beta_darts_jax.data.dataset import Dataset, make_dataset, stack_images
 from beta_darts_jax.data.tfds import read_tfds
@@ -12,10 +14,7 @@ from beta_darts_jax.errors import InputError
 _STATISTICS = {
   'cifar10': ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)),
   'cifar100': ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-  'imagenet16_120': (
-    (122.68 / 255, 116.66 / 255, 104.01 / 255),
-    (63.22 / 255, 61.26 / 255, 65.09 / 255),
-  ),
+  'imagenet16_120': ((122.68 / 255, 116.66 / 255, 104.01 / 255), (63.22 / 255, 61.26 / 255, 65.09 / 255)),
 }
 _FORMS = 'digits, cifar10, cifar100, imagenet16_120, another name of TFDS, folder:PATH or npz:PATH'
 
@@ -86,40 +85,36 @@ def _read_npz(path):
 def _read_folder(path, image_size):
   if not path.is_dir():
     raise InputError(f'folder:{path}: no such folder')
-  test_name = next((name for name in ('test', 'val', 'validation') if (path / name).is_dir()), None)
-  has_test = test_name is not None and (path / 'train').is_dir()
+  test_folder = next((path / name for name in ('test', 'val', 'validation') if (path / name).is_dir()), None)
+  has_test = test_folder is not None and (path / 'train').is_dir()
   train_folder = path / 'train' if has_test else path
-  classes = _class_folders(train_folder)
-  if not classes:
+  train = _files_by_class(train_folder)
+  if not train:
     raise InputError(f'folder:{path}: has no class sub-folders')
-  train = _read_classes(train_folder, classes, image_size)
-  if len(missing := np.setdiff1d(np.arange(len(classes)), train[1])):
-    raise InputError(f'{train_folder / classes[missing[0]]}: has no images')
+  if empty := [name for name, files in train.items() if not files]:
+    raise InputError(f'{train_folder / empty[0]}: has no images')
+  read = functools.partial(_read_images, path, list(train), image_size)
   if not has_test:
-    return train, None
-  test_folder = path / test_name
-  if unknown := set(_class_folders(test_folder)) - set(classes):
-    raise InputError(f'{test_folder / min(unknown)}: no such class in {train_folder}: expected {", ".join(classes)}')
-  return train, _read_classes(test_folder, classes, image_size)
+    return read(train), None
+  test = _files_by_class(test_folder)
+  if unknown := test.keys() - train.keys():
+    raise InputError(f'{test_folder / min(unknown)}: no such class in {train_folder}: expected {", ".join(train)}')
+  return read(train), read(test)
 
 
-def _class_folders(folder):
-  return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != '.')
+def _files_by_class(folder):
+  """Returns {name of a sub-folder: its files}, without hidden ones."""
+  folders = sorted(entry for entry in folder.glob('[!.]*') if entry.is_dir())
+  return {entry.name: sorted(file for file in entry.glob('[!.]*') if file.is_file()) for entry in folders}
 
 
-def _read_classes(folder, classes, image_size):
-  images, labels = [], []
-  for label, name in enumerate(classes):
-    for file in sorted((folder / name).glob('[!.]*')):
-      if file.is_file():
-        images.append(_read_image(file, image_size))
-        labels.append(label)
-  return stack_images(f'folder:{folder}', images), np.array(labels, np.int32)
+def _read_images(path, classes, image_size, files_by_class):
+  images = [_read_image(file, image_size) for files in files_by_class.values() for file in files]
+  labels = [classes.index(name) for name, files in files_by_class.items() for _ in files]
+  return stack_images(f'folder:{path}', images), np.array(labels, np.int32)
 
 
 def _read_image(file, image_size):
-  from PIL import Image
-
   try:
     with Image.open(file) as opened:
       image = opened.convert('RGB')

@@ -10,15 +10,14 @@ import io
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from PIL import Image, ImageEnhance
 
 from beta_darts_jax.data.augmentation import normalize
 from beta_darts_jax.data.tfds import check_prepared, tfds_folder
 from beta_darts_jax.errors import InputError
-
-# per channel, of ImageNet's images scaled to 0 … 1, as the field uses them
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +33,7 @@ class StreamedDataset:
     crop_scale: smallest and largest area of a training crop, as a fraction of the image.
     color_jitter: strengths of brightness, contrast, saturation and hue.
     resize: shorter side of a test image in pixels, before the central crop.
-    mean, std: per channel, of images scaled to 0 … 1.
+    mean, std: per channel, of images scaled to 0 … 1. The defaults are those of ImageNet, as the field uses them.
   """
 
   name: str
@@ -46,8 +45,8 @@ class StreamedDataset:
   crop_scale: tuple[float, float] = (0.08, 1.0)
   color_jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.2)
   resize: int = 256
-  mean: tuple[float, ...] = MEAN
-  std: tuple[float, ...] = STD
+  mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+  std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -87,21 +86,12 @@ def load(source: str = 'imagenet2012', data_dir: str = '', image_size: int = 224
 # ---- one image, on the host ----
 
 
-def decode(encoded: bytes):
-  """Decodes JPEG or PNG bytes to an RGB PIL image."""
-  from PIL import Image
-
-  return Image.open(io.BytesIO(encoded)).convert('RGB')
-
-
 def random_resized_crop(rng: np.random.Generator, image, size: int, scale=(0.08, 1.0)):
   """Crops a random box and resizes it to size×size (the augmentation of Inception, as in torchvision).
 
   The area of the box is a fraction of the image, uniform in `scale`; its aspect is log-uniform in 3/4 … 4/3. If none of
   ten boxes fits into the image, the largest centred box with an aspect in this range is taken.
   """
-  from PIL import Image
-
   width, height = image.size
   for _ in range(10):
     area = width * height * rng.uniform(*scale)
@@ -121,8 +111,6 @@ def color_jitter(rng: np.random.Generator, image, strength=(0.4, 0.4, 0.4, 0.2))
 
   The first three are multiplied by a factor in 1 ± strength. The hue is shifted by ± strength of the color circle.
   """
-  from PIL import ImageEnhance
-
   enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
   for i in rng.permutation(4):
     if i == 3:
@@ -133,8 +121,6 @@ def color_jitter(rng: np.random.Generator, image, strength=(0.4, 0.4, 0.4, 0.2))
 
 
 def _shift_hue(image, shift):
-  from PIL import Image
-
   hue, saturation, value = image.convert('HSV').split()
   shifted = (np.asarray(hue, np.int16) + round(shift * 255)) % 256
   return Image.merge('HSV', (Image.fromarray(shifted.astype(np.uint8)), saturation, value)).convert('RGB')
@@ -142,8 +128,6 @@ def _shift_hue(image, shift):
 
 def center_crop(image, size: int, resize: int):
   """Resizes the shorter side to `resize` pixels and crops the central size×size: the usual evaluation."""
-  from PIL import Image
-
   scale = resize / min(image.size)
   image = image.resize([max(size, round(n * scale)) for n in image.size], Image.Resampling.BILINEAR)
   left, top = ((n - size) // 2 for n in image.size)
@@ -157,17 +141,14 @@ def _read_record(dataset: StreamedDataset, split: str, index: int):
   """Returns (RGB PIL image, label) of a record. Raises InputError if it is damaged."""
   try:
     record = getattr(dataset, split)[index]
-    return decode(record['image']), np.int32(record['label'])
+    return Image.open(io.BytesIO(record['image'])).convert('RGB'), np.int32(record['label'])
   except Exception as error:  # array_record and PIL raise many types for damaged files
     raise InputError(f'{dataset.name}: record {index} of the {split} split cannot be read ({error})') from None
 
 
 @dataclasses.dataclass(frozen=True)
 class _TrainExamples:
-  """The augmented training examples of one process, as an endless sequence for grain.
-
-  Example k belongs to batch k // (batch_size // processes). It is a function of k and the fields.
-  """
+  """The augmented training examples of one process, as an endless sequence: each is a function of k and the fields."""
 
   dataset: StreamedDataset
   seed: int
@@ -179,28 +160,24 @@ class _TrainExamples:
     return 2**40
 
   def __getitem__(self, k):
-    num_images, share = len(self.dataset.train), self.batch_size // self.processes
+    dataset = self.dataset
+    num_images, share = len(dataset.train), self.batch_size // self.processes
     step, row = divmod(int(k), share)
     epoch, step_in_epoch = divmod(step, num_images // self.batch_size)
     position = step_in_epoch * self.batch_size + self.process * share + row  # in the permutation of the epoch
     index = int(_epoch_permutation(self.seed, epoch, num_images)[position])
-    image, label = _read_record(self.dataset, 'train', index)
-    return _augment(np.random.default_rng((self.seed, epoch, position, 1)), image, self.dataset), label
+    image, label = _read_record(dataset, 'train', index)
+    rng = np.random.default_rng((self.seed, epoch, position, 1))
+    image = random_resized_crop(rng, image, dataset.image_size, dataset.crop_scale)
+    mirror = rng.random() < 0.5  # drawn also without flip, so that flip does not change the other draws
+    if mirror and dataset.flip:
+      image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(color_jitter(rng, image, dataset.color_jitter)), label
 
 
 @functools.lru_cache(maxsize=4)
 def _epoch_permutation(seed, epoch, num_images):
   return np.random.default_rng((seed, epoch)).permutation(num_images)
-
-
-def _augment(rng, image, dataset):
-  from PIL import Image
-
-  image = random_resized_crop(rng, image, dataset.image_size, dataset.crop_scale)
-  mirror = rng.random() < 0.5  # drawn also without flip, so that flip does not change the other draws
-  if mirror and dataset.flip:
-    image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-  return np.asarray(color_jitter(rng, image, dataset.color_jitter))
 
 
 def train_batches(
@@ -212,12 +189,11 @@ def train_batches(
 
   Args:
     dataset: from `load`.
-    seed: the batch is a function of the seed and its number.
+    seed: a batch is a function of the seed and its number.
     batch_size: B, a multiple of `processes`.
     first: number of the first batch, from 0.
     workers: number of processes that decode; 0 decodes in this process. The batches do not depend on it.
-    process: index of this process.
-    processes: number of processes of the run.
+    process, processes: index of this process, and number of processes of the run.
   """
   import grain
   from absl import flags
@@ -245,8 +221,6 @@ def test_batches(dataset: StreamedDataset, batch_size: int) -> Iterator[tuple[np
 
   The last batch is filled with copies of the last image; the third array is False for these copies.
   """
-  from concurrent.futures import ThreadPoolExecutor
-
   num_images = len(dataset.test)
 
   def example(i):

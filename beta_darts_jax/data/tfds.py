@@ -6,6 +6,7 @@ import tarfile
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from beta_darts_jax.data.dataset import resize, stack_images
 from beta_darts_jax.errors import InputError
@@ -34,16 +35,10 @@ def check_prepared(builder, name: str) -> None:
 
 
 def read_tfds(source: str, data_dir: str, image_size: int):
-  """Reads a data set of TFDS; downloads and prepares cifar10 and cifar100 if necessary.
-
-  Args:
-    source: 'imagenet16_120' or a name of TFDS.
-    data_dir: see tfds_folder.
-    image_size: height and width in pixels after area averaging; 0 keeps the size.
+  """Reads the splits train, and test or validation, of a data set; prepares cifar10 and cifar100 if necessary.
 
   Returns:
-    ((images, labels) of training, (images, labels) of the split test or validation, or None).
-    None instead of the pair if TFDS does not know `source`.
+    ((images, labels), (images, labels) or None); None instead of the pair if TFDS does not know `source`.
 
   Raises:
     InputError: the data set is not prepared or cannot be read.
@@ -60,12 +55,9 @@ def read_tfds(source: str, data_dir: str, image_size: int):
   if is_cifar and not builder.is_prepared():
     _prepare(builder, source)
   check_prepared(builder, name)
-  splits = builder.info.splits
-  test_split = next((split for split in ('test', 'validation') if split in splits), None)
-  return (
-    _read_split(builder, 'train', source, image_size),
-    _read_split(builder, test_split, source, image_size) if test_split else None,
-  )
+  test_split = next((split for split in ('test', 'validation') if split in builder.info.splits), None)
+  train = _read_split(builder, 'train', source, image_size)
+  return train, _read_split(builder, test_split, source, image_size) if test_split else None
 
 
 def _prepare(builder, name):
@@ -105,12 +97,7 @@ def cifar_builder(name: str, data_dir: str | None = None, url: str | None = None
   """Returns the TFDS builder of cifar10 or cifar100, which can prepare the data set without TensorFlow.
 
   TFDS extracts archives with TensorFlow. This subclass reads the archive with tarfile and leaves the rest to TFDS, so
-  the prepared folder is a standard one.
-
-  Args:
-    name: 'cifar10' or 'cifar100'.
-    data_dir: the folder of TFDS.
-    url, url_infos: the address of a mirror of the archive, and its size and checksum.
+  the prepared folder is a standard one. `url` and `url_infos` are a mirror of the archive, and its size and checksum.
   """
   import tensorflow_datasets as tfds
 
@@ -139,22 +126,16 @@ def cifar_builder(name: str, data_dir: str | None = None, url: str | None = None
 
 def _read_archive(path):
   """Reads a tar archive into {file name: bytes}."""
-  files = {}
   with tarfile.open(path) as archive:
-    for member in archive.getmembers():
-      if member.isfile():
-        files[pathlib.PurePosixPath(member.name).name] = archive.extractfile(member).read()  # type: ignore[union-attr]
-  return files
+    files = {pathlib.PurePosixPath(member.name).name: archive.extractfile(member) for member in archive}
+    return {name: file.read() for name, file in files.items() if file}  # None is a folder
 
 
 def _cifar_examples(prefix, contents, label_keys):
   """Yields (index, record) of CIFAR's binary files. A row is the labels and the 3×32×32 pixels of one image."""
-  from PIL import Image
-
-  num_labels, index = len(label_keys), 0
-  for content in contents:
-    for row in np.frombuffer(content, np.uint8).reshape(-1, num_labels + 3072):
-      image = Image.fromarray(row[num_labels:].reshape(3, 32, 32).transpose(1, 2, 0))
-      labels = {key: int(label) for key, label in zip(label_keys, row, strict=False)}
-      yield index, {'id': f'{prefix}{index:05d}', 'image': image, **labels}
-      index += 1
+  num_labels = len(label_keys)
+  rows = np.frombuffer(b''.join(contents), np.uint8).reshape(-1, num_labels + 3072)
+  for index, row in enumerate(rows):
+    image = Image.fromarray(row[num_labels:].reshape(3, 32, 32).transpose(1, 2, 0))
+    labels = {key: int(label) for key, label in zip(label_keys, row, strict=False)}
+    yield index, {'id': f'{prefix}{index:05d}', 'image': image, **labels}

@@ -72,26 +72,12 @@ class Genotype:
     """Returns the arch string of NAS-Bench-201, `|op~0|+…`, or DARTS' form, `Genotype(normal=[…], …)`."""
     if len(self.cells) == 1:
       return '+'.join(_arch_node(node) for node in self.normal.nodes)
-    named = self._named_cells()
-    parts = (f'{name}={_flat_edges(cell)}, {name}_concat={_concat_text(cell.concat)}' for name, cell in named)
-    return f'Genotype({", ".join(parts)})'
-
-  def to_json(self) -> str | dict:
-    """Returns the arch string, or `{'normal': [[op, source], …], 'normal_concat': […], 'reduce': …}`."""
-    if len(self.cells) == 1:
-      return str(self)
-    tree: dict = {}
-    for name, cell in self._named_cells():
-      tree[name] = [list(edge) for edge in _flat_edges(cell)]
-      tree[f'{name}_concat'] = list(cell.concat)
-    return tree
-
-  def _named_cells(self):
-    return zip(_CELLS, self.cells, strict=True)
+    named = zip(_CELLS, self.cells, strict=True)
+    return f'Genotype({", ".join(_cell_text(name, cell) for name, cell in named)})'
 
   @classmethod
   def parse(cls, text: str) -> 'Genotype':
-    """Reads an arch string, the text `Genotype(…)`, or the JSON of either form.
+    """Reads an arch string, `Genotype(…)`, or JSON: `{"normal": [["op", 0], …], "normal_concat": [2, …], "reduce": …}`.
 
     Raises:
       InputError: `text` has none of these forms.
@@ -119,13 +105,10 @@ def _arch_node(node):
   return '|{}|'.format('|'.join(f'{operation}~{source}' for operation, source in node))
 
 
-def _flat_edges(cell):
-  return [edge for node in cell.nodes for edge in node]
-
-
-def _concat_text(concat):
-  first, last = concat[0], concat[-1]
-  return f'range({first}, {last + 1})' if concat == tuple(range(first, last + 1)) else str(list(concat))
+def _cell_text(name, cell):
+  edges = [edge for node in cell.nodes for edge in node]
+  nodes = range(cell.concat[0], cell.concat[-1] + 1)
+  return f'{name}={edges}, {name}_concat={nodes if cell.concat == tuple(nodes) else list(cell.concat)}'
 
 
 # ---- parsing: each function raises ValueError, which Genotype.parse turns into an InputError ----

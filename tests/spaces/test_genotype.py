@@ -60,7 +60,10 @@ def test_derive_two_per_node_by_eye():
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_published_cells_round_trip_as_text_and_json(name):
   genotype = PUBLISHED[name]
-  for text in (str(genotype), json.dumps(genotype.to_json()), str(genotype).replace('range(2, 6)', '[2, 3, 4, 5]')):
+  tree = {}
+  for part, cell in zip(('normal', 'reduce'), genotype.cells, strict=True):
+    tree |= {part: list(itertools.chain(*cell.nodes)), f'{part}_concat': cell.concat}
+  for text in (str(genotype), json.dumps(tree), str(genotype).replace('range(2, 6)', '[2, 3, 4, 5]')):
     assert Genotype.parse(text) == genotype
 
 
