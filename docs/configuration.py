@@ -8,8 +8,9 @@ TITLES = {'search': 'A search', 'retrain': 'A retraining'}
 HEAD = """\
 # Configuration
 
-All values of a run. The defaults are those of the official protocol. `--config.KEY=VALUE` sets a value on the command
-line; the files in [`configs/`](../configs) set some of them. This page is written by `python docs/configuration.py`.
+This page lists all values of a run. The defaults are those of the official protocol. Each file in
+[`configs/`](../configs) changes some of them. `--config.KEY=VALUE` on the command line changes one value.
+[Concepts](concepts.md) explains the terms. `python docs/configuration.py` writes this page.
 """
 
 

@@ -11,8 +11,8 @@ _NAS_BENCH_201 = ('network.stem', ('nas_bench_201',))
 
 RETRAIN = (
   Key('task', 'retrain', 'kind of the run; a search has other keys', choices=('retrain',)),
-  Key('name', 'retrain_cifar10', "name of the run, part of the default of its folder's name"),
-  Key('genotype', '', 'cell: folder of a run, file, published name (DARTS_V2, PC_DARTS_CIFAR, …) or text'),
+  Key('name', 'retrain_cifar10', 'name of the run; the default folder is runs/NAME-DATASET-SEED'),
+  Key('genotype', '', 'cell to train: folder of a search, file, published name (DARTS_V2, PC_DARTS_CIFAR, …) or text'),
   *(dataclasses.replace(key, default=16) if key.name == 'data.cutout' else key for key in DATA),
   Key('data.workers', 4, 'number of processes that decode streamed ImageNet; 0 decodes in the main process'),
   Key(
@@ -25,14 +25,17 @@ RETRAIN = (
   ),
   Key('data.resize', 256, 'shorter side of a test image before its central crop, in pixels (streamed ImageNet)'),
   Key(
-    'network.stem', 'cifar', 'first layers of the network; nas_bench_201 also selects its skeleton',
+    'network.stem', 'cifar', 'first layers of the network; nas_bench_201 also selects the skeleton of NAS-Bench-201',
     choices=('cifar', 'imagenet', 'nas_bench_201'),
   ),
   Key('network.channels', 36, 'number of channels C of the first cells', above=0, maximum=4096),
   Key('network.layers', 20, 'number of cells', above=0, maximum=256, only_with=_DARTS),
   Key('network.cells_per_stage', 5, 'number of cells N per stage', above=0, maximum=256, only_with=_NAS_BENCH_201),
   Key('network.auxiliary_weight', 0.4, 'weight of the loss of the auxiliary head; 0 leaves the head out'),
-  Key('network.auxiliary_skip', False, 'adds a skip connection to every edge; set by the folder of a run as genotype'),
+  Key(
+    'network.auxiliary_skip', False, 'adds a skip connection to every edge; set automatically if the genotype is the '
+    'folder of a search that had them',
+  ),
   Key('network.dtype', 'float32', 'number format of the computation', choices=DTYPES),
   Key('train.seed', 0, 'seed of the weights and of the order of the images', maximum=2**32 - 1),
   Key('train.epochs', 600, 'number of epochs over the training images', above=0),
@@ -51,8 +54,8 @@ RETRAIN = (
   Key('train.label_smoothing', 0.0, 'fraction of the label that label smoothing spreads over all classes', below=1),
   Key('train.drop_path_rate', 0.2, 'drop path rate after the last epoch; it grows linearly from 0', below=1),
   Key(
-    'train.ema_decay', 0.0, 'decay of a moving average of the weights, which is evaluated instead of them; 0 turns it '
-    'off', below=1,
+    'train.ema_decay', 0.0, 'decay of a moving average of the weights, which is tested instead of the weights; 0 turns '
+    'it off', below=1,
   ),
   Key(
     'train.steps_per_dispatch', 20, 'number of steps in one call of the compiled program; signals and the loss are '

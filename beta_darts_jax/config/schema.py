@@ -50,7 +50,7 @@ def _weight_keys() -> list[Key]:
   keys = []
   for weight, users in regularizers_by_weight().items():
     default, schedule = _WEIGHT_DEFAULTS.get(weight, (0.0, 'constant'))
-    meaning = f'largest weight λ of the regularizers {", ".join(users)}'
+    meaning = f'largest weight λ of {" and ".join(users)}'
     keys.append(Key(f'search.{weight}', default, meaning, varied=True))
     meaning = f'how search.{weight} depends on the epoch (linear: it grows from 0)'
     keys.append(Key(f'search.{weight.removesuffix("_weight")}_schedule', schedule, meaning, choices=SCHEDULES))
@@ -64,7 +64,7 @@ def _population_keys(keys: Iterable[Key]) -> list[Key]:
       key,
       name=key.name.replace('search.', 'population.'),
       default=(),
-      meaning=f'values of {key.name} that are searched at once; () keeps its one value',
+      meaning=f'values of {key.name} in the population; () does not vary it',
       items=float,
       varied=False,
     )

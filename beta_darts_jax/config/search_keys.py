@@ -23,12 +23,12 @@ _DARTS_PT = ('derivation.method', ('perturbation',))
 
 NAME = (
   Key('task', 'search', 'kind of the run; a retraining has other keys', choices=('search',)),
-  Key('name', 'nas_bench_201', "name of the run, part of the default of its folder's name"),
+  Key('name', 'nas_bench_201', 'name of the run; the default folder is runs/NAME-DATASET-SEED'),
 )
 
 SPACE = (
   Key('space.name', 'nas_bench_201', 'search space', choices=SPACES),
-  Key('space.nodes', 0, 'number of intermediate nodes of a cell; 0 keeps the number of the space', maximum=32),
+  Key('space.nodes', 0, 'number of intermediate nodes of a cell; 0 keeps that of the space', maximum=32),
   Key(
     'space.operations', (), 'candidate operations of every edge, at least two; () keeps those of the space', items=str
   ),
@@ -40,7 +40,7 @@ SPACE = (
   Key('supernet.layers', 8, 'number of cells', above=0, maximum=256, only_with=_DARTS_SPACES),
   Key(
     'supernet.unroll', True, 'compiles every cell and edge separately; False compiles in less than half the time, but '
-    'a step takes twice as long on CPU',
+    'then a step takes twice as long on a CPU',
   ),
   Key('supernet.dtype', 'float32', 'number format of the computation', choices=DTYPES),
 )  # fmt: skip
@@ -60,12 +60,14 @@ SEARCH = (
   Key('search.weight_optimizer', 'weight_sgd', 'optimizer of the weights', choices=OPTIMIZERS),
   Key('search.alpha_learning_rate', 3e-4, 'learning rate of α', varied=True),
   Key('search.alpha_betas', (0.5, 0.999), "decay rates of Adam's first and second moment for α", below=1),
-  Key('search.alpha_weight_decay', 1e-3, 'weight decay of α, added to its gradient, constant', varied=True),
-  Key('search.alpha_optimizer', 'alpha_adam', 'optimizer of α', choices=OPTIMIZERS),
-  Key('search.alpha_warmup_epochs', 0, 'number of epochs before α is trained'),
-  Key('search.alpha_epochs', 0, 'number of epochs after which α stays as it is; 0: all epochs train α'),
   Key(
-    'search.regularizers', ('beta_decay',), 'regularizers of α, which are added up (docs/methods.md)',
+    'search.alpha_weight_decay', 1e-3, 'weight decay of α, added to its gradient; the same in all epochs', varied=True
+  ),
+  Key('search.alpha_optimizer', 'alpha_adam', 'optimizer of α', choices=OPTIMIZERS),
+  Key('search.alpha_warmup_epochs', 0, 'number of first epochs in which α is not trained'),
+  Key('search.alpha_epochs', 0, 'number of epochs after which α no longer changes; 0: all epochs train α'),
+  Key(
+    'search.regularizers', ('beta_decay',), 'regularizers of α; their forces are added (docs/methods.md)',
     choices=REGULARIZERS, items=str,
   ),
 )  # fmt: skip
@@ -76,7 +78,7 @@ SEARCH_LOOP = (
     '(β-DARTS++); 0 turns flooding off', varied=True,
   ),
   Key(
-    'search.evaluation_images', 0, 'number of images on which each epoch is validated, from those that train α; 0: all'
+    'search.evaluation_images', 0, 'number of images, of those that train α, in the validation after an epoch; 0: all'
   ),
   Key(
     'search.steps_per_dispatch', 20, 'number of steps in one call of the compiled program; signals and the loss are '
@@ -85,9 +87,12 @@ SEARCH_LOOP = (
 )  # fmt: skip
 
 METHOD = (
-  Key('hypergradient.method', 'first_order', 'gradient of the validation loss in α', choices=HYPERGRADIENTS),
   Key(
-    'hypergradient.distance', 0.01, 'length of the step along the direction of the finite difference', above=0,
+    'hypergradient.method', 'first_order', 'approximation of the gradient of the validation loss in α',
+    choices=HYPERGRADIENTS,
+  ),
+  Key(
+    'hypergradient.distance', 0.01, 'distance between w and the two points of the finite difference', above=0,
     only_with=_FINITE_DIFFERENCE,
   ),
   Key(
@@ -126,20 +131,20 @@ METHOD = (
   Key(
     'relaxation.partial_channels', 1, 'K of PC-DARTS: operations compute 1/K of the channels; 1: all channels', above=0
   ),
-  Key('relaxation.edge_normalization', False, 'learns weights of the edges that enter a node (PC-DARTS)'),
+  Key('relaxation.edge_normalization', False, 'also learns a weight for each edge (PC-DARTS)'),
   Key(
-    'relaxation.auxiliary_skip', False, 'adds a skip connection to every edge of the supernet only, whose weight falls '
-    'from 1 to 0 (DARTS-)',
+    'relaxation.auxiliary_skip', False, 'adds a skip connection to every edge of the supernet, but not of the found '
+    'network; its weight falls from 1 to 0 (DARTS-)',
   ),
 )  # fmt: skip
 
 SELECTION = (
   Key(
-    'early_stopping.eigenvalue_ratio', 0.0, 'stops when the dominant eigenvalue of the Hessian of α, averaged '
-    'over the window before the last one, is less than this fraction of its average over the last window '
-    '(RobustDARTS: 0.75); 0 turns this rule off', below=1,
+    'early_stopping.eigenvalue_ratio', 0.0, 'stops the search if the dominant eigenvalue of the Hessian of α grows: if '
+    '(its mean over the previous window) / (its mean over the last window) is below this value (RobustDARTS: 0.75); '
+    '0 turns this rule off', below=1,
   ),
-  Key('early_stopping.eigenvalue_window', 5, 'number of epochs with diagnostics in a window of eigenvalues', above=0),
+  Key('early_stopping.eigenvalue_window', 5, 'number of epochs with diagnostics in one window of this rule', above=0),
   Key(
     'early_stopping.skips', 0, 'number of skip connections in the normal cell at which the search stops; 0 turns this '
     'rule off',
@@ -165,24 +170,24 @@ SELECTION = (
     above=0, only_with=_DARTS_PT,
   ),
   Key(
-    'diagnostics.every_epochs', 0, 'number of epochs between diagnostics (eigenvalues of the Hessian of α, change '
-    'of β, discretization gap); 0 turns diagnostics off',
+    'diagnostics.every_epochs', 0, 'number of epochs from one diagnosis to the next (eigenvalues of the Hessian of '
+    'α, change of β, discretization gap); 0 turns these diagnostics off',
   ),
   Key(
     'diagnostics.images', 2000, 'number of images on which the discretization gap is measured, from those that train α',
     above=0,
   ),
-  Key('diagnostics.kendall_cells', 0, "number of cells from which the diagnostics compute Kendall's τ; 0 turns it off"),
+  Key('diagnostics.kendall_cells', 0, "number of cells for Kendall's τ in each diagnosis; 0 turns it off"),
   Key('benchmark.table', '', "CSV file of the NAS-Bench-201 table; '' reads $NAS_BENCH_201_TABLE"),
   Key(
-    'benchmark.kendall_cells', 0, "number of cells from which Kendall's τ between one-shot accuracy and the table is "
-    'computed after the search; 0 turns it off',
+    'benchmark.kendall_cells', 0, "number of cells for Kendall's τ between one-shot accuracies and the table after the "
+    'search; 0 turns it off',
   ),
-  Key('benchmark.kendall_images', 2000, 'number of images on which a one-shot accuracy is measured', above=0),
+  Key('benchmark.kendall_images', 2000, "number of images for each one-shot accuracy of Kendall's τ", above=0),
 )  # fmt: skip
 
 COMPARISON = (
-  Key('retrain.epochs', 0, 'number of epochs for which the found cell is retrained after the search; 0: not retrained'),
+  Key('retrain.epochs', 0, 'number of epochs of the retraining of the found cell after the search; 0: no retraining'),
   Key('retrain.random_cells', 3, 'number of random cells that are retrained for comparison'),
   Key('retrain.channels', 16, 'number of channels C of the first cells of the retrained network', above=0),
   Key(
@@ -213,7 +218,7 @@ POPULATION = (
 SEARCH_PARALLEL = (
   Key(
     'parallel.population', 0, 'number of devices that share the members of a population, a divisor of the number of '
-    'members; 0 chooses',
+    'members; 0: automatic',
   ),
   Key(
     'parallel.strategy', 'map', 'how a device computes several members (map: one after another, vmap: together)',

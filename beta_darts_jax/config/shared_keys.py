@@ -6,25 +6,28 @@ DTYPES = ('float32', 'bfloat16')
 RATE_SCHEDULES = ('cosine_epochs', 'cosine_steps', 'linear_tail')
 
 DATA = (
-  Key('data.source', 'cifar10', 'data set: digits, imagenet16_120, a name of TFDS, folder:PATH or npz:PATH'),
-  Key('data.data_dir', '', "folder of the TFDS data sets; '' reads $TFDS_DATA_DIR"),
-  Key('data.image_size', 0, 'side to which the images are resized, in pixels; 0 keeps their size', maximum=4096),
+  Key(
+    'data.source', 'cifar10', 'data set: digits, imagenet16_120, another name of TensorFlow Datasets (TFDS), '
+    'folder:PATH or npz:PATH',
+  ),
+  Key('data.data_dir', '', "folder of the TFDS data sets; '' takes $TFDS_DATA_DIR, or else ~/tensorflow_datasets"),
+  Key('data.image_size', 0, 'height and width of the resized images, in pixels; 0 keeps their size', maximum=4096),
   Key('data.part', 'all', 'part of the training images that is used', choices=('all', 'first half', 'second half')),
   Key('data.fraction', 1.0, 'fraction of the training images that is used', above=0, maximum=1),
   Key('data.crop_padding', 4, 'padding of random crops, in pixels; 0 turns random crops off'),
   Key('data.flip', True, 'mirrors each training image with probability ½'),
   Key('data.cutout', 0, 'side of the square that cutout sets to zero, in pixels; 0 turns cutout off'),
-)
+)  # fmt: skip
 
 PARALLEL = (
-  Key('parallel.data', 0, 'number of devices that share a batch, a divisor of its size; 0 chooses'),
+  Key('parallel.data', 0, 'number of devices that share a batch, a divisor of its size; 0: automatic'),
   Key(
     'parallel.cpu_devices', 0, 'number of virtual CPU devices if there is no accelerator; 0: one, which uses all cores',
     maximum=128,
   ),
   Key(
-    'parallel.cluster', 'auto', 'auto joins a cluster that JAX detects (TPU pod, Slurm, Kubernetes, MPI)',
-    choices=('auto', 'none'),
+    'parallel.cluster', 'auto', 'cluster that the process joins (auto: a cluster that JAX detects, such as a TPU pod, '
+    'Slurm, Kubernetes or MPI; none: no cluster)', choices=('auto', 'none'),
   ),
   Key('parallel.coordinator', '', "address HOST:PORT of process 0 of a cluster that JAX does not detect; '': none"),
   Key('parallel.processes', 0, 'number of processes of a cluster that JAX does not detect'),
@@ -34,5 +37,7 @@ PARALLEL = (
 RUN = (
   Key('checkpoint.every_steps', 0, 'number of steps between checkpoints within an epoch; 0: only after each epoch'),
   Key('tensorboard', False, 'writes TensorBoard event files'),
-  Key('profile', '', "steps START:STOP that are traced for Perfetto; '' traces none"),
+  Key(
+    'profile', '', "steps that are traced for Perfetto, as START:STOP, counted from 0 and without STOP; '' traces none"
+  ),
 )
