@@ -2,8 +2,9 @@
 
   python -m beta_darts_jax.main --config configs/again.py:RUN --workdir NEW
 
-RUN is the folder of a run, or its config.json. A run on several processes needs --config.parallel.coordinator,
---config.parallel.processes and --config.parallel.process again, because they belong to the machines, not to the run.
+RUN is the folder of a run, or its config.json. If the run has several processes, give --config.parallel.coordinator,
+--config.parallel.processes and --config.parallel.process again. They describe the machines, so again.py does not copy
+them.
 """
 
 import json

@@ -3,26 +3,26 @@
   python -m beta_darts_jax.main --config configs/darts.py:DATASET[,proxy]
 
 DATASET is cifar10, cifar100 or svhn. The supernet has eight cells, C=16 and seven
-operations (`--config.space.name=darts_with_none` has the eight operations of DARTS).
-It is trained for 50 epochs with batch size 64. λ grows to 25 here. The paper's λ_max
-for this space is not known, so try several values of
---config.search.beta_decay_weight. Published (CIFAR-10, the cell retrained as in
-configs/retrain_cifar10.py): error 2.53 ± 0.08 % with 3.8 M parameters; CIFAR-100:
-16.52 %. This size is for accelerators: on two CPU cores a step takes about ten
-seconds. The found cell is retrained by
+operations. --config.space.name=darts_with_none uses the eight operations of DARTS. The
+search has 50 epochs with batch size 64. λ grows to 25. We do not know λ_max of the
+paper for this space, so try several values of --config.search.beta_decay_weight.
+Published errors of the retrained cell: 2.53 ± 0.08 % on CIFAR-10, with 3.8 M
+parameters, and 16.52 % on CIFAR-100. This size is for accelerators: on two CPU cores a
+step takes about ten seconds. This command retrains the found cell:
 
   python -m beta_darts_jax.main --config configs/retrain_cifar10.py --config.genotype=runs/darts-cifar10-0
 
-proxy: five cells of C=8, a tenth of the images resized to 16×16, 10 epochs (390 steps
-on CIFAR). The values of α are scaled to the number of steps S: rate η = 0.015,
-λ_max = 25·S·η/5.85 and b2 = 1 − 19.5/S. It takes about a quarter of an hour on two
-cores. The scaled values hold for 10 epochs with batch size 64.
+proxy has five cells, C=8, a tenth of the images, resized to 16×16, and 10 epochs (390
+steps on CIFAR). The values of α are scaled to the number of steps S: learning rate
+η = 0.015, λ_max = 25·S·η/5.85 and b2 = 1 − 19.5/S (the second value of
+search.alpha_betas). The proxy takes about a quarter of an hour on two cores. The scaled
+values are right only for 10 epochs with batch size 64.
 """
 
 from beta_darts_jax.config import default
 from beta_darts_jax.errors import InputError
 
-# images of the half that trains the weights
+# number of images in the half that trains the weights
 TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'svhn': 36_628}
 
 

@@ -2,21 +2,22 @@
 
   python -m beta_darts_jax.main --config configs/darts_bench_suite.py:SPACE,OPERATIONS
 
-SPACE is wide (C=18, 4 cells), deep (C=7, 18 cells) or single_cell (C=26, one cell of
-8 nodes; it lies at a third of the depth, so it is a reduction cell). OPERATIONS is
-regular (the eight operations of DARTS with `none`), no_skip, or all_skip (a skip
-connection in parallel to every edge, in the supernet and in the network). The
-supernet searches on the first half of the training images, which is split again. The
-second half is for retraining:
+SPACE is wide (C=18, 4 cells), deep (C=7, 18 cells) or single_cell (C=26, one reduction
+cell of 8 nodes). OPERATIONS is regular, no_skip or all_skip. regular has the eight
+operations of DARTS, with `none`. no_skip leaves out the skip connection. all_skip adds
+a skip connection in parallel to every edge, in the supernet and in the found network.
+The search uses the first half of the training images and splits it again. The second
+half is for the retraining:
 
   python -m beta_darts_jax.main --config configs/darts_bench_suite.py:SPACE,OPERATIONS,retrain \\
     --config.genotype=runs/darts_bench_suite_SPACE_OPERATIONS-cifar10-0
 
-This trains the found cell at the size of the supernet with batch size 512. The suite
-tries train.learning_rate 0.1, 0.025, 0.01 with train.weight_decay 1e-4, 3e-4, 1e-3.
-Its published accuracies are means over these nine settings, so none is quoted here.
-The numbers of epochs, 50 and 300, are ours. This size is for accelerators: on two CPU
-cores a step takes seconds.
+This trains the found cell at the size of the supernet with batch size 512. The authors
+of the suite try nine settings: each train.learning_rate of 0.1, 0.025, 0.01 with each
+train.weight_decay of 1e-4, 3e-4, 1e-3. They publish means over these settings, so you
+cannot compare a single run with them. We chose the numbers of epochs, 50 for the search
+and 300 for the retraining. This size is for accelerators: on two CPU cores a step takes
+several seconds.
 """
 
 from beta_darts_jax.config import default, default_retrain

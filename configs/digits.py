@@ -1,13 +1,13 @@
-"""A whole β-DARTS search on scikit-learn's digits. It takes two minutes on two cores and needs no network.
+"""A whole β-DARTS search on the digits of scikit-learn. It takes one to two minutes on two cores and downloads nothing.
 
   python -m beta_darts_jax.main --config configs/digits.py
 
-The data are 1,797 real 8×8 images: 719 train the weights, 719 train α, 359 are the
-test set. After the search the found cell and three random cells are trained and
-tested. The protocol is that of NAS-Bench-201 at a smaller size. The values of α are
-scaled to the number of steps: λ_max = 50·S·η/11.73 and b2 = 1 − 39.1/S for S steps
-at rate η. The run shows that everything works. Digits are too easy to tell good
-cells from average ones.
+The data are 1,797 images of 8×8 pixels: 719 train the weights, 719 train α, and 359 are
+the test set. After the search the program trains and tests the found cell and three
+random cells. The protocol is that of NAS-Bench-201 at a smaller size. The values of α
+are scaled to the number of steps S and the learning rate η: λ_max = 50·S·η/11.73 and
+b2 = 1 − 39.1/S (the second value of search.alpha_betas). The run shows that everything
+works. Digits are too easy to tell good cells from average ones.
 """
 
 from beta_darts_jax.config import default

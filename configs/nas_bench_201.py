@@ -1,45 +1,46 @@
-"""Differentiable searches on NAS-Bench-201: β-DARTS and its rivals, at full size or as a proxy for two CPU cores.
+"""Differentiable searches on NAS-Bench-201: β-DARTS and other methods, at full size or as a proxy for two CPU cores.
 
   python -m beta_darts_jax.main --config configs/nas_bench_201.py:DATASET[,proxy][,METHOD]
 
 DATASET is cifar10, cifar100, imagenet16_120 or svhn.
 
-Full protocol: C=16, N=5, 100 epochs with batch size 64, λ from 0 to 50. Published
-accuracies (search on CIFAR-10, validation/test, the same cell for all three data
-sets): CIFAR-10 91.55/94.36, CIFAR-100 73.49/73.51, ImageNet16-120 46.37/46.34. This
-size is for accelerators: on two CPU cores a step takes seconds. CIFAR-100 uses its
-own images and the same values. ImageNet16-120 has no official protocol; here it uses
-crops of 16 pixels with padding 2. SVHN uses the same values without flips, since a
+The full protocol has C=16, N=5, 100 epochs with batch size 64, and λ from 0 to 50. One
+cell, found on CIFAR-10, has these published accuracies (validation/test): CIFAR-10
+91.55/94.36, CIFAR-100 73.49/73.51, ImageNet16-120 46.37/46.34. This size is for
+accelerators: on two CPU cores a step takes 1.7 seconds, and the search 18 hours.
+CIFAR-100 has the same values. There is no official protocol for ImageNet16-120; here
+its images are cropped with padding 2. SVHN has the same values without flips, because a
 mirrored digit is another digit.
 
-proxy: N=1, images resized to 16×16, 10 epochs (3,900 steps on CIFAR). The values of α
-are scaled to the number of steps S: rate η = 3e-3, λ_max = 50·S·η/11.73 and
-b2 = 1 − 39.1/S. It takes about a quarter of an hour on two cores. The scaled values
-hold for CIFAR and 10 epochs with batch size 64. If you change one of these, compute
+proxy has N=1, images resized to 16×16, and 10 epochs (3,900 steps on CIFAR). The values
+of α are scaled to the number of steps S: learning rate η = 3e-3, λ_max = 50·S·η/11.73
+and b2 = 1 − 39.1/S (the second value of search.alpha_betas). The proxy takes about a
+quarter of an hour on two cores. The scaled values are right only for all images of
+DATASET and 10 epochs with batch size 64. If you change one of these, compute
 search.beta_decay_weight, search.alpha_betas and search.alpha_warmup_epochs again.
 
-METHOD is beta_darts unless it is given. Apart from what is listed, a method uses the
-protocol above, not the one of its own paper:
+The default METHOD is beta_darts. Each method uses the protocol above, not the protocol
+of its own paper. It changes only what this list names:
 
   beta_darts               Beta-Decay
-  beta_darts_plus_plus     Beta-Decay and flooding; its level is not published, 0.3 nats is ours
+  beta_darts_plus_plus     Beta-Decay and flooding; the level is not published, we chose 0.3 nats
   beta_rdarts_l2           Beta-Decay and weight decay 81e-4
   beta_sdarts_rs           Beta-Decay and random perturbation of β in the weight step, ε from 0.03 to 0.3
-  darts                    first order
-  darts_second_order       exact second order, at three times the cost
+  darts                    no Beta-Decay, first order
+  darts_second_order       no Beta-Decay, exact second order at three times the cost
   rdarts_l2                weight decay 81e-4
-  sdarts_rs, sdarts_adv    random perturbation of β, or an attack of seven steps
+  sdarts_rs, sdarts_adv    random perturbation of β, or an adversarial perturbation of seven steps
   pc_darts                 a quarter of the channels, edge weights, α starts after 30 % of the epochs
   gdas                     one sampled operation per edge, temperature from 10 to 0.1
   drnas                    β from a Dirichlet distribution
-  darts_minus              an auxiliary skip connection that fades
-  lambda_darts             alignment of the gradients of the cells; its weight of 0.125 is ours
+  darts_minus              an auxiliary skip connection whose weight falls to 0
+  lambda_darts             alignment of the gradients of the cells; we chose its weight of 0.125
 """
 
 from beta_darts_jax.config import default
 from beta_darts_jax.errors import InputError
 
-# images of the half that trains the weights
+# number of images in the half that trains the weights
 TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'imagenet16_120': 75_850, 'svhn': 36_628}
 
 _L2, _RS = {'search.weight_decay': 81e-4}, {'relaxation.perturbation': 'random'}

@@ -3,9 +3,9 @@
   python -m beta_darts_jax.main --config configs/own_operation.py
   python -m beta_darts_jax.main --config configs/own_operation.py:retrain --config.genotype=runs/own_operation-digits-0
 
-The first command searches with shift as a candidate. The second command trains the found cell.
-An operation is an entry of bd.OPERATIONS: a function (channels, stride, affine, dtype) → Flax module. This file
-registers it, so checkpoints, the report and the retraining know it.
+The first command searches with shift as a candidate. The second command trains the found cell. An operation is an entry
+of bd.OPERATIONS: a function (channels, stride, affine, dtype) → Flax module. This file registers shift, so that
+checkpoints, the report and the retraining know it.
 """
 
 import flax.linen as nn

@@ -3,7 +3,7 @@
   python -m beta_darts_jax.main --config configs/own_optimizer.py
 
 An optimizer is a function Hyperparameters → optax.GradientTransformation. It reads its rates and decays from
-Hyperparameters, so a population can vary them. Its state must have the same shape for all values.
+Hyperparameters, so a population can vary them. The shape of its state must not depend on these values.
 """
 
 import optax

@@ -1,12 +1,12 @@
-"""A regularizer of your own: spread, the variance of the logits of an edge, with a weight λ and a schedule of its own.
+"""A regularizer of your own: spread, the variance of the logits of an edge. It has its own weight λ and schedule.
 
   python -m beta_darts_jax.main --config configs/own_regularizer.py
   python -m beta_darts_jax.main --config configs/own_regularizer.py --config.name=spread_weights \
     --config.population.seeds=2 --config.population.spread_weight='(0.0, 1.0)'
 
-The second command compares λ_max = 0, which is plain DARTS, with λ_max = 1, two seeds each.
-A weight named x_weight gets the keys search.x_weight, search.x_schedule and population.x_weight. They exist because
-this file registers the regularizer before it calls default().
+The second command compares λ_max = 0, which is plain DARTS, with λ_max = 1, for two seeds each. A weight with the name
+x_weight gets the keys search.x_weight, search.x_schedule and population.x_weight. These keys exist because this file
+registers the regularizer before it calls default().
 """
 
 import jax

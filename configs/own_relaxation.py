@@ -2,8 +2,8 @@
 
   python -m beta_darts_jax.main --config configs/own_relaxation.py
 
-A relaxation is a function (alphas, key, hyper) → betas, differentiable in alphas. Cells are derived from the mean of
-β, which is softmax(α) unless bd.Sampling gives another one, as here.
+A relaxation is a function (alphas, key, hyper) → betas that is differentiable in alphas. Cells are derived from the
+mean of β. By default this mean is softmax(α). Here bd.Sampling gives another mean.
 """
 
 import jax

@@ -2,7 +2,7 @@
 
   python -m beta_darts_jax.main --config configs/retrain_cifar100.py --config.genotype=GENOTYPE
 
-Published: the cell of β-DARTS has an error of 16.52 %. The cost is that of CIFAR-10.
+The published error of the cell of β-DARTS is 16.52 %. The cost is the same as on CIFAR-10.
 """
 
 from beta_darts_jax.config import default_retrain

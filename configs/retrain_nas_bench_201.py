@@ -4,9 +4,10 @@
 
 DATASET is cifar10, cifar100 or imagenet16_120. GENOTYPE is the folder of a search or
 an arch string. The network has C=16 and N=5. It is trained for 200 epochs with batch
-size 256 by SGD with Nesterov momentum; the learning rate follows a cosine from 0.1 to
-0. The published result is the benchmark's accuracy of the cell:
-`python -m beta_darts_jax.spaces.nas_bench_201 query ARCH`. This is for accelerators.
+size 256 by SGD with Nesterov momentum. The learning rate follows a cosine from 0.1 to
+0. Compare the result with the accuracy of the cell in the benchmark:
+`python -m beta_darts_jax.spaces.nas_bench_201 query ARCH`. This size is for
+accelerators.
 """
 
 from beta_darts_jax.config import default_retrain

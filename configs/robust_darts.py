@@ -3,13 +3,13 @@
   python -m beta_darts_jax.main --config configs/robust_darts.py:SPACE,DATASET[,proxy]
 
 SPACE is s1, s2, s3 or s4; DATASET is cifar10, cifar100 or svhn. The protocol is that of configs/darts.py: eight cells,
-C=16, 50 epochs of batch 64, λ from 0 to 25. The operations of an edge are:
-  S1  two, chosen for each edge
+C=16, 50 epochs with batch size 64, λ from 0 to 25. An edge has these candidate operations:
+  S1  two, which differ from edge to edge
   S2  skip, sep 3×3
   S3  none, skip, sep 3×3
   S4  noise, sep 3×3
-No published result of β-DARTS in these spaces was available to this project. For accelerators: on two CPU cores a step
-takes seconds. The proxy is that of configs/darts.py, with unrolled cells.
+We know no published result of β-DARTS in these spaces. This size is for accelerators: on two CPU cores a step takes
+several seconds. The proxy is that of configs/darts.py, with supernet.unroll=True.
 """
 
 from beta_darts_jax.config import default
