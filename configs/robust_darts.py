@@ -1,13 +1,15 @@
-"""β-DARTS in the four spaces where DARTS collapses (RobustDARTS: S1 … S4).
+"""β-DARTS in four spaces where DARTS is known to collapse (S1 … S4 of RobustDARTS).
 
   python -m beta_darts_jax.main --config configs/robust_darts.py:SPACE,DATASET[,proxy]
 
 SPACE is s1, s2, s3 or s4; DATASET is cifar10, cifar100 or svhn. The protocol is that of configs/darts.py: eight cells,
 C=16, 50 epochs with batch size 64, λ from 0 to 25. An edge has these candidate operations:
+
   S1  two, which differ from edge to edge
   S2  skip, sep 3×3
   S3  none, skip, sep 3×3
   S4  noise, sep 3×3
+
 We know no published result of β-DARTS in these spaces. This size is for accelerators: on two CPU cores a step takes
 several seconds. The proxy is that of configs/darts.py, with supernet.unroll=True.
 """
