@@ -1,4 +1,4 @@
-"""Short searches on meshes of virtual CPU devices, in separate processes, for tests/runtime/test_devices.py.
+"""Short searches on meshes of virtual CPU devices, for tests/runtime/test_devices.py, which starts the processes.
 
   python tests/spread.py OUT.npz CASES [PROCESSES PROCESS PORT]
 
@@ -7,6 +7,7 @@ OUT.npz holds NAME/0, NAME/1 and NAME/2: the members' α [M, 3, 3], their traini
 the weights of their stems [M, …]. With PROCESSES, each process has one device; otherwise one process has eight.
 """
 
+import dataclasses
 import json
 import sys
 
@@ -14,15 +15,29 @@ import jax
 import numpy as np
 
 from beta_darts_jax import Hyperparameters, SearchSpace, SearchState, Supernet, make_search_step, softmax_betas
-from beta_darts_jax.data import Augmentation
+from beta_darts_jax.config import default
+from beta_darts_jax.config.check import check
+from beta_darts_jax.data import Augmentation, Dataset
 from beta_darts_jax.runtime.devices import make_mesh, named_sharding, replicate, set_up, shard
 from beta_darts_jax.runtime.processes import is_process_zero
 from beta_darts_jax.search.programs import make_train
+from beta_darts_jax.search.setup import make_search_setup
 
 BATCH, IMAGES = 16, 64
 SPACE = SearchSpace('small', 'nas_bench_201', 2, ('skip_connect', 'nor_conv_1x1', 'nor_conv_3x3'))
 SUPERNETS = [Supernet(SPACE, num_classes=4, channels=2, cells_per_stage=1, unroll=u) for u in (False, True)]
 AUGMENTATION = Augmentation((0.5,) * 3, (0.25,) * 3, crop_padding=1)
+
+
+def make_setup(mesh, strategy):
+  """A SearchSetup, of which make_train reads the mesh, the strategy, the augmentation and the sizes."""
+  config = default()
+  config.search.batch_size = BATCH
+  config.parallel.data, config.population.seeds = mesh.shape['data'], mesh.shape['population']
+  halves = tuple(np.concatenate(arrays) for arrays in zip(half(0), half(1), strict=True))
+  setup = make_search_setup(check(config), Dataset('random', halves, half(0), 4, (0.5,) * 3, (0.25,) * 3))
+  assert setup.session.steps_per_epoch == IMAGES // BATCH
+  return dataclasses.replace(setup, mesh=mesh, strategy=strategy, augmentation=AUGMENTATION)
 
 
 def half(seed):
@@ -31,16 +46,20 @@ def half(seed):
 
 
 @jax.jit
-def initial(seed):
+def initial_state(seed):
   alphas = SPACE.init_alphas(jax.random.key(seed))
   images = jax.numpy.zeros((1, 8, 8, 3))
   variables = SUPERNETS[0].init(jax.random.key(seed), images, softmax_betas(alphas))
   return SearchState.create(variables, alphas, seed)
 
 
-def state_of(seed, dtype, ulp):
-  cast = lambda x: np.asarray(x).astype(dtype) if x.dtype.kind == 'f' else np.asarray(x)
-  state = jax.tree.map(cast, initial(np.uint32(seed)))
+def make_state(seed, dtype, ulp):
+  """The state of a member at step 0; with `ulp`, the weights of the stem are one ulp larger."""
+
+  def cast(x):
+    return np.asarray(x).astype(dtype) if x.dtype.kind == 'f' else np.asarray(x)
+
+  state = jax.tree.map(cast, initial_state(np.uint32(seed)))
   if ulp:
     network = state.params['network']
     kernel = np.nextafter(network['stem_conv']['kernel'], dtype(np.inf))
@@ -48,7 +67,7 @@ def state_of(seed, dtype, ulp):
   return state
 
 
-def settings(seed, dtype):
+def make_hyper(seed, dtype):
   """Hyperparameters of a member; λ differs between members."""
   hyper = Hyperparameters(alpha_learning_rate=3e-3, beta_decay_weight=5.0 * seed)
   return jax.tree.map(dtype, hyper)
@@ -66,13 +85,13 @@ def run(population, data, members, steps, dtype, strategy='map', ulp=False, unro
 
   key = (population, data, len(members), dtype, strategy, unroll)
   if key not in PROGRAMS:
-    train = make_train(make_search_step(SUPERNETS[unroll]), AUGMENTATION, BATCH, IMAGES // BATCH, mesh, strategy)
+    train = make_train(make_search_step(SUPERNETS[unroll]), make_setup(mesh, strategy))
     PROGRAMS[key] = jax.jit(train, out_shardings=named_sharding(mesh, 'population'))
   order = np.arange(IMAGES, dtype=np.int32).reshape(-1, BATCH)
   states = PROGRAMS[key](
-    stack([state_of(seed, dtype, ulp) for seed in members]),
+    stack([make_state(seed, dtype, ulp) for seed in members]),
     stack([order[:: 1 - 2 * (seed % 2)] for seed in members]),
-    stack([settings(seed, dtype) for seed in members]),
+    stack([make_hyper(seed, dtype) for seed in members]),
     replicate((half(0), half(1)), mesh),
     replicate(np.int32(steps), mesh),
   )
