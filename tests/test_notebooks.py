@@ -1,4 +1,4 @@
-"""The notebooks run from the first cell to the last and find what they say."""
+"""The notebooks run from the first cell to the last, and their output has the promised form."""
 
 import pathlib
 import re
@@ -32,6 +32,7 @@ def population(printed):
   assert len(found) == 3 and all(abs(float(value)) > 0 and NAS_BENCH_201.parse(cell) for value, cell in found)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize('check', [functional_search, own_space, population], ids=lambda check: check.__name__)
 # jupyter_client and its kernel warn about their own transports and event loops
 @pytest.mark.filterwarnings('default')
