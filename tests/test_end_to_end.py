@@ -1,4 +1,4 @@
-"""Whole runs as a user starts them: killed, stopped, damaged, doubled, and still the same bits in the end."""
+"""Whole runs as a user starts them. Killed, stopped and damaged ones resume to the same bits."""
 
 import contextlib
 import gzip
@@ -36,7 +36,7 @@ ARGUMENTS = [
 
 @pytest.fixture(scope='module')
 def environment(tmp_path_factory):
-  """One compilation for all runs of this module, optimized as a user's."""
+  """A compilation cache of this module. XLA optimizes as in a user's run."""
   cache = {'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('cache'))}
   environment = {name: value for name, value in os.environ.items() if name != 'XLA_FLAGS'}
   return environment | cache | {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0', 'PYTHONUNBUFFERED': '1'}
@@ -74,7 +74,7 @@ def rows(workdir):
 
 @pytest.fixture(scope='module')
 def reference(tmp_path_factory, environment):
-  """A run that nothing disturbed."""
+  """A finished run, with its output."""
   workdir = tmp_path_factory.mktemp('reference')
   code, out, err = finish(start(workdir, environment, '--config.tensorboard=True', '--config.profile=23:25'))
   assert code == 0, err
@@ -95,8 +95,8 @@ def test_what_a_run_leaves(reference):
   assert 'benchmark' not in result and 'benchmark' not in lines[0]  # digits are not in any table
   assert set(result['seconds']) == {'compile', 'train', 'other'} and result['environment']['versions']['jax']
   assert result['memory']['host'] > 2**27
-  begun = json.loads((workdir / 'environment.json').read_text())['command']
-  assert begun.startswith('python -m beta_darts_jax.main --config=configs/digits.py ') and str(workdir) in begun
+  command = json.loads((workdir / 'environment.json').read_text())['command']
+  assert command.startswith('python -m beta_darts_jax.main --config=configs/digits.py ') and str(workdir) in command
   assert list((workdir / 'tensorboard').glob('events.*'))
   (trace,) = (workdir / 'profile').rglob('perfetto_trace.json.gz')
   assert 'traceEvents' in json.loads(gzip.decompress(trace.read_bytes()))
@@ -104,34 +104,22 @@ def test_what_a_run_leaves(reference):
   assert genotype in out and str(workdir) in out and out.count('epoch ') == EPOCHS
 
 
-def test_killed_doubled_stopped_damaged_and_still_the_same_bits(reference, environment, tmp_path):
+def test_a_killed_stopped_and_damaged_run_resumes_to_the_same_bits(reference, environment, tmp_path):
   workdir = tmp_path / 'run'
 
-  process = start(workdir, environment, '--config.tensorboard=True')
+  process = start(workdir, environment)
   wait_for_checkpoint(process, workdir, 30)  # in the middle of the second epoch
-  process.send_signal(signal.SIGSTOP)
-  code, _, err = finish(start(workdir, environment, '--config.tensorboard=True'))
-  assert code == 2 and 'in use by another process' in err and err.count('\n') == 1
-  look = [sys.executable, '-m', 'beta_darts_jax.main', f'--report={workdir}', f'--out={tmp_path}/page.html']
-  assert subprocess.run(look, cwd=ROOT, env=environment, capture_output=True).returncode == 0
-  assert 'Running, after epoch 1 of 4' in (tmp_path / 'page.html').read_text()
   process.kill()
   finish(process)
   assert not (workdir / 'result.json').exists()
 
-  for _ in range(2):  # and twice more
-    process = start(workdir, environment, '--config.tensorboard=True')
-    wait_for_checkpoint(process, workdir, newest(workdir) + 1)
-    process.kill()
-    finish(process)
-
-  process = start(workdir, environment, '--config.tensorboard=True')
+  process = start(workdir, environment)
   wait_for_checkpoint(process, workdir, newest(workdir) + 1)
   process.terminate()
   code, out, err = finish(process)
-  assert code == 0 and 'stopped and saved' in out and 'stopping as soon as what is being compiled' in err, err
-  resumed = int(re.search(r'going on from step (\d+)', out)[1])
-  assert resumed >= 30 and resumed % STEPS, 'the kill was meant to come in the middle of an epoch'
+  assert code == 0 and 'Stopped. The same command resumes the run.' in out and 'Stopping after' in err, err
+  step = int(re.search(r'resuming from step (\d+)', out)[1])
+  assert step >= 30 and step % STEPS, 'the kill was meant to come in the middle of an epoch'
   assert not (workdir / 'result.json').exists()
   assert 'Interrupted ' in (workdir / 'report.html').read_text()
 
@@ -141,7 +129,7 @@ def test_killed_doubled_stopped_damaged_and_still_the_same_bits(reference, envir
   content[len(content) // 2] ^= 1
   file.write_bytes(content)
   (workdir / 'metrics.jsonl').write_text('{"epoch": 0}\n{"ep')
-  code, out, err = finish(start(workdir, environment, '--config.tensorboard=True'))
+  code, out, err = finish(start(workdir, environment))
   assert code == 0 and f'checkpoint {damaged.name} is damaged and not used' in err, err
 
   state = final_state(workdir)
@@ -150,21 +138,43 @@ def test_killed_doubled_stopped_damaged_and_still_the_same_bits(reference, envir
   assert rows(workdir) == rows(reference[0])
 
 
-def test_a_finished_run_is_left_alone(reference, environment):
+@pytest.mark.full
+def test_a_second_process_cannot_use_the_folder_of_a_running_one(environment, tmp_path):
+  """The report of the running one can be written."""
+  process = start(tmp_path / 'run', environment)
+  wait_for_checkpoint(process, tmp_path / 'run', STEPS)
+  process.send_signal(signal.SIGSTOP)
+  code, _, err = finish(start(tmp_path / 'run', environment))
+  assert code == 2 and 'in use by another process' in err and err.count('\n') == 1
+  report = [sys.executable, '-m', 'beta_darts_jax.main', f'--report={tmp_path}/run', f'--out={tmp_path}/page.html']
+  assert subprocess.run(report, cwd=ROOT, env=environment, capture_output=True).returncode == 0
+  assert 'Running, after epoch ' in (tmp_path / 'page.html').read_text()
+  process.kill()
+  finish(process)
+
+
+@pytest.mark.full
+def test_a_finished_run_is_not_changed(reference, environment):
   workdir, _ = reference
-  before = {f: f.stat().st_mtime_ns for f in workdir.rglob('*') if f.is_file() and f.name != 'lock'}
-  code, out, _ = finish(start(workdir, environment, '--config.tensorboard=True'))
+
+  def times():
+    skipped = ('lock', 'report.html')
+    return {f: f.stat().st_mtime_ns for f in workdir.rglob('*') if f.is_file() and f.name not in skipped}
+
+  before = times()
+  code, out, _ = finish(start(workdir, environment))
   assert code == 0 and 'is finished' in out
   code, _, err = finish(start(workdir, environment, '--config.search.seed=1'))
   assert code == 2 and 'search.seed' in err and err.count('\n') == 1
-  assert before == {f: f.stat().st_mtime_ns for f in workdir.rglob('*') if f.is_file() and f.name != 'lock'}
+  assert before == times()
 
 
-def test_a_non_finite_loss_stops_the_run(environment, tmp_path):
+@pytest.mark.full
+def test_a_non_finite_loss_ends_the_run_with_status_1(environment, tmp_path):
   code, _, err = finish(start(tmp_path, environment, '--config.search.learning_rate=1e38'))
-  assert code == 1 and 'not finite' in err.replace('no longer', 'not') and 'epoch 1, step' in err, err
-  assert err.count('\n') == 1 and not (tmp_path / 'result.json').exists()
-  assert 'Diverged (the loss is no longer finite at epoch 1, step' in (tmp_path / 'report.html').read_text()
+  assert code == 1 and 'no longer finite' in err and 'epoch 1, step' in err and err.count('\n') == 1, err
+  assert not (tmp_path / 'result.json').exists()
+  assert 'Diverged (the loss is no longer finite in epoch 1, step' in (tmp_path / 'report.html').read_text()
 
 
 SMALL = "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=[2], reduce=[('sep_conv_3x3', 0), ('max_pool_3x3', 1)], reduce_concat=[2])"  # noqa: E501
@@ -190,8 +200,9 @@ TASKS = {  # the paper's other data sets, as stand-ins in their real schema; epo
 CLASSES = {'search': 120, 'retrain': 100, 'stream': 1000}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize('task', TASKS)
-def test_a_stopped_run_goes_on_to_the_same_bits(task, environment, tmp_path):
+def test_a_run_of_each_task_resumes_to_the_same_bits(task, environment, tmp_path):
   environment = environment | {'TFDS_DATA_DIR': external('TFDS_STANDINS_DIR')}
   more = ['--config.checkpoint.every_steps=8']
   if task != 'search':  # as a search leaves it
@@ -199,7 +210,10 @@ def test_a_stopped_run_goes_on_to_the_same_bits(task, environment, tmp_path):
     found = {'space': {'name': 'darts', 'auxiliary_skip': False}, 'genotype': SMALL}
     (tmp_path / 'found' / 'genotype.json').write_text(json.dumps(found))
     more.append(f'--config.genotype={tmp_path}/found')
-  begin = lambda folder: start(tmp_path / folder, environment, *more, arguments=TASKS[task])
+
+  def begin(folder):
+    return start(tmp_path / folder, environment, *more, arguments=TASKS[task])
+
   code, out, err = finish(begin('whole'))
   assert code == 0, err
   result = json.loads((tmp_path / 'whole' / 'result.json').read_text())
@@ -209,17 +223,17 @@ def test_a_stopped_run_goes_on_to_the_same_bits(task, environment, tmp_path):
   assert min(result['seconds'].values()) > 0
   assert result['environment']['devices'] == (2 if task == 'search' else 1)
 
-  process = begin('torn')
-  wait_for_checkpoint(process, tmp_path / 'torn', 16)
+  process = begin('stopped')
+  wait_for_checkpoint(process, tmp_path / 'stopped', 16)
   process.terminate() if task == 'stream' else process.kill()  # worker processes must end, too
   code, out, err = finish(process)
-  assert task != 'stream' or (code == 0 and 'stopped and saved' in out), err
-  code, out, err = finish(begin('torn'))
-  resumed, last = int(re.search(r'going on from step (\d+)', out)[1]), 11 * len(rows(tmp_path / 'whole'))
-  assert code == 0 and 16 <= resumed < last, err
-  assert task == 'stream' or resumed % 11, 'the kill was meant to come in the middle of an epoch'
-  assert rows(tmp_path / 'torn') == rows(tmp_path / 'whole')
-  states = [final_state(tmp_path / run) for run in ('torn', 'whole')]
+  assert task != 'stream' or (code == 0 and 'Stopped. ' in out), err
+  code, out, err = finish(begin('stopped'))
+  step, last = int(re.search(r'resuming from step (\d+)', out)[1]), 11 * len(rows(tmp_path / 'whole'))
+  assert code == 0 and 16 <= step < last, err
+  assert task == 'stream' or step % 11, 'the kill was meant to come in the middle of an epoch'
+  assert rows(tmp_path / 'stopped') == rows(tmp_path / 'whole')
+  states = [final_state(tmp_path / run) for run in ('stopped', 'whole')]
   jax.tree.map(np.testing.assert_array_equal, *states)
   assert states[0]['step'] == last
   members = (1,) if task == 'search' else ()  # a search's state has a leading axis
