@@ -166,7 +166,7 @@ def test_a_stopped_run_of_two_processes_resumes_in_one_process_of_four_devices(t
   processes[1].send_signal(signal.SIGTERM)
   (code, out, err), (other_code, other_out, other_err) = map(finish, processes)
   assert (code, other_code) == (0, 0), err + other_err
-  assert 'stopped and saved' in out and not [line for line in other_out.splitlines() if 'Gloo' not in line]
+  assert 'Stopped. The same command resumes the run.' in out and not [line for line in other_out.splitlines() if 'Gloo' not in line]
 
   results = [finish(process) for process in both(run, '--config.search.seed=5')]
   assert [code for code, _, _ in results] == [2, 2]
@@ -175,7 +175,7 @@ def test_a_stopped_run_of_two_processes_resumes_in_one_process_of_four_devices(t
   assert errors[1:] == ['error: process 0 reported an error']
 
   code, out, err = finish(start(*arguments, f'--workdir={run}', '--config.parallel.cpu_devices=4'))
-  assert code == 0 and 'processes: 2 → 1' in out and 'going on from step' in out, err
+  assert code == 0 and 'processes: 2 → 1' in out and 'resuming from step' in out, err
   code, _, err = finish(start(*arguments, f'--workdir={tmp_path}/whole'))
   assert code == 0, err
   rows, whole = (
