@@ -166,7 +166,9 @@ def test_a_stopped_run_of_two_processes_resumes_in_one_process_of_four_devices(t
   processes[1].send_signal(signal.SIGTERM)
   (code, out, err), (other_code, other_out, other_err) = map(finish, processes)
   assert (code, other_code) == (0, 0), err + other_err
-  assert 'Stopped. The same command resumes the run.' in out and not [line for line in other_out.splitlines() if 'Gloo' not in line]
+  assert 'Stopped. The same command resumes the run.' in out and not [
+    line for line in other_out.splitlines() if 'Gloo' not in line
+  ]
 
   results = [finish(process) for process in both(run, '--config.search.seed=5')]
   assert [code for code, _, _ in results] == [2, 2]
