@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 from beta_darts_jax import NAS_BENCH_201, SearchSpace
 
 FOLDER = pathlib.Path(__file__).parent.parent / 'notebooks'
-MINE = SearchSpace(
+OWN_SPACE = SearchSpace(
   'mine', 'nas_bench_201', nodes=2, operations=('none', 'skip_connect', 'nor_conv_3x3', 'avg_pool_3x3')
 )
 
@@ -22,9 +22,9 @@ def functional_search(printed):
 
 def own_space(printed):
   found = re.findall(r'spread of β (\S+), cell (\S+)', printed)
-  (free, decayed), cells = ([float(spread) for spread, _ in found], [cell for _, cell in found])
-  assert decayed < free / 2
-  assert all(MINE.parse(cell) for cell in cells)
+  (without, regularized), cells = ([float(spread) for spread, _ in found], [cell for _, cell in found])
+  assert regularized < without / 2
+  assert all(OWN_SPACE.parse(cell) for cell in cells)
 
 
 def population(printed):
@@ -36,7 +36,7 @@ def population(printed):
 @pytest.mark.parametrize('check', [functional_search, own_space, population], ids=lambda check: check.__name__)
 # jupyter_client and its kernel warn about their own transports and event loops
 @pytest.mark.filterwarnings('default')
-def test_notebook(check, monkeypatch):
+def test_a_notebook_runs(check, monkeypatch):
   assert len(list(FOLDER.glob('*.ipynb'))) == 3
   monkeypatch.setenv('XLA_FLAGS', COMPILED_WELL['XLA_FLAGS'])
   monkeypatch.setenv('MPLBACKEND', 'module://matplotlib_inline.backend_inline')
@@ -44,5 +44,5 @@ def test_notebook(check, monkeypatch):
   NotebookClient(notebook, timeout=300, resources={'metadata': {'path': str(FOLDER)}}).execute()
   outputs = [output for cell in notebook.cells for output in cell.get('outputs', [])]
   check(''.join(output.get('text', '') for output in outputs))
-  drawn = any('image/png' in output.get('data', {}) for output in outputs)
-  assert drawn == (check is not own_space)
+  has_figure = any('image/png' in output.get('data', {}) for output in outputs)
+  assert has_figure == (check is not own_space)
