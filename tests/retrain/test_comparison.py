@@ -1,5 +1,6 @@
 """compare: the found cell and random cells, trained by one recipe."""
 
+import dataclasses
 from unittest import mock
 
 import jax
@@ -15,8 +16,13 @@ from beta_darts_jax.runtime.workdir import Workdir
 
 CELL = '|nor_conv_1x1~0|+|skip_connect~0|none~1|+|none~0|none~1|skip_connect~2|'
 NETWORK = NetworkOptions(stem='nas_bench_201', channels=2, layers=1, cells_per_stage=1)
-RECIPE = Recipe(epochs=4, batch_size=32, learning_rate=0.1, schedule='cosine_steps')
-SEED = 0
+COMPARISON = comparison.Comparison(
+  network=NETWORK,
+  recipe=Recipe(epochs=4, batch_size=32, learning_rate=0.1, schedule='cosine_steps'),
+  augmentation=Augmentation((0.5,), (0.4,), crop_padding=0, flip=False),
+  random_cells=1,
+  seed=0,
+)
 
 
 def dark_and_bright_images():
@@ -30,7 +36,7 @@ def dark_and_bright_images():
 def test_compare_trains_each_cell_once(capsys, tmp_path):
   """A process that starts again trains the cells without a result. The parameters are counted by hand."""
   dataset = dark_and_bright_images()
-  cells = NAS_BENCH_201.parse(CELL), NAS_BENCH_201.random_genotype(np.random.default_rng(SEED))
+  cells = NAS_BENCH_201.parse(CELL), NAS_BENCH_201.random_genotype(np.random.default_rng(COMPARISON.seed))
 
   def compare(*networks):
     """Compares with make_network returning, or raising, the given values, and checks that it takes all of them."""
@@ -38,17 +44,7 @@ def test_compare_trains_each_cell_once(capsys, tmp_path):
       mock.patch.object(comparison, 'make_network', side_effect=networks) as make,
       Workdir(tmp_path, {}) as workdir,
     ):
-      result = comparison.compare(
-        NAS_BENCH_201,
-        CELL,
-        dataset,
-        workdir,
-        network=NETWORK,
-        recipe=RECIPE,
-        augmentation=Augmentation(dataset.mean, dataset.std, crop_padding=0, flip=False),
-        random_cells=1,
-        seed=SEED,
-      )
+      result = comparison.compare(COMPARISON, NAS_BENCH_201, CELL, dataset, workdir)
     assert make.call_count == len(networks)
     return result
 
@@ -73,14 +69,7 @@ def test_compare_trains_each_cell_once(capsys, tmp_path):
 
 
 def test_train_cell_reports_a_diverged_training():
-  dataset = dark_and_bright_images()
-  result = comparison.train_cell(
-    NAS_BENCH_201.parse(CELL),
-    dataset,
-    network=NETWORK,
-    recipe=Recipe(epochs=2, batch_size=32, learning_rate=1e30, schedule='cosine_steps'),
-    augmentation=Augmentation(dataset.mean, dataset.std, crop_padding=0, flip=False),
-    seed=SEED,
-    device=jax.devices()[0],
-  )
+  recipe = dataclasses.replace(COMPARISON.recipe, learning_rate=1e30)
+  diverging = dataclasses.replace(COMPARISON, recipe=recipe)
+  result = comparison.train_cell(diverging, NAS_BENCH_201.parse(CELL), dark_and_bright_images(), jax.devices()[0])
   assert result['test_loss'] is None and result['test_accuracy'] is None and result['parameters'] > 0
