@@ -34,10 +34,7 @@ def operation_color(operation: str) -> str:
 def draw_cell(cell: Cell, strengths: list[float] | None = None) -> Figure:
   """Draws a cell as a graph: nodes from left to right, one arrow per edge.
 
-  Args:
-    cell: the cell.
-    strengths: β of the operation of each edge, in the order of `cell.edges`. A stronger edge has a wider arrow.
-      None gives all arrows the same width.
+  `strengths` are β of the operation of each edge, in the order of `cell.edges`; a stronger edge has a wider arrow.
   """
   figure = Figure(layout='constrained')
   axes = figure.subplots()
@@ -48,18 +45,20 @@ def draw_cell(cell: Cell, strengths: list[float] | None = None) -> Figure:
   heights = [y for _, y in positions]
   for (target, source, operation), bend, strength in zip(cell.edges, _edge_bends(cell), strengths, strict=True):
     start, end = positions[source], positions[target]
-    color = operation_color(operation)
-    _draw_arrow(axes, start, end, bend, color=color, linewidth=0.8 + 4 * strength / strongest, zorder=1)
+    color, width = operation_color(operation), 0.8 + 4 * strength / strongest
+    _draw_arrow(axes, start, end, bend, color=color, linewidth=width, mutation_scale=12, zorder=1)
     middle = _arrow_middle(start, end, bend)
-    is_long = end[0] - start[0] > 1.5
-    _draw_operation(axes, middle, operation if is_long else operation.replace('_', '\n'), color)
+    text = operation if end[0] - start[0] > 1.5 else operation.replace('_', '\n')
+    box = {'boxstyle': 'round,pad=0.15', 'facecolor': 'white', 'edgecolor': color, 'linewidth': 0.8}
+    _write(axes, middle, text, fontsize=8, zorder=2, box=box)
     heights.append(middle[1])
   output = len(positions) - 1
   for node in cell.concat:
     start, end, bend = positions[node], positions[output], 0.12 * (output - node - 1)
     _draw_arrow(axes, start, end, bend, linestyle=':', color='#999999', linewidth=0.8, mutation_scale=9, zorder=0)
   for name, position in zip(node_names(cell.num_inputs, len(cell.nodes)), positions, strict=True):
-    _draw_node(axes, position, name)
+    box = {'boxstyle': 'circle,pad=0.35', 'facecolor': '#eef2f6', 'edgecolor': '#445566'}
+    _write(axes, position, name, fontsize=10, zorder=3, box=box)
   xs = [x for x, _ in positions]
   axes.set(xlim=(min(xs) - 0.6, max(xs) + 0.6), ylim=(min(heights) - 0.5, max(heights) + 0.5))
   figure.set_size_inches(np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim()))
@@ -102,25 +101,10 @@ def _arrow_middle(start: Point, end: Point, bend: float) -> Point:
   return (x0 + x1) / 2 + (y1 - y0) * bend / 2, (y0 + y1) / 2 + (x0 - x1) * bend / 2
 
 
-def _draw_arrow(axes: Axes, start: Point, end: Point, bend: float, mutation_scale: float = 12, **style) -> None:
-  arrow = FancyArrowPatch(
-    start,
-    end,
-    connectionstyle=f'arc3,rad={bend}',
-    arrowstyle='-|>',
-    mutation_scale=mutation_scale,
-    shrinkA=13,  # points between the center of a node and the arrow
-    shrinkB=13,
-    **style,
-  )
-  axes.add_patch(arrow)
+def _draw_arrow(axes: Axes, start: Point, end: Point, bend: float, **style) -> None:
+  style |= {'shrinkA': 13, 'shrinkB': 13}  # points between the center of a node and the arrow
+  axes.add_patch(FancyArrowPatch(start, end, connectionstyle=f'arc3,rad={bend}', arrowstyle='-|>', **style))
 
 
-def _draw_operation(axes: Axes, position: Point, text: str, color: str) -> None:
-  box = {'boxstyle': 'round,pad=0.15', 'facecolor': 'white', 'edgecolor': color, 'linewidth': 0.8}
-  axes.annotate(text, position, ha='center', va='center', fontsize=8, color='black', bbox=box, zorder=2)
-
-
-def _draw_node(axes: Axes, position: Point, name: str) -> None:
-  box = {'boxstyle': 'circle,pad=0.35', 'facecolor': '#eef2f6', 'edgecolor': '#445566'}
-  axes.annotate(name, position, ha='center', va='center', fontsize=10, bbox=box, zorder=3)
+def _write(axes: Axes, position: Point, text: str, fontsize: int, zorder: int, box: dict) -> None:
+  axes.annotate(text, position, ha='center', va='center', fontsize=fontsize, bbox=box, zorder=zorder)

@@ -1,11 +1,9 @@
-"""Figures of runs, drawn with matplotlib from the rows of metrics.jsonl.
-
-Shapes: E is the number of edges of a cell, O the number of operations of an edge.
-"""
+"""Figures of runs, drawn with matplotlib from the rows of metrics.jsonl."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -57,45 +55,91 @@ def betas(rows: Sequence[Mapping[str, Any]], space: SearchSpace, cell_type: str)
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-  """The rows of one search or training, and its label in the legend.
-
-  Attributes:
-    label: curves with the same label have the same color.
-    rows: rows of metrics.jsonl, epoch by epoch.
-  """
+  """The rows of one search or training. Curves with the same label have the same color."""
 
   label: str
   rows: Sequence[Mapping[str, Any]]
 
   def points(self, name: str) -> tuple[list[int], list[float]]:
     """Returns (epochs counted from 1, values) of the rows in which `name` has a value."""
-    rows = [row for row in self.rows if row.get(name) is not None]
+    rows = [row for row in self._flat_rows if row.get(name) is not None]
     return [row['epoch'] + 1 for row in rows], [row[name] for row in rows]
 
-  def extend(self, values_of: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> 'Curve':
-    """Returns the curve with the values `values_of(row)` added to each row."""
-    return Curve(self.label, [{**row, **values_of(row)} for row in self.rows])
+  @functools.cached_property
+  def _flat_rows(self) -> list[dict[str, Any]]:
+    return [{**row, **(row.get('benchmark') or {}), **_alpha_spread(row), **_diagnostics(row)} for row in self.rows]
+
+
+def _alpha_spread(row: Mapping[str, Any]) -> dict[str, float]:
+  """Standard deviation of log β over the operations, mean over the edges; α and log β differ by a constant per edge."""
+  if not row.get('betas'):
+    return {}
+  log_betas = np.log(np.maximum(np.concatenate([np.asarray(betas) for betas in row['betas'].values()]), 1e-12))
+  return {'alpha_spread': float(log_betas.std(axis=-1).mean())}
+
+
+def _diagnostics(row: Mapping[str, Any]) -> dict[str, float | None]:
+  """The diagnostics of a row, each as one number: means over the edges, the dominant eigenvalue, accuracies and τ."""
+  given = row.get('diagnostics') or {}
+  numbers: dict[str, float | None] = {
+    network: given.get(f'{network}_accuracy') for network in ('continuous', 'discrete')
+  }
+  for name, values in (('entropy', given.get('entropies')), ('variance', given.get('variances'))):
+    if values is not None:
+      numbers[name] = float(np.mean(np.concatenate([np.ravel(of_cell) for of_cell in values.values()])))
+  if given.get('eigenvalues'):
+    numbers['eigenvalue'] = max(given['eigenvalues'], key=abs)
+  return numbers | {name: tau['tau'] for name, tau in (given.get('kendall_tau') or {}).items()}
 
 
 class Panel(NamedTuple):
-  """One panel of lines over the epochs.
-
-  Attributes:
-    title: the title.
-    lines: {name of a value in the rows: line style}.
-    optimum: a height to mark as the optimum; None marks nothing.
-  """
+  """One panel of lines over the epochs."""
 
   title: str
-  lines: dict[str, LineStyle]
-  optimum: float | None = None
+  lines: dict[str, LineStyle]  # by the name of the value
+  optimum: float | None = None  # a height to mark
+  from_zero: bool = False  # whether the axis of the values begins at 0
 
   def has_values(self, curve: Curve) -> bool:
     """Whether any row of the curve has a value to draw."""
     return any(curve.points(name)[0] for name in self.lines)
 
 
-def draw_panels(curves: list[Curve], panels: list[Panel]) -> Figure | None:
+_STYLES: dict[str, LineStyle] = {'train': '-', 'alpha': ':', 'valid': '--', 'test': '-.'}
+TRAINING = (
+  Panel('loss, nats', {f'{split}_loss': style for split, style in _STYLES.items()}),
+  Panel('accuracy', {f'{split}_accuracy': style for split, style in _STYLES.items()}),
+  Panel('learning rate', {'learning_rate': '-'}),
+)
+ARCHITECTURE = (
+  Panel('standard deviation of α (mean over edges)', {'alpha_spread': '-'}),
+  Panel('weight λ of Beta-Decay', {'beta_decay_weight': '-'}),
+  Panel('skip connections in the (normal) cell', {'skips': '-'}),
+)
+DIAGNOSTICS = (
+  Panel('entropy of β, nats', {'entropy': '-'}),
+  Panel('variance of β', {'variance': '-'}),
+  Panel('dominant eigenvalue of ∇²_α L_valid', {'eigenvalue': '-'}),
+  Panel('accuracy of the supernet', {'continuous': '-', 'discrete': '--'}),
+  Panel('Kendall τ with the benchmark', {'one_shot': '-', 'parameters': '--'}),
+)
+THROUGHPUT = (
+  Panel('training images per second', {'images_per_second': '-'}, from_zero=True),
+  Panel('seconds per epoch', {'seconds': '-'}, from_zero=True),
+)
+
+
+def benchmark_panels(curves: list[Curve]) -> list[Panel]:
+  """Returns panels of the test accuracy that the benchmark gives for the cell of each epoch, with the optimum."""
+  panels = []
+  known = [row['benchmark'] for curve in curves for row in curve.rows if row.get('benchmark')]
+  for dataset in DATASETS if known else ():
+    optimum = known[-1][f'{dataset}_test'] + known[-1][f'{dataset}_test_regret']
+    panels.append(Panel(f'{dataset} test accuracy, %', {f'{dataset}_test': '-'}, optimum))
+  return panels
+
+
+def draw_panels(curves: list[Curve], panels: Sequence[Panel]) -> Figure | None:
   """Draws the panels for which a curve has values. Returns None if no panel is left."""
   panels = [panel for panel in panels if any(map(panel.has_values, curves))]
   if not panels:
@@ -139,6 +183,8 @@ def _draw_panel(axes: Axes, panel: Panel, curves: list[Curve], colors: dict[str,
   if all(isinstance(value, int) for value in heights):  # counts
     axes.locator_params(axis='y', integer=True)
     axes.set_ylim(-0.2, max(*heights, 1) + 0.2)
+  if panel.from_zero:
+    axes.set_ylim(bottom=0)
 
 
 def _format_ticks(axes: Axes) -> None:
@@ -155,85 +201,3 @@ def _finish_grid(figure: Figure, unused: Iterable[Axes]) -> None:
 def _add_legend(figure: Figure, handles: dict[str, Any], max_columns: int) -> None:
   columns = min(max_columns, len(handles))
   figure.legend(list(handles.values()), list(handles), loc='outside upper center', ncols=columns, fontsize=8)
-
-
-def training(curves: list[Curve]) -> Figure | None:
-  """Draws losses, accuracies and the learning rate."""
-  styles: dict[str, LineStyle] = {'train': '-', 'alpha': ':', 'valid': '--', 'test': '-.'}
-  panels = [
-    Panel('loss, nats', {f'{split}_loss': style for split, style in styles.items()}),
-    Panel('accuracy', {f'{split}_accuracy': style for split, style in styles.items()}),
-    Panel('learning rate', {'learning_rate': '-'}),
-  ]
-  return draw_panels(curves, panels)
-
-
-def architecture(curves: list[Curve]) -> Figure | None:
-  """Draws the spread of α, the weight of Beta-Decay and the number of skip connections."""
-  panels = [
-    Panel('standard deviation of α (mean over edges)', {'alpha_spread': '-'}),
-    Panel('weight λ of Beta-Decay', {'beta_decay_weight': '-'}),
-    Panel('skip connections in the (normal) cell', {'skips': '-'}),
-  ]
-  return draw_panels([curve.extend(_alpha_spread) for curve in curves], panels)
-
-
-def _alpha_spread(row: Mapping[str, Any]) -> dict[str, float]:
-  """Standard deviation of log β over the operations, mean over the edges; α and log β differ by a constant per edge."""
-  if not row.get('betas'):
-    return {}
-  log_betas = np.log(np.maximum(np.concatenate([np.asarray(betas) for betas in row['betas'].values()]), 1e-12))
-  return {'alpha_spread': float(log_betas.std(axis=-1).mean())}
-
-
-def benchmark(curves: list[Curve]) -> Figure | None:
-  """Draws the test accuracy that the benchmark gives for the cell of each epoch, and the optimum."""
-  known = [row['benchmark'] for curve in curves for row in curve.rows if row.get('benchmark')]
-  panels = []
-  for dataset in DATASETS if known else ():
-    optimum = known[-1][f'{dataset}_test'] + known[-1][f'{dataset}_test_regret']
-    panels.append(Panel(f'{dataset} test accuracy, %', {f'{dataset}_test': '-'}, optimum))
-  return draw_panels([curve.extend(_benchmark_numbers) for curve in curves], panels)
-
-
-def _benchmark_numbers(row: Mapping[str, Any]) -> Mapping[str, float]:
-  return row.get('benchmark') or {}
-
-
-def diagnostics(curves: list[Curve]) -> Figure | None:
-  """Draws the diagnostics of a search."""
-  panels = [
-    Panel('entropy of β, nats', {'entropy': '-'}),
-    Panel('variance of β', {'variance': '-'}),
-    Panel('dominant eigenvalue of ∇²_α L_valid', {'eigenvalue': '-'}),
-    Panel('accuracy of the supernet', {'continuous': '-', 'discrete': '--'}),
-    Panel('Kendall τ with the benchmark', {'one_shot': '-', 'parameters': '--'}),
-  ]
-  return draw_panels([curve.extend(_diagnostic_numbers) for curve in curves], panels)
-
-
-def _diagnostic_numbers(row: Mapping[str, Any]) -> dict[str, float]:
-  """The diagnostics of a row, each as one number: means over the edges, the dominant eigenvalue, accuracies and τ."""
-  given = row.get('diagnostics') or {}
-  numbers = {}
-  for name, values in (('entropy', given.get('entropies')), ('variance', given.get('variances'))):
-    if values is not None:
-      numbers[name] = float(np.mean(np.concatenate([np.ravel(of_cell) for of_cell in values.values()])))
-  if given.get('eigenvalues'):
-    numbers['eigenvalue'] = max(given['eigenvalues'], key=abs)
-  for network in ('continuous', 'discrete'):
-    if f'{network}_accuracy' in given:
-      numbers[network] = given[f'{network}_accuracy']
-  return numbers | {name: tau['tau'] for name, tau in (given.get('kendall_tau') or {}).items()}
-
-
-def throughput(curves: list[Curve]) -> Figure | None:
-  """Draws images per second and seconds per epoch."""
-  panels = [
-    Panel('training images per second', {'images_per_second': '-'}),
-    Panel('seconds per epoch', {'seconds': '-'}),
-  ]
-  figure = draw_panels(curves, panels)
-  for axes in figure.axes if figure else ():
-    axes.set_ylim(bottom=0)
-  return figure

@@ -10,7 +10,7 @@ import json
 import os
 import pathlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flax.traverse_util import flatten_dict
@@ -19,6 +19,7 @@ from beta_darts_jax.config import DEFAULTS
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.networks.operations import BUILT_IN
 from beta_darts_jax.report.run_folder import RunFolder, read_run_folder
+from beta_darts_jax.runtime.workdir import write_text
 from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.nas_bench_201 import DATASETS, NUM_CELLS
 
@@ -45,18 +46,18 @@ def write(paths: Sequence[Path], out: Path | None = None, png: bool = False) -> 
     raise InputError("the page needs matplotlib and jinja2: pip install 'beta-darts-jax[report]'")
   from beta_darts_jax.report import sections
 
-  runs = _with_different_names([read_run_folder(path) for path in paths])
+  runs = [read_run_folder(path) for path in paths]
+  if len({run.name for run in runs}) < len(runs):
+    runs = [dataclasses.replace(run, name=str(run.path)) for run in runs]
   page = pathlib.Path(out or ('report.html' if len(runs) > 1 else runs[0].path / 'report.html'))
   if page.is_dir():
     raise InputError(f'cannot write {page}: it is a folder')
   drawn = sections.make_sections(runs)
-  text = _render(runs, [sections.to_svg(section) for section in drawn])
-  temporary = page.with_name(f'.{page.name}.tmp')
+  text = _render(runs, drawn, svg=sections.to_svg)
   try:
     if png:
       sections.write_png(drawn, figures_folder(page))
-    temporary.write_text(text, encoding='utf-8')
-    temporary.replace(page)
+    write_text(page, text)
   except OSError as error:
     raise InputError(f'cannot write {page}: {error.strerror}') from None
   return page
@@ -67,19 +68,13 @@ def figures_folder(page: pathlib.Path) -> pathlib.Path:
   return page.with_name(f'{page.stem}_figures')
 
 
-def _with_different_names(runs: list[RunFolder]) -> list[RunFolder]:
-  """Returns the runs; each takes its path as its name if two names are equal."""
-  if len({run.name for run in runs}) == len(runs):
-    return runs
-  return [dataclasses.replace(run, name=str(run.path)) for run in runs]
-
-
-def _render(runs: list[RunFolder], sections: list) -> str:
+def _render(runs: list[RunFolder], sections: list, svg: Callable) -> str:
   import jinja2
 
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('beta_darts_jax', 'report'), autoescape=True, trim_blocks=True, lstrip_blocks=True
   )
+  environment.filters['svg'] = svg
   return environment.get_template('report.html.jinja').render(
     title=', '.join(run.name for run in runs), runs=[_texts(run) for run in runs], sections=sections
   )
@@ -109,11 +104,9 @@ def status(run: RunFolder) -> str:
   if run.result is not None:
     return 'Finished.'
   done = run.rows[-1]['epoch'] + 1 if run.rows else 0
-  state = 'Interrupted'
+  state = f'Diverged ({run.diverged})' if run.diverged else 'Interrupted'
   if run.is_running:
     state = 'Running,'
-  elif run.diverged:
-    state = f'Diverged ({run.diverged})'
   progress = f'after epoch {done}' if done else 'before the end of epoch 1'
   missing = ' The final result is missing.' if done == run.num_epochs else ''
   return f'{state} {progress} of {run.num_epochs}.{missing}'
@@ -123,17 +116,14 @@ def command(run: RunFolder, workdir: str) -> str:
   """Returns the shell command that runs the config of `run` in the folder `workdir`."""
   start = f'python -m beta_darts_jax.main --config {shlex.quote(f"configs/again.py:{run.path}")}'
   comment = ''
-  if own := sorted(_operations(run.config) - BUILT_IN):  # config.json has their names, but not their code
+  if run.is_search:
+    operations = set(run.config['space']['operations'])
+  else:
+    operations = {name for cell in Genotype.parse(run.config['genotype']).cells for name in cell.operations}
+  if own := sorted(operations - BUILT_IN):  # config.json has their names, but not their code
     start = run.environment.get('command') or 'python -m beta_darts_jax.main --config FILE'
     comment = f'  # the config file adds {", ".join(own)}'
   return f'{start} --workdir {shlex.quote(workdir)}{comment}'
-
-
-def _operations(config: dict) -> set[str]:
-  """Returns the names of the operations in a config."""
-  if config['task'] == 'search':
-    return set(config['space']['operations'])
-  return {operation for cell in Genotype.parse(config['genotype']).cells for operation in cell.operations}
 
 
 def settings(config: dict) -> Table:
@@ -195,9 +185,10 @@ def _quality(values: dict) -> dict[str, str]:
 def tables(run: RunFolder) -> dict[str, Table]:
   """Returns {title: table} for the members, the baselines, Kendall τ and the retrained cells, as far as they exist."""
   result = run.result or {}
+  baselines = {name.replace('_', ' '): f'{accuracy:.2f}' for name, accuracy in result.get('baselines', {}).items()}
   all_tables = {
     'Members': _members(run) if run.is_population else [],
-    'Baselines: benchmark test accuracy, %': _baselines(result.get('baselines', {})),
+    'Baselines: benchmark test accuracy, %': [baselines] if baselines else [],
     'Kendall τ with the ranking by the benchmark': _kendall(result.get('kendall_tau', {})),
     'Retrained cells': _retrained(result['retrain']) if 'retrain' in result else [],
   }
@@ -214,32 +205,19 @@ def _members(run: RunFolder) -> Table:
       'setting': run.setting_text(k),
       'validation accuracy, %': _percent(values.get('valid_accuracy')),
     }
-    for dataset in DATASETS:
-      benchmark = values.get('benchmark')
-      row[f'{dataset} test, %'] = f'{benchmark[f"{dataset}_test"]:.2f}' if benchmark else ''
+    benchmark = values.get('benchmark')
+    row |= {f'{d} test, %': f'{benchmark[f"{d}_test"]:.2f}' if benchmark else '' for d in DATASETS}
     table.append(row | {'cell': values.get('genotype') or 'diverged'})
-  return _without_empty_columns(table)
-
-
-def _without_empty_columns(table: Table) -> Table:
-  columns = [name for name in table[0] if any(row[name] != '' for row in table)] if table else []
-  return [{name: row[name] for name in columns} for row in table]
-
-
-def _baselines(baselines: dict[str, float]) -> Table:
-  return [{name.replace('_', ' '): f'{accuracy:.2f}' for name, accuracy in baselines.items()}] if baselines else []
+  empty = {name for name in (table[0] if table else ()) if all(row[name] == '' for row in table)}
+  return [{name: value for name, value in row.items() if name not in empty} for row in table]
 
 
 def _kendall(taus: dict[str, dict]) -> Table:
-  return [
-    {
-      'ranking by': name.replace('_', ' '),
-      'τ': f'{tau["tau"]:.3f}',
-      '95 % interval': f'{tau["low"]:.3f} … {tau["high"]:.3f}',
-      'n': tau['n'],
-    }
-    for name, tau in taus.items()
-  ]
+  table = []
+  for name, tau in taus.items():
+    row = {'ranking by': name.replace('_', ' '), 'τ': f'{tau["tau"]:.3f}'}
+    table.append(row | {'95 % interval': f'{tau["low"]:.3f} … {tau["high"]:.3f}', 'n': tau['n']})
+  return table
 
 
 def _retrained(comparison: dict) -> Table:

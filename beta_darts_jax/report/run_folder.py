@@ -6,33 +6,22 @@ import pathlib
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.runtime.logs import Row
-from beta_darts_jax.runtime.workdir import in_use
+from beta_darts_jax.runtime.workdir import in_use, read_json
 from beta_darts_jax.search.population import setting_of
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-  """The contents of a run folder at the time of reading.
-
-  Attributes:
-    path: the folder.
-    name: the name of the run on the page.
-    config: the tree in config.json.
-    environment: the tree in environment.json; {} before the run has written it.
-    rows: the rows of metrics.jsonl, in order.
-    result: the tree in result.json; None while the run is unfinished.
-    diverged: what became non-finite; '' if the run did not diverge.
-    is_running: whether a process of this machine works on the run.
-  """
+  """The contents of a run folder at the time of reading."""
 
   path: pathlib.Path
-  name: str
+  name: str  # of the run on the page
   config: dict
-  environment: dict
+  environment: dict  # {} before the run has written environment.json
   rows: list[Row]
-  result: dict | None
-  diverged: str
-  is_running: bool
+  result: dict | None  # None while the run is unfinished
+  diverged: str  # what became non-finite; '' if the run did not diverge
+  is_running: bool  # whether a process of this machine works on the run
 
   @property
   def is_search(self) -> bool:
@@ -41,12 +30,10 @@ class RunFolder:
 
   @property
   def num_epochs(self) -> int:
-    """Number of epochs in the config."""
     return self.config['search' if self.is_search else 'train']['epochs']
 
   @property
   def is_population(self) -> bool:
-    """Whether the run has several members."""
     return len(self.member_rows) > 1 or 'members' in (self.result or {})
 
   @property
@@ -83,23 +70,17 @@ def read_run_folder(path) -> RunFolder:
   return RunFolder(
     path=path if path.name else path.resolve(),
     name=path.resolve().name,
-    config=_read_json(path / 'config.json'),
-    environment=_read_json(path / 'environment.json') or {},
+    config=read_json(path / 'config.json', 'expected JSON'),
+    environment=_read_if_there(path / 'environment.json') or {},
     rows=_read_rows(path / 'metrics.jsonl'),
-    result=_read_json(path / 'result.json'),
+    result=_read_if_there(path / 'result.json'),
     diverged=diverged.read_text(errors='replace').strip() if diverged.is_file() else '',
     is_running=in_use(path),
   )
 
 
-def _read_json(file: pathlib.Path):
-  """Returns the value in a JSON file, None if there is no such file."""
-  if not file.is_file():
-    return None
-  try:
-    return json.loads(file.read_bytes())
-  except ValueError:
-    raise InputError(f'{file} is damaged: expected JSON') from None
+def _read_if_there(file: pathlib.Path) -> dict | None:
+  return read_json(file, 'expected JSON') if file.is_file() else None
 
 
 def _read_rows(file: pathlib.Path) -> list[Row]:

@@ -21,17 +21,22 @@ from beta_darts_jax.runtime.processes import is_process_zero, run_on_process_zer
 NOT_COMPARED = ('parallel', 'profile', 'tensorboard')
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
-# ---- JSON files ----
+# ---- files ----
 
 
-def write_json(path: pathlib.Path, value, indent: int | None = 2) -> None:
-  """Writes `value` atomically: a reader finds the old file or the new file, never a part of one."""
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes `text` atomically: a reader finds the old file or the new file, never a part of one."""
   temporary = path.with_name(f'.{path.name}.tmp')
-  with open(temporary, 'w') as file:
-    file.write(json.dumps(value, indent=indent) + '\n')
+  with open(temporary, 'w', encoding='utf-8') as file:
+    file.write(text)
     file.flush()
     os.fsync(file.fileno())
   os.replace(temporary, path)
+
+
+def write_json(path: pathlib.Path, value, indent: int | None = 2) -> None:
+  """Writes `value` atomically, as `write_text` does."""
+  write_text(path, json.dumps(value, indent=indent) + '\n')
 
 
 def read_result(path) -> dict | None:
@@ -44,13 +49,14 @@ def read_result(path) -> dict | None:
   if not file.is_file():
     return None
   remedy = 'remove it to finish the run again, or choose another workdir'
-  result = _read_json(file, remedy)
+  result = read_json(file, remedy)
   if not {'genotype', 'members'} & result.keys():
     raise InputError(f'{file} is damaged: {remedy}')
   return result
 
 
-def _read_json(file: pathlib.Path, remedy: str) -> dict:
+def read_json(file: pathlib.Path, remedy: str) -> dict:
+  """Reads a JSON object. Raises InputError if the file is damaged; the message ends with `remedy`."""
   try:
     tree = json.loads(file.read_text())
   except ValueError:
@@ -79,7 +85,7 @@ def refuse_other_config(path, config: dict) -> None:
   file = pathlib.Path(path) / 'config.json'
   if not file.is_file():
     return
-  before = _read_json(file, 'remove it if the run belongs to this config, or choose another workdir')
+  before = read_json(file, 'remove it if the run belongs to this config, or choose another workdir')
   now = json.loads(json.dumps(config))  # tuples become lists, as in the file
   for name in NOT_COMPARED:
     before.pop(name, None)
@@ -153,7 +159,7 @@ class Workdir:
     file = self.path / 'environment.json'
     if not file.is_file():
       write_json(file, environment | {'command': self._command})
-    before = _read_json(file, 'remove it to resume the run')
+    before = read_json(file, 'remove it to resume the run')
     before.pop('command', None)
     return [f'{name}: {old} → {new}' for name, (old, new) in _differences(before, environment).items()]
 
@@ -169,7 +175,7 @@ class Workdir:
       InputError: trained_cells.json is damaged.
     """
     file = self.path / 'trained_cells.json'
-    return _read_json(file, 'remove it to train its cells again').get('cells', {}) if file.is_file() else {}
+    return read_json(file, 'remove it to train its cells again').get('cells', {}) if file.is_file() else {}
 
   def keep_trained_cells(self, cells: dict[str, dict]) -> None:
     """Writes the results of cells trained after a search, so that a resumed run does not train them again."""

@@ -39,8 +39,9 @@ def draw_accuracy(rows):
   """Draws the accuracy that the benchmark gives for the cell of each epoch."""
   numbers = rows[-1]['benchmark']
   optimum = numbers['cifar10_test'] + numbers['cifar10_test_regret']
-  curve = Curve('β-DARTS', rows).extend(lambda row: row['benchmark'])
-  return draw_panels([curve], [Panel('CIFAR-10 test accuracy of the cell, %', {'cifar10_test': '-'}, optimum)])
+  return draw_panels(
+    [Curve('β-DARTS', rows)], [Panel('CIFAR-10 test accuracy of the cell, %', {'cifar10_test': '-'}, optimum)]
+  )
 
 
 def save(figure, name: str) -> None:

@@ -268,6 +268,7 @@ def test_records_come_in_the_order_of_their_ids_and_of_the_first_120_classes():
   assert images.shape == (3, 2, 2, 3) and labels.tolist() == [0, 119, 1]
 
 
+@pytest.mark.full
 def test_cifar10_comes_in_the_published_order(tfds_dir):
   dataset = data.load('cifar10', tfds_dir)
   assert dataset.train[0].shape == (50_000, 32, 32, 3) and dataset.test[0].shape == (10_000, 32, 32, 3)

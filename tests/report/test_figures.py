@@ -7,7 +7,7 @@ from example_run import BETAS, CELL, make_row
 from beta_darts_jax import NAS_BENCH_201
 from beta_darts_jax.report import figures
 from beta_darts_jax.report.cell_figure import draw_cell
-from beta_darts_jax.report.figures import Curve
+from beta_darts_jax.report.figures import Curve, draw_panels
 from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.published import PUBLISHED
 
@@ -24,15 +24,17 @@ def test_bands_have_the_heights_of_beta():
 
 
 def test_lines_have_the_numbers_of_the_rows():
-  axes = figures.training([Curve('a', ROWS), Curve('b', ROWS[:2])]).axes[0]
+  axes = draw_panels([Curve('a', ROWS), Curve('b', ROWS[:2])], figures.TRAINING).axes[0]
   first, last = axes.get_lines()[0], axes.get_lines()[-1]
   np.testing.assert_array_equal(first.get_xydata(), [[1, 2.0], [2, 1.0], [3, 0.0]])
   assert first.get_color() != last.get_color()
-  optima = [axes.get_lines()[-1].get_ydata()[0] for axes in figures.benchmark([Curve('a', ROWS[:1])]).axes]
+  curves = [Curve('a', ROWS[:1])]
+  benchmark = draw_panels(curves, figures.benchmark_panels(curves))
+  optima = [axes.get_lines()[-1].get_ydata()[0] for axes in benchmark.axes]
   assert optima == [93.0] * 3
-  eigenvalues = figures.diagnostics([Curve('a', ROWS)]).axes[1].get_lines()[0].get_ydata()
+  eigenvalues = draw_panels([Curve('a', ROWS)], figures.DIAGNOSTICS).axes[1].get_lines()[0].get_ydata()
   np.testing.assert_array_equal(eigenvalues, [-2.0] * 3)
-  assert figures.diagnostics([Curve('a', [{'epoch': 0}])]) is None
+  assert draw_panels([Curve('a', [{'epoch': 0}])], figures.DIAGNOSTICS) is None
 
 
 def test_legend_names_only_the_curves_with_values():
@@ -42,8 +44,8 @@ def test_legend_names_only_the_curves_with_values():
   def labels(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
-  assert labels(figures.architecture(curves)) == ['search', 'other']
-  assert labels(figures.training(curves)) == ['search', 'other', 'training']
+  assert labels(draw_panels(curves, figures.ARCHITECTURE)) == ['search', 'other']
+  assert labels(draw_panels(curves, figures.TRAINING)) == ['search', 'other', 'training']
 
 
 @pytest.mark.parametrize('name', ['NAS-Bench-201', 'DARTS_V2'])
