@@ -1,101 +1,90 @@
-"""The scripts of benchmarks/ work; what they measure is no matter of tests."""
+"""The scripts of benchmarks/ run in their smallest form. What they measure is not tested."""
 
-import importlib.util
+import json
 import os
 import pathlib
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
-from conftest import COMPILED_FAST
+from conftest import COMPILED_FAST, external
 
-BENCHMARKS = pathlib.Path(__file__).parent.parent / 'benchmarks'
-
-
-def run(script, *arguments):
-  environment = os.environ | COMPILED_FAST
-  command = [sys.executable, str(BENCHMARKS / script), *arguments]
-  return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+ROOT = pathlib.Path(__file__).parent.parent
+SMALL = ('--channels=2', '--depth=1', '--batch-size=8')
 
 
-@pytest.mark.full
-def test_accelerator_script_at_a_small_size():
-  done = run('accelerator.py', '--small', '--only=steps,chunks,population,search')
-  assert done.returncode == 0, done.stderr
-  tables = dict(re.findall(r'^(\w.*)\n\n((?:\|.*\n)+)', done.stdout, re.MULTILINE))
-  rows = {title: [line.split(' | ')[0] for line in table.splitlines()[2:]] for title, table in tables.items()}
-  assert rows['Precision and form'] == ['| float32, scanned', '| TF32, scanned', '| bfloat16, scanned']
-  assert rows['Steps a dispatch'] == ['| 1', '| 2', '| 10']
-  assert rows['Populations'] == ['| 1', '| 2', '| 2'] and '| 2 | vmap |' in tables['Populations']
-  assert tables['A whole search'].splitlines()[2].startswith('| 2 | 4 |')
+def run(script, *arguments, status=0, **variables):
+  """Runs a script and returns what it prints: stdout, or stderr if it fails."""
+  environment = os.environ | COMPILED_FAST | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'} | variables
+  command = [sys.executable, str(ROOT / 'benchmarks' / script), *arguments]
+  done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+  assert done.returncode == status, done.stderr
+  return done.stderr if status else done.stdout
 
 
-def test_accelerator_script_names_unknown_parts():
-  done = run('accelerator.py', '--only=speed')
-  assert done.returncode == 2 and 'speed unknown, allowed are steps, chunks' in done.stderr
+def rows_of(text):
+  """The cells of each row of the first table in `text`, without its heading."""
+  lines = [line for line in text.splitlines() if line.startswith('|')]
+  return [line.strip('| ').split(' | ') for line in lines[2:]]
 
 
 def test_step_prints_a_row():
-  done = run('step.py', 'nas_bench_201', '--channels=2', '--depth=1', '--batch-size=8', '--scan')
-  assert done.returncode == 0, done.stderr
-  assert re.fullmatch(r'\| nas_bench_201 .*\| \d+ \| \d+ \| [\d.]+ \| [\d.]+ \([\d.]+ … [\d.]+\) \|\n', done.stdout)
+  row = run('step.py', 'nas_bench_201', *SMALL, '--scan')
+  assert re.fullmatch(r'\| nas_bench_201 .*\| \d+ \| \d+ \| [\d.]+ \| [\d.]+ \([\d.]+ … [\d.]+\) \|\n', row)
+
+
+def test_unknown_parts_are_named():
+  assert '--only=speed: expected some of steps, chunks' in run('accelerator.py', '--only=speed', status=2)
+
+
+@pytest.mark.full
+def test_accelerator_prints_its_tables():
+  printed = run('accelerator.py', '--small', '--only=steps,chunks,population,search')
+  tables = {title: rows_of(table) for title, table in re.findall(r'^(\w.*)\n\n((?:\|.*\n)+)', printed, re.MULTILINE)}
+  assert [row[0] for row in tables['Precision and form']] == ['float32, scanned', 'TF32, scanned', 'bfloat16, scanned']
+  assert [row[0] for row in tables['Steps a dispatch']] == ['1', '2', '10']
+  assert [row[:2] for row in tables['Populations']] == [['1', 'map'], ['2', 'map'], ['2', 'vmap']]
+  assert tables['A whole search'][0][:2] == ['2', '4']
 
 
 @pytest.mark.full
 def test_methods_prints_a_row_for_each_part():
-  sizes = '--channels=2', '--batch-size=8', '--steps=1', '--rounds=1', '--scan'
-  done = run('methods.py', *sizes, '--only=first order, softmax; GDAS')
-  assert done.returncode == 0, done.stderr
-  rows = done.stdout.splitlines()[2:]
-  assert [row.split(' | ')[0] for row in rows] == ['| first order, softmax', '| GDAS'] and ' 1 (1 … 1) |' in rows[0]
+  rows = rows_of(run('methods.py', *SMALL, '--steps=1', '--rounds=1', '--scan', '--only=first order, softmax; GDAS'))
+  assert [row[0] for row in rows] == ['first order, softmax', 'GDAS'] and rows[0][-1] == '1 (1 … 1)'
 
 
-PROGRAM = """HloModule step
-
-%body.1 (p: (s32[], f32[4])) -> (s32[], f32[4]) {
-  %f.1 = f32[4]{0} fusion(%p), kind=kLoop, backend_config={"estimated_cycles":"10"}
-  %r.1 = f32[4]{0} all-reduce(%f.1), to_apply=%sum
-}
-
-%cond.1 (p: (s32[], f32[4])) -> pred[] {
-  %n = s32[]{:T(128)} constant(6)
-}
-
-%outer_body (p: (s32[], f32[4])) -> (s32[], f32[4]) {
-  %w.1 = (s32[], f32[4]{0}) while(%t), condition=%cond.1, body=%body.1
-  %f.2 = f32[4]{0} fusion(%p), kind=kLoop, backend_config={"estimated_cycles":"1"}
-}
-
-%cheap (p: f32[4]) -> f32[4] {
-  %f.4 = f32[4]{0} fusion(%p), kind=kLoop, backend_config={"estimated_cycles":"2"}
-}
-
-%dear (p: f32[4]) -> f32[4] {
-  %f.5 = f32[4]{0} fusion(%p), kind=kLoop, backend_config={"estimated_cycles":"1000"}
-}
-
-%outer_cond (p: (s32[], f32[4])) -> pred[] {
-  %n.1 = s32[] constant(5)
-}
-
-ENTRY %main (p: f32[4]) -> f32[4] {
-  %w.2 = (s32[], f32[4]{0}) while(%t), condition=%outer_cond, body=%outer_body
-  %r.2 = f32[4]{0} all-gather-start(%p), dimensions={0}
-  %c.1 = f32[4]{0} call(%p), to_apply=%cheap
-  %c.2 = f32[4]{0} conditional(%i, %p, %p), branch_computations={%cheap, %dear}
-  %c.3 = f32[4]{0} conditional(%b, %p, %p), true_computation=%dear, false_computation=%cheap
-  ROOT %f.3 = f32[4]{0} fusion(%p), kind=kLoop, backend_config={"estimated_cycles":"100"}
-}
-"""
+@pytest.mark.full
+def test_roofline_prints_flops_and_bytes():
+  assert [row[0] for row in rows_of(run('roofline.py', *SMALL))] == ['FLOPs', 'bytes']
 
 
-def test_cycles_and_collectives_count_the_turns_of_loops():
-  spec = importlib.util.spec_from_file_location('tpu_aot', BENCHMARKS / 'tpu_aot.py')
-  tpu_aot = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(tpu_aot)
-  assert tpu_aot.executed(PROGRAM) == {
-    'cycles': 5 * (6 * 10 + 1) + 2 + 2 * 1000 + 100,
-    'all-reduce': 30,
-    'all-gather': 1,
-  }
+@pytest.mark.full
+def test_imagenet_input_prints_a_row_for_each_number_of_workers():
+  folder = external('TFDS_STANDINS_DIR')
+  rows = rows_of('|\n|\n' + run('imagenet_input.py', '--batch-size=4', '--batches=1', TFDS_DATA_DIR=folder))
+  assert [row[0] for row in rows[:2]] == ['0', '1']
+
+
+@pytest.mark.full
+def test_faults_survives_a_kill(tmp_path):
+  page = tmp_path / 'faults.md'
+  run('faults.py', '--kills=1', '--only=kill', f'--out={page}')
+  assert rows_of(page.read_text())[0][:4] == ['SIGKILL at a random moment', '1', '1', '0']
+
+
+@pytest.mark.full
+@pytest.mark.skipif(find_spec('torch') is None, reason='torch is not installed')
+def test_torch_repeats_the_golden_numbers_and_searches(tmp_path):
+  assert 'repeat the golden numbers' in run('torch_baseline.py', 'check')
+  assert 'NAS-Bench-201' in run('compare.py', '--quick')
+  run('torch_search.py', '--seeds=1', '--epochs=1', f'--evidence={tmp_path}')
+  assert len(json.loads((tmp_path / 'parity' / 'runs' / 'torch_darts.json').read_text())['rows']) == 1
+
+
+@pytest.mark.full
+@pytest.mark.skipif(find_spec('libtpu') is None, reason='libtpu is not installed')
+def test_tpu_aot_prints_a_row_for_each_layout():
+  rows = rows_of(run('tpu_aot.py', *SMALL, '--slices=v5e:1x1', '--spaces=nas_bench_201'))
+  assert [row[0].split(', ', 2)[2] for row in rows] == ['1 × 1', '1 × 1, 8 members by map', '1 × 1, 8 members by vmap']
