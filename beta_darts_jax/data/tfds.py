@@ -37,11 +37,8 @@ def check_prepared(builder, name: str) -> None:
 def read_tfds(source: str, data_dir: str, image_size: int):
   """Reads the splits train, and test or validation, of a data set; prepares cifar10 and cifar100 if necessary.
 
-  Returns:
-    ((images, labels), (images, labels) or None); None instead of the pair if TFDS does not know `source`.
-
-  Raises:
-    InputError: the data set is not prepared or cannot be read.
+  Returns ((images, labels), (images, labels) or None), or None instead of the pair if TFDS does not know `source`.
+  Raises InputError if the data set is not prepared or cannot be read.
   """
   import tensorflow_datasets as tfds
 

@@ -71,7 +71,7 @@ def test_made_up_table_by_eye(lines, tmp_path):
     == 15_625 - sum(line['cifar10_test'] <= 50 + lines[int('111111', 5)]['index'] / 1e5 for line in lines) + 1
   )
   with pytest.raises(InputError, match='expected one of cifar10_valid'):
-    table.rank(SKIPS, 'trials')
+    table.rank(SKIPS, 'accuracy')
   with pytest.raises(InputError, match='conv_9x9'):
     table[SKIPS.replace('skip_connect~2', 'conv_9x9~2')]
 

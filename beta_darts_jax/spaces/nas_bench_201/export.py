@@ -13,8 +13,7 @@ _FILES = 'NATS-tss-v1_0-3ffb9-simple'
 def export(natsbench: pathlib.Path, out: pathlib.Path) -> None:
   """Writes the CSV `out` from the folder NATS-tss-v1_0-3ffb9-simple. Needs the nats_bench package.
 
-  Raises:
-    InputError: a folder or the package is missing, or the files cannot be read.
+  Raises InputError if a folder or the package is missing, or the files cannot be read.
   """
   if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
     raise InputError(f'cannot write {out}: its folder does not exist or is not writable')

@@ -49,7 +49,7 @@ class NasBench201:
 
   def __init__(self, rows: dict[str, Row]):
     self._rows = rows
-    self._sorted = {name: np.sort(self.column(name)) for name in ACCURACIES}
+    self._columns = {name: np.array([getattr(row, name) for row in rows.values()]) for name in COLUMNS[2:]}
 
   @classmethod
   def load(cls, path: str | pathlib.Path) -> 'NasBench201':
@@ -82,28 +82,22 @@ class NasBench201:
     return self._rows[str(cell)]
 
   def column(self, name: str) -> np.ndarray:
-    """Returns one column for all cells, [15625], in the order of the table. Raises InputError."""
-    if name not in COLUMNS[2:]:
-      raise InputError(f'column {name!r}: expected one of {", ".join(COLUMNS[2:])}')
-    return np.array([getattr(row, name) for row in self._rows.values()])
+    """Returns one column for all cells, [15625], in the order of the table. Raises InputError for an unknown name."""
+    if name not in self._columns:
+      raise InputError(f'column {name!r}: expected one of {", ".join(self._columns)}')
+    return self._columns[name].copy()
 
   def rank(self, cell: Genotype | str, column: str) -> int:
     """Returns the rank of a cell in an accuracy column; 1 is the best. Equal cells share the better rank."""
-    values = self._sorted_accuracies(column)
-    return int(len(values) - np.searchsorted(values, getattr(self[cell], column), side='right')) + 1
+    return 1 + int((self.column(column) > getattr(self[cell], column)).sum())
 
   def regret(self, cell: Genotype | str, column: str) -> float:
     """Returns the distance to the best cell of an accuracy column, in percentage points."""
-    return float(self._sorted_accuracies(column)[-1] - getattr(self[cell], column))
+    return float(self.column(column).max() - getattr(self[cell], column))
 
   def optimum(self, column: str) -> Genotype:
     """Returns the best cell of a column."""
     return Genotype.parse(list(self._rows)[np.argmax(self.column(column))])
-
-  def _sorted_accuracies(self, column):
-    if column not in ACCURACIES:
-      raise InputError(f'accuracy {column!r}: expected one of {", ".join(ACCURACIES)}')
-    return self._sorted[column]
 
   def summary(self, cell: Genotype | str) -> dict:
     """Returns the Row of a cell as a dict, with its rank and regret in each test column."""
