@@ -39,7 +39,7 @@ def test_every_epoch_is_a_new_permutation(dataset):
   assert not np.array_equal(take(dataset, 1)[0][1], take(dataset, 1, seed=4)[0][1])
 
 
-@pytest.mark.parametrize('workers', [1, 3])
+@pytest.mark.parametrize('workers', [1, pytest.param(3, marks=pytest.mark.full)])
 def test_batches_do_not_depend_on_workers(dataset, workers):
   for (a, a_labels), (b, b_labels) in zip(take(dataset, 9), take(dataset, 9, workers=workers), strict=True):
     np.testing.assert_array_equal(a, b)
