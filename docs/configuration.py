@@ -2,7 +2,7 @@
 
 import pathlib
 
-from beta_darts_jax.config import DEFAULTS, documentation
+from beta_darts_jax.config import DEFAULTS, keys_of
 
 TITLES = {'search': 'A search', 'retrain': 'A retraining'}
 HEAD = """\
@@ -22,7 +22,7 @@ def page() -> str:
 
 def section(task: str) -> str:
   """Returns the table of the keys of a task."""
-  rows = [f'| `{row.name}` | `{row.default}` | {row.meaning} |' for row in documentation(task)]
+  rows = [f'| `{key.name}` | `{key.default!r}` | {key.description} |' for key in keys_of(task)]
   return '\n'.join([f'## {TITLES[task]}', '', '| key | default | meaning |', '|---|---|---|', *rows]) + '\n'
 
 

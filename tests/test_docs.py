@@ -15,9 +15,9 @@ from absl import flags
 from ml_collections import config_flags
 
 import beta_darts_jax as bd
-from beta_darts_jax.config import DEFAULTS, documentation
+from beta_darts_jax.config import DEFAULTS, keys_of
 from beta_darts_jax.config.check import check
-from beta_darts_jax.config.schema import varied
+from beta_darts_jax.config.schema import varied_names
 from beta_darts_jax.runtime.logs import Diagnostics, Row
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -142,9 +142,9 @@ def test_studies_targets_and_extras_of_a_page_exist(page):
 
 @in_every_page
 def test_the_config_keys_of_a_page_exist(page):
-  keys = {row.name for task in DEFAULTS for row in documentation(task)}
+  keys = {key.name for task in DEFAULTS for key in keys_of(task)}
   load_config('own_regularizer')  # pages show the keys of its weight
-  keys |= {row.name for task in DEFAULTS for row in documentation(task)}
+  keys |= {key.name for task in DEFAULTS for key in keys_of(task)}
   known = keys | {'.'.join(key.split('.')[: i + 1]) for key in keys for i in range(key.count('.'))}
   groups = '|'.join({key.split('.')[0] for key in keys if '.' in key} - {'data', 'task'})
   text = PAGES[page].read_text()
@@ -246,7 +246,7 @@ def test_an_own_weight_varies_in_a_population_and_may_be_zero(tmp_path):
   config = small(load_config('own_regularizer'))
   config.search.epochs, config.search.spread_schedule = 1, 'constant'
   config.population.spread_weight = (0.0, 10.0)
-  assert 'spread_weight' in varied()
+  assert 'spread_weight' in varied_names()
   result = bd.run_search(config, tmp_path)
   assert [member['spread_weight'] for member in result.values['members']] == [0.0, 10.0]
   rows = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]

@@ -3,14 +3,6 @@
 This folder knows no network and nothing about how a run is executed.
 """
 
-from beta_darts_jax.config.schema import (
-  DEFAULTS,
-  default,
-  default_retrain,
-  defaults_for,
-  documentation,
-  flatten,
-  ignored_options,
-)
+from beta_darts_jax.config.schema import DEFAULTS, default, default_retrain, flatten, ignored_options, keys_of
 
-__all__ = ['DEFAULTS', 'default', 'default_retrain', 'defaults_for', 'documentation', 'flatten', 'ignored_options']
+__all__ = ['DEFAULTS', 'default', 'default_retrain', 'flatten', 'ignored_options', 'keys_of']

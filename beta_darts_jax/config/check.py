@@ -17,9 +17,13 @@ def check(config: ConfigDict) -> ConfigDict:
   Raises:
     InputError: names the key, what was given and what is expected.
   """
-  values = flatten(config)
-  _check_names(values, task_of(config))
-  for key in keys_of(task_of(config)):
+  task, values = task_of(config), flatten(config)
+  keys = {key.name: key for key in keys_of(task)}
+  for name in sorted(values.keys() - keys.keys()):
+    raise InputError(unknown_key(name, task))
+  for name in sorted(keys.keys() - values.keys()):
+    raise InputError(f'config.{name} is missing: start from beta_darts_jax.config.{DEFAULTS[task].__name__}()')
+  for key in keys.values():
     value = values[key.name]
     if not key.allows(value):
       raise _error(key.name, value, key.expected)
@@ -34,14 +38,6 @@ def check(config: ConfigDict) -> ConfigDict:
 
 def _error(name: str, value: Any, expected: str) -> InputError:
   return InputError(f'config.{name}={value!r}: expected {expected}')
-
-
-def _check_names(values: dict[str, Any], task: str) -> None:
-  names = [key.name for key in keys_of(task)]
-  for name in sorted(values.keys() - set(names)):
-    raise InputError(unknown_key(name, task))
-  for name in sorted(set(names) - values.keys()):
-    raise InputError(f'config.{name} is missing: start from beta_darts_jax.config.{DEFAULTS[task].__name__}()')
 
 
 def unknown_key(name: str, task: str) -> str:
@@ -73,10 +69,6 @@ def step_range(text: str) -> tuple[int, ...]:
 
 
 def check_profile(text: str, steps: int) -> None:
-  """Checks that the traced steps end within a run of `steps` steps.
-
-  Raises:
-    InputError: they end later, or `text` cannot be read.
-  """
+  """Checks that the traced steps end within a run of `steps` steps. Raises InputError if not."""
   if max(step_range(text), default=0) > steps:
     raise _error('profile', text, f'steps up to {steps}, the last step of the run')

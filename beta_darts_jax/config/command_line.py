@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from beta_darts_jax.config.check import check, unknown_key
-from beta_darts_jax.config.schema import DEFAULTS, documentation
+from beta_darts_jax.config.schema import DEFAULTS, keys_of
 from beta_darts_jax.errors import InputError
 
 PACKAGE = pathlib.Path(__file__).parents[1]
@@ -27,14 +27,10 @@ def define_flags() -> None:
 
 
 def parse(argv: list[str], usage: str) -> list[str]:
-  """Parses the flags, loads the config file and checks the config.
-
-  Args:
-    argv: of the process.
-    usage: head of the text of --help.
+  """Parses the flags, loads the config file and checks the config; `usage` is the head of the text of --help.
 
   Returns:
-    The program's name and the arguments that are no flags.
+    The program's name and the arguments that are not flags.
 
   Raises:
     InputError, flags.Error: a mistake on the command line. An error inside the user's config file is raised as it is.
@@ -84,7 +80,7 @@ def _is_raised_in_config_file(error: BaseException) -> bool:
 
 
 def find_config(argument: str) -> str:
-  """Replaces configs/FILE in an argument by the installed file where the current folder has no such file.
+  """Replaces configs/FILE in an argument by the installed file if the current folder has no such file.
 
   Raises:
     InputError: the argument names a config file that does not exist.
@@ -101,7 +97,7 @@ def find_config(argument: str) -> str:
 
 def _explain(error: BaseException, argv: list[str]) -> str:
   """Returns a message about an override of the config that ml_collections could not apply."""
-  names = {task: [row.name for row in documentation(task)] for task in DEFAULTS}
+  names = {task: [key.name for key in keys_of(task)] for task in DEFAULTS}
   for argument in argv:
     match = re.match(r'--?(?:no)?config\.([\w.]+)', argument)
     if match and not any(match[1] in known for known in names.values()):
@@ -116,5 +112,5 @@ def print_help(usage: str) -> None:
   print(f'{usage}\nThe configs are in configs/.')
   for task, title in {'search': 'Every KEY of a search', 'retrain': 'Every KEY of a retraining'}.items():
     print(f'\n{title}:\n')
-    for row in documentation(task):
-      print(f'  {row.name} = {row.default}  # {row.meaning}')
+    for key in keys_of(task):
+      print(f'  {key.name} = {key.default!r}  # {key.description}')

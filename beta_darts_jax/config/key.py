@@ -16,33 +16,19 @@ _NOUNS = {
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-  """A row of the table of all values. Bounds and choices of a tuple apply to each of its items.
+  """A row of the table of all values. Bounds and choices of a tuple apply to each of its items."""
 
-  Attributes:
-    name: dotted name, such as 'search.seed'.
-    default: its type is the type of the value; an integer may stand for a float.
-    meaning: full phrase, without the choices.
-    choices: the allowed strings. A dict of named parts is read at each use, so that names added later are allowed.
-    above: exclusive lower bound; None applies `minimum`.
-    minimum: inclusive lower bound.
-    below: exclusive upper bound.
-    maximum: inclusive upper bound.
-    items: type of the items of a tuple of any length. Other tuples have the length and the types of the default.
-    only_with: (other key, its values with which this key has an effect).
-    varied: whether the members of a population may differ in this value.
-  """
-
-  name: str
-  default: Any
-  meaning: str
-  choices: Collection[str] | None = None
-  above: float | None = None
+  name: str  # with the groups, such as 'search.seed'
+  default: Any  # its type is the type of the value; an integer may stand for a float
+  meaning: str  # full phrase, without the choices
+  choices: Collection[str] | None = None  # a dict of named parts is read at each use, so names may be added later
+  above: float | None = None  # exclusive lower bound; None applies `minimum`
   minimum: float = 0
-  below: float | None = None
+  below: float | None = None  # exclusive upper bound
   maximum: float | None = None
-  items: type | None = None
-  only_with: tuple[str, tuple[str, ...]] | None = None
-  varied: bool = False
+  items: type | None = None  # of a tuple of any length; other tuples have the length and the types of the default
+  only_with: tuple[str, tuple[str, ...]] | None = None  # (other key, its values with which this key has an effect)
+  varied: bool = False  # the members of a population may differ in this value
 
   def allows(self, value: Any) -> bool:
     """Returns whether the value has the right type and is within the bounds or among the choices."""
@@ -62,9 +48,10 @@ class Key:
     return kind not in (int, float) or self._is_within_bounds(value)
 
   def _is_within_bounds(self, value: float) -> bool:
-    is_high_enough = value >= self.minimum if self.above is None else value > self.above
     return (
-      is_high_enough and (self.below is None or value < self.below) and (self.maximum is None or value <= self.maximum)
+      (value >= self.minimum if self.above is None else value > self.above)
+      and (self.below is None or value < self.below)
+      and (self.maximum is None or value <= self.maximum)
     )
 
   @property
@@ -73,6 +60,8 @@ class Key:
     if not isinstance(self.default, tuple):
       return type(self.default)
     return self.items or type(self.default[0])
+
+  # ---- texts ----
 
   @property
   def expected(self) -> str:
@@ -92,3 +81,19 @@ class Key:
     bounds += [f'< {self.below}'] if self.below is not None else []
     bounds += [f'≤ {self.maximum}'] if self.maximum is not None else []
     return ' ' + ' and '.join(bounds)
+
+  @property
+  def description(self) -> str:
+    """The meaning with the choices and the condition."""
+    text = self.meaning
+    if self.choices is not None and len(self.choices) > 1:
+      text += f'; {"some" if isinstance(self.default, tuple) else "one"} of {", ".join(self.choices)}'
+    return f'{text}; only with {self.condition}' if self.only_with else text
+
+  @property
+  def condition(self) -> str:
+    """`only_with` in words, such as 'space.name=s1, s2 or s3'; '' if there is none."""
+    if self.only_with is None:
+      return ''
+    other, (*first, last) = self.only_with
+    return f'{other}={", ".join(first)} or {last}' if first else f'{other}={last}'

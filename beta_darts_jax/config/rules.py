@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from beta_darts_jax.config.schema import default, is_asked_for, regularizers_by_weight, task_of, varied
+from beta_darts_jax.config.schema import default, is_population, regularizers_by_weight, task_of, varied_names
 
 
 class Rule(NamedTuple):
@@ -20,7 +20,9 @@ def rules_of(config: ConfigDict) -> list[Rule]:
   """Returns the rules for the task of `config`, each with whether it is met."""
   is_a_name = re.fullmatch(r'[\w.-]+', config.name) is not None
   name_rule = Rule(is_a_name, 'name', 'letters, digits, _, - and . (the name is part of a folder)')
-  return [name_rule, *(_search_rules(config) if task_of(config) == 'search' else _retrain_rules(config))]
+  if task_of(config) == 'retrain':
+    return [name_rule, *_retrain_rules(config)]
+  return [name_rule, *_epoch_rules(config), *_part_rules(config), *_weight_rules(config), *_population_rules(config)]
 
 
 def _retrain_rules(config: ConfigDict) -> list[Rule]:
@@ -30,10 +32,6 @@ def _retrain_rules(config: ConfigDict) -> list[Rule]:
     Rule(smallest <= largest, 'data.crop_scale', 'the smaller fraction first'),
     Rule(not has_tail or config.train.epochs > 5, 'train.epochs', 'more than 5 with train.schedule=linear_tail'),
   ]
-
-
-def _search_rules(config: ConfigDict) -> list[Rule]:
-  return [*_epoch_rules(config), *_part_rules(config), *_weight_rules(config), *_population_rules(config)]
 
 
 def _epoch_rules(config: ConfigDict) -> list[Rule]:
@@ -69,7 +67,7 @@ def _part_rules(config: ConfigDict) -> list[Rule]:
   least = 1 if divisor == 1 or config.space.name == 'nas_bench_201' else 2
   names, stopping = config.search.regularizers, config.early_stopping
   by_perturbation = config.derivation.method == 'perturbation'
-  stops_early = stopping.eigenvalue_ratio or (stopping.skips and is_asked_for(config.population))
+  stops_early = stopping.eigenvalue_ratio or (stopping.skips and is_population(config.population))
   return [
     Rule(len(set(names)) == len(names), 'search.regularizers', 'different names'),
     Rule(
@@ -104,9 +102,9 @@ def _weight_rules(config: ConfigDict) -> list[Rule]:
 
 
 def _population_rules(config: ConfigDict) -> list[Rule]:
-  lists = {name: config.population[name] for name in varied()}
+  lists = {name: config.population[name] for name in varied_names()}
   last_seed = config.search.seed + config.population.seeds - 1
-  single = config.retrain.epochs == 0 or not is_asked_for(config.population)
+  single = config.retrain.epochs == 0 or not is_population(config.population)
   return [
     *(Rule(len(set(v)) == len(v), f'population.{name}', 'different values') for name, v in lists.items()),
     Rule(last_seed < 2**32, 'population.seeds', f'seeds below {2**32}, from search.seed={config.search.seed}'),

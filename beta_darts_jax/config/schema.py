@@ -7,8 +7,8 @@ files in configs/ change some of the values.
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
@@ -22,13 +22,28 @@ from beta_darts_jax.method.regularizers import REGULARIZERS, SCHEDULES
 # default λ and schedule of the weights that are not 0 and constant
 _WEIGHT_DEFAULTS = {'beta_decay_weight': (50.0, 'linear')}
 
+# ---- keys ----
 
-class Description(NamedTuple):
-  """A line of the documentation: a key, the Python text of its default, its meaning and its choices."""
 
-  name: str
-  default: str
-  meaning: str
+def keys_of(task: str) -> tuple[Key, ...]:
+  """Returns all keys of 'search' or 'retrain', among them the weights of regularizers that a config file registered."""
+  if task == 'retrain':
+    return RETRAIN
+  keys = (*search_keys.SEARCH, *_weight_keys(), *search_keys.SEARCH_LOOP)
+  return (
+    *search_keys.NAME,
+    *shared_keys.DATA,
+    *search_keys.SPACE,
+    *keys,
+    *search_keys.METHOD,
+    *search_keys.SELECTION,
+    *search_keys.POPULATION,
+    *(_population_key(key) for key in keys if key.varied),
+    *search_keys.COMPARISON,
+    *shared_keys.PARALLEL,
+    *search_keys.SEARCH_PARALLEL,
+    *shared_keys.RUN,
+  )
 
 
 def regularizers_by_weight() -> dict[str, list[str]]:
@@ -57,53 +72,26 @@ def _weight_keys() -> list[Key]:
   return keys
 
 
-def _population_keys(keys: Iterable[Key]) -> list[Key]:
-  """Returns for each varied key the key of the group `population` that lists its values."""
-  return [
-    dataclasses.replace(
-      key,
-      name=key.name.replace('search.', 'population.'),
-      default=(),
-      meaning=f'values of {key.name} in the population; () does not vary it',
-      items=float,
-      varied=False,
-    )
-    for key in keys
-    if key.varied
-  ]
-
-
-def keys_of(task: str) -> tuple[Key, ...]:
-  """Returns all keys of 'search' or 'retrain', among them the weights of regularizers that a config file registered."""
-  return _search_keys() if task == 'search' else RETRAIN
-
-
-def _search_keys() -> tuple[Key, ...]:
-  varied = (*search_keys.SEARCH, *_weight_keys(), *search_keys.SEARCH_LOOP)
-  return (
-    *search_keys.NAME,
-    *shared_keys.DATA,
-    *search_keys.SPACE,
-    *varied,
-    *search_keys.METHOD,
-    *search_keys.SELECTION,
-    *search_keys.POPULATION,
-    *_population_keys(varied),
-    *search_keys.COMPARISON,
-    *shared_keys.PARALLEL,
-    *search_keys.SEARCH_PARALLEL,
-    *shared_keys.RUN,
+def _population_key(key: Key) -> Key:
+  """Returns the key of the group `population` that lists the values of `key`."""
+  return dataclasses.replace(
+    key,
+    name=key.name.replace('search.', 'population.'),
+    default=(),
+    meaning=f'values of {key.name} in the population; () does not vary it',
+    items=float,
+    varied=False,
   )
 
 
-def varied() -> tuple[str, ...]:
+def varied_names() -> tuple[str, ...]:
   """Returns the keys of config.search that the members of a population may vary, without 'search.'."""
   return tuple(key.name.removeprefix('search.') for key in keys_of('search') if key.varied)
 
 
-def is_asked_for(settings: Mapping[str, Any]) -> bool:
+def is_population(settings: Mapping[str, Any]) -> bool:
   """Returns whether `settings`, a mapping like `config.population`, asks for several seeds or values."""
-  return settings['seeds'] > 1 or any(settings[name] for name in varied())
+  return settings['seeds'] > 1 or any(settings[name] for name in varied_names())
 
 
 # ---- configs ----
@@ -111,16 +99,16 @@ def is_asked_for(settings: Mapping[str, Any]) -> bool:
 
 def default() -> ConfigDict:
   """Returns the config of the official search. New keys cannot be added to it."""
-  return _config(keys_of('search'))
+  return _make_config('search')
 
 
 def default_retrain() -> ConfigDict:
   """Returns the config of a retraining on CIFAR-10 as DARTS does it. New keys cannot be added to it."""
-  return _config(keys_of('retrain'))
+  return _make_config('retrain')
 
 
-def _config(keys: Iterable[Key]) -> ConfigDict:
-  return ConfigDict(unflatten_dict({key.name: key.default for key in keys}, sep='.')).lock()
+def _make_config(task: str) -> ConfigDict:
+  return ConfigDict(unflatten_dict({key.name: key.default for key in keys_of(task)}, sep='.')).lock()
 
 
 DEFAULTS = {'search': default, 'retrain': default_retrain}
@@ -138,11 +126,6 @@ def task_of(config: ConfigDict) -> str:
   return task
 
 
-def defaults_for(config: ConfigDict) -> ConfigDict:
-  """Returns the defaults for the task of `config`. Raises InputError if the task is unknown."""
-  return DEFAULTS[task_of(config)]()
-
-
 def flatten(config: ConfigDict) -> dict[str, Any]:
   """Returns {dotted key: value}."""
   return flatten_dict(config.to_dict(), sep='.')
@@ -154,26 +137,7 @@ def default_path(config: ConfigDict, seed: int) -> str:
   return f'runs/{config.name}-{dataset}-{seed}'
 
 
-# ---- texts ----
-
-
-def documentation(task: str) -> list[Description]:
-  """Returns the documentation of every key of a task, in the order of the tables."""
-  return [Description(key.name, repr(key.default), _description(key)) for key in keys_of(task)]
-
-
-def _description(key: Key) -> str:
-  text = key.meaning
-  if key.choices is not None and len(key.choices) > 1:
-    text += f'; {"some" if isinstance(key.default, tuple) else "one"} of {", ".join(key.choices)}'
-  if key.only_with is not None:
-    text += f'; only with {_condition(key)}'
-  return text
-
-
-def _condition(key: Key) -> str:
-  other, (*first, last) = key.only_with or ('', ('',))
-  return f'{other}={", ".join(first)} or {last}' if first else f'{other}={last}'
+# ---- values without effect ----
 
 
 def ignored_options(config: ConfigDict) -> list[str]:
@@ -181,21 +145,21 @@ def ignored_options(config: ConfigDict) -> list[str]:
   keys, values = {key.name: key for key in keys_of(task_of(config))}, flatten(config)
   messages = []
   for name, key in keys.items():
-    unmet = _unmet(key, keys, values)
-    if unmet and values[name] != key.default:
-      messages.append(f'config.{name}={values[name]!r} is ignored: it applies only with config.{_condition(unmet)}')
+    condition = _unmet_condition(key, keys, values)
+    if condition and values[name] != key.default:
+      messages.append(f'config.{name}={values[name]!r} is ignored: it applies only with config.{condition}')
   return messages
 
 
-def _unmet(key: Key, keys: Mapping[str, Key], values: Mapping[str, Any]) -> Key | None:
-  """Returns the key whose `only_with` is not met: a key that `key` depends on, or `key` itself."""
+def _unmet_condition(key: Key, keys: Mapping[str, Key], values: Mapping[str, Any]) -> str:
+  """Returns the condition for `key`, or for a key that `key` depends on, if `values` do not meet it; else ''."""
   if key.only_with is None:
-    return None
-  other, allowed = key.only_with
-  if unmet := _unmet(keys[other], keys, values):
-    return unmet
+    return ''
+  other, needed = key.only_with
   # A part that a config file registered may use any option.
-  return key if values[other] not in allowed and values[other] in _BUILT_IN else None
+  is_met = values[other] in needed or values[other] not in _BUILT_IN[other]
+  return _unmet_condition(keys[other], keys, values) or ('' if is_met else key.condition)
 
 
-_BUILT_IN = frozenset(choice for task in DEFAULTS for key in keys_of(task) for choice in key.choices or ())
+# name of a key → its choices before a config file registers parts
+_BUILT_IN = {key.name: frozenset(key.choices) for task in DEFAULTS for key in keys_of(task) if key.choices}

@@ -140,9 +140,9 @@ METHOD = (
 
 SELECTION = (
   Key(
-    'early_stopping.eigenvalue_ratio', 0.0, 'stops the search if the dominant eigenvalue of the Hessian of α grows: if '
-    '(its mean over the previous window) / (its mean over the last window) is below this value (RobustDARTS: 0.75); '
-    '0 turns this rule off', below=1,
+    'early_stopping.eigenvalue_ratio', 0.0, 'the dominant eigenvalue of the Hessian of α has the mean a over the '
+    'previous window and the mean b over the last window; the search stops when a/b is below this ratio (RobustDARTS: '
+    '0.75); 0 turns this rule off', below=1,
   ),
   Key('early_stopping.eigenvalue_window', 5, 'number of epochs with diagnostics in one window of this rule', above=0),
   Key(

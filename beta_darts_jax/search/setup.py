@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from beta_darts_jax.config.check import check_profile, step_range
-from beta_darts_jax.config.schema import is_asked_for, varied
+from beta_darts_jax.config.schema import is_population, varied_names
 from beta_darts_jax.data import Augmentation, Dataset
 from beta_darts_jax.data.augmentation import check_augmentation
 from beta_darts_jax.errors import InputError, naming
@@ -156,7 +156,7 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
     InputError: the space, the batches, the devices and the data do not fit together.
   """
   space = make_search_space(config)
-  members = make_members(config.search.seed, config.population.seeds, {n: config.population[n] for n in varied()})
+  members = make_members(config.search.seed, config.population.seeds, {n: config.population[n] for n in varied_names()})
   batch_size, epochs = config.search.batch_size, config.search.epochs
   smallest_half = min(len(labels) for _, labels in dataset.search_splits(config.data.fraction))
   _check_sizes(config, dataset, smallest_half)
@@ -169,7 +169,7 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
     space=space,
     space_options=config.space.to_dict(),
     members=members,
-    is_population=is_asked_for(config.population),
+    is_population=is_population(config.population),
     mesh=mesh,
     strategy=config.parallel.strategy,
     supernet=_make_supernet(config, space, dataset.num_classes),
@@ -272,7 +272,7 @@ def make_schedule(config: ConfigDict) -> HyperparameterSchedule:
   weights = {REGULARIZERS[name].weight for name in search.regularizers}
   return HyperparameterSchedule(
     epochs=search.epochs,
-    scalars={name: search[name] for name in varied()},
+    scalars={name: search[name] for name in varied_names()},
     alpha_betas=search.alpha_betas,
     alpha_epochs=(search.alpha_warmup_epochs, search.alpha_epochs or search.epochs),
     weight_schedules={name: SCHEDULES[search[name.removesuffix('_weight') + '_schedule']] for name in sorted(weights)},

@@ -18,9 +18,8 @@ from ml_collections import ConfigDict
 
 import beta_darts_jax as bd
 from beta_darts_jax import InputError
-from beta_darts_jax.config import DEFAULTS, flatten
+from beta_darts_jax.config import DEFAULTS, flatten, keys_of
 from beta_darts_jax.config.check import check
-from beta_darts_jax.config.schema import keys_of
 from beta_darts_jax.networks.operations import OPERATIONS
 from beta_darts_jax.spaces.published import PUBLISHED
 
