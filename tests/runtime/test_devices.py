@@ -68,9 +68,9 @@ POPULATION = [0, 1, 2, 3]
 
 
 @pytest.fixture(scope='module')
-def one_process(tmp_path_factory, request):
+def one_process(tmp_path_factory):
   cases = [case(f'single {seed}', members=[seed]) for seed in POPULATION]
-  for devices in (1, 2, 4, 8) if request.config.getoption('full') else (1, 8):
+  for devices in (1, 2, 4, 8):
     cases.append(case(f'{devices} devices', data=devices))
     cases.append(case(f'{devices} devices, float32', data=devices, steps=3, dtype='float32'))
     cases.append(case(f'{devices} devices, longer', data=devices, dtype='float32'))
@@ -104,28 +104,24 @@ def test_compiled_programs_are_kept_in_the_cache_of_the_user(tmp_path):
   assert list((tmp_path / 'beta_darts_jax' / 'xla').iterdir())
 
 
-def sharing(one_process):
-  """Returns the numbers of devices that share a batch: 8; with --full also 2 and 4."""
-  numbers = [n for n in (2, 4, 8) if f'{n} devices' in one_process]
-  assert 8 in numbers
-  return numbers
-
-
+@pytest.mark.full
 def test_devices_that_share_a_batch_take_the_trajectory_of_one_device(one_process):
   """20 steps in float64."""
-  for devices in sharing(one_process):
+  for devices in (2, 4, 8):
     assert distance(one_process[f'{devices} devices'], one_process['1 devices']) < 1e-9
 
 
+@pytest.mark.full
 def test_devices_that_share_a_batch_take_the_trajectory_of_one_device_in_float32(one_process):
   """3 steps agree to 1e-6. Over 20 steps the distance stays below 30 times the effect of one ulp in one kernel."""
-  for devices in sharing(one_process):
+  for devices in (2, 4, 8):
     assert distance(one_process[f'{devices} devices, float32'], one_process['1 devices, float32']) < 1e-6
     one, many = one_process['1 devices, longer'], one_process[f'{devices} devices, longer']
     assert distance(many[::2], one[::2]) < 30 * distance(one_process['one ulp'][::2], one[::2]) < 1e-4
     assert SPACE.derive({'cell': many[0][0]}) == SPACE.derive({'cell': one[0][0]})
 
 
+@pytest.mark.full
 @pytest.mark.parametrize('strategy', ['map', 'vmap'])
 def test_a_member_takes_the_trajectory_of_a_single_run(one_process, strategy):
   """20 steps in float64, on a mesh that splits members and batches; the map case has the unrolled supernet."""
@@ -136,7 +132,8 @@ def test_a_member_takes_the_trajectory_of_a_single_run(one_process, strategy):
   assert np.abs(alphas[0] - alphas[1]).max() > 1e-3  # the members differ
 
 
-@pytest.mark.parametrize('processes, population, data', [(4, 2, 2), pytest.param(2, 1, 2, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize('processes, population, data', [(4, 2, 2), (2, 1, 2)])
 def test_processes_take_the_trajectory_of_one_process(one_process, tmp_path, processes, population, data):
   members = [0, 1][:population]
   together = spread(tmp_path / 'out.npz', [case('run', population, data, members)], processes)['run']
@@ -144,6 +141,7 @@ def test_processes_take_the_trajectory_of_one_process(one_process, tmp_path, pro
     assert distance([array[i] for array in together], [array[0] for array in one_process[f'single {seed}']]) < 1e-9
 
 
+@pytest.mark.full
 def test_a_stopped_run_of_two_processes_resumes_in_one_process_of_four_devices(tmp_path):
   """Both processes write the checkpoint; process 0 alone prints and writes the logs."""
   arguments = [
