@@ -33,10 +33,10 @@ def checksums(folder: pathlib.Path) -> dict[str, str]:
 
 
 class Checkpoints:
-  """The newest `keep` checkpoints of a run, in `workdir/checkpoints`; their checksums are in `workdir/seals`.
+  """The newest `keep` checkpoints of a run, in `workdir/checkpoints`; the folder `workdir/seals` holds their checksums.
 
-  Several processes share the folder. Each of them calls every method, and process 0 writes the checksums. Opening the
-  folder removes damaged checkpoints, with a warning.
+  Several processes share the folders. Each of them calls every method, and process 0 writes the checksums. Opening
+  removes damaged checkpoints, with a warning.
   """
 
   def __init__(self, workdir: pathlib.Path, keep: int = 2):
@@ -90,10 +90,7 @@ class Checkpoints:
       self._manager.save(step, args=ocp.args.Composite(**parts))
 
   def restore(self, state) -> Restored | None:
-    """Restores the newest intact checkpoint; returns None if there is none.
-
-    Args:
-      state: a tree of arrays. The restored state takes its structure, dtypes and shardings.
+    """Restores the newest intact checkpoint in the structure, dtypes and shardings of `state`; None if there is none.
 
     Raises:
       InputError: the checkpoint is intact, but its arrays are not those of `state`.
@@ -105,15 +102,15 @@ class Checkpoints:
         restored = self._manager.restore(step, args=ocp.args.Composite(**parts))
         return Restored(restored.state, restored.metrics)
       except Exception as error:  # Orbax raises many types for damaged files
-        if not self._checksum_file(step).is_file():
+        if not self._checksum_file(step).is_file():  # nothing shows that the files are intact: try an older checkpoint
           logging.warning('checkpoint %d cannot be read (%s) and is not used', step, type(error).__name__)
           self._manager.delete(step)
-        elif isinstance(error, ValueError):  # the files are intact
+        elif isinstance(error, ValueError):  # the files are intact: they hold other arrays
           raise InputError(
             f'{self._folder / str(step)} was written with another config or version and cannot be resumed: '
             'choose another workdir'
           ) from error
-        else:
+        else:  # the files are intact: the disk or Orbax failed
           raise
     return None
 

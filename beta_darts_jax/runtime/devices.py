@@ -35,10 +35,7 @@ def set_up(
 
   Args:
     cpu_devices: number of virtual CPU devices if there is no accelerator; 0 means one, which uses every core.
-    cluster, coordinator, processes, process: see `join_cluster`.
-
-  Raises:
-    InputError: see `join_cluster`.
+    cluster, coordinator, processes, process: see `join_cluster`, also for the InputError.
   """
   set_cpu_options(cpu_devices)
   set_compilation_cache()
@@ -71,7 +68,9 @@ def set_compilation_cache() -> None:
 def mesh_shape(
   available: int, batch_size: int, members: int = 1, population: int = 0, data: int = 0
 ) -> tuple[int, int]:
-  """Chooses the number of devices along 'population' and along 'data'.
+  """Chooses the number of devices along 'population' and along 'data': the shape with the most devices.
+
+  Of shapes with equally many, it takes the one with more devices along 'population', which communicate less.
 
   Args:
     available: number of devices.
@@ -80,16 +79,17 @@ def mesh_shape(
     population: devices along 'population', a divisor of `members`; 0 chooses.
     data: devices along 'data', a divisor of `batch_size`; 0 chooses.
 
-  Returns:
-    The shape with most devices. Of equal ones, the shape with more devices along 'population', which communicate less.
-
   Raises:
     InputError: no shape fits.
   """
+
+  def divisors(n: int, given: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0 and given in (0, d)]
+
   shapes = [
     (p, d)
-    for p in _divisors(members, population)
-    for d in _divisors(batch_size, data)
+    for p in divisors(members, population)
+    for d in divisors(batch_size, data)
     if p * d <= available and (d == 1 or data or batch_size // d >= 8)
   ]
   if not shapes:
@@ -98,11 +98,6 @@ def mesh_shape(
       f'members, {members}, whose product is at most {available}, the number of devices'
     )
   return max(shapes, key=lambda shape: (shape[0] * shape[1], shape[0]))
-
-
-def _divisors(n: int, given: int) -> list[int]:
-  """The divisors of n, or only the `given` one of them unless it is 0."""
-  return [d for d in range(1, n + 1) if n % d == 0 and given in (0, d)]
 
 
 def make_mesh(batch_size: int, members: int = 1, population: int = 0, data: int = 0) -> Mesh:
@@ -133,12 +128,12 @@ def named_sharding(mesh: Mesh, axis: str | None = None) -> NamedSharding:
 
 def replicate(tree, mesh: Mesh):
   """Copies the arrays of `tree`, which every process has whole, to every device of the mesh."""
-  return _put(tree, named_sharding(mesh))
+  return put(tree, named_sharding(mesh))
 
 
 def shard(tree, mesh: Mesh, axis: str):
   """Splits the arrays of `tree`, which every process has whole, along their first axis over the mesh's `axis`."""
-  return _put(tree, named_sharding(mesh, axis))
+  return put(tree, named_sharding(mesh, axis))
 
 
 def from_local(tree, mesh: Mesh):
@@ -153,17 +148,17 @@ def constrain_batch(x: jax.Array, mesh: Mesh) -> jax.Array:
   return lax.with_sharding_constraint(x, named_sharding(mesh, 'data'))
 
 
-def _put(tree, sharding: NamedSharding):
-  return jax.tree.map(lambda x: put(x, sharding), tree)
+def put(tree, sharding: NamedSharding):
+  """Places the arrays of `tree`, which every process has whole."""
 
+  def put_array(x) -> jax.Array:
+    if sharding.is_fully_addressable:
+      return jax.device_put(x, sharding)
+    x = np.asarray(x)  # device_put would compare the values of all processes by a collective first
+    with jax.transfer_guard('allow'):  # an explicit transfer, like device_put
+      return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
-def put(x, sharding: NamedSharding) -> jax.Array:
-  """Places an array that every process has whole."""
-  if sharding.is_fully_addressable:
-    return jax.device_put(x, sharding)
-  x = np.asarray(x)  # device_put would compare the values of all processes by a collective first
-  with jax.transfer_guard('allow'):  # an explicit transfer, like device_put
-    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+  return jax.tree.map(put_array, tree)
 
 
 # ---- programs ----
@@ -176,15 +171,10 @@ def compile_together(*lowered) -> list:
 
 
 def map_members(function: Callable, strategy: str) -> Callable:
-  """Maps `function` over the leading axis M of its first argument; `shared` is broadcast.
+  """Turns (member, shared) → result into (members [M, …], shared) → results [M, …]; all are trees of arrays.
 
-  Args:
-    function: (member, shared) → result, each a tree of arrays.
-    strategy: 'map' computes the members of a device one after another, 'vmap' all at once. A single member is computed
-      by a plain call.
-
-  Returns:
-    (members [M, …], shared) → results [M, …].
+  The strategy 'map' computes the members of a device one after another, 'vmap' all at once. A single member is computed
+  by a plain call.
   """
   if strategy not in STRATEGIES:
     raise ValueError(f'strategy {strategy!r}: expected one of {", ".join(STRATEGIES)}')
@@ -201,17 +191,10 @@ def map_members(function: Callable, strategy: str) -> Callable:
 
 
 def shard_population(function: Callable, mesh: Mesh) -> Callable:
-  """Splits the first argument of `function` over 'population', so that each device computes its own members.
+  """Splits the members of `function`, (members [M, …], shared) → results [M, …], over 'population'.
 
-  The axis 'data' stays automatic. This takes shard_map: if jit partitions vmapped convolutions over their members, the
-  results are wrong.
-
-  Args:
-    function: (members [M, …], shared) → results [M, …].
-    mesh: ('population', 'data').
-
-  Returns:
-    A function of the same signature.
+  Each device computes its own members; the axis 'data' stays automatic. This takes shard_map: if jit partitions vmapped
+  convolutions over their members, the results are wrong.
   """
   split = PartitionSpec('population')
   return jax.shard_map(

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.runtime.processes import is_process_zero
+from beta_darts_jax.runtime.workdir import write_text
 
 
 class Row(TypedDict, total=False):
@@ -78,17 +79,13 @@ class Correlation(TypedDict):
 
 
 class MetricsFile:
-  """metrics.jsonl, of which an epoch's rows are on disk before the epoch's checkpoint.
+  """Writes metrics.jsonl. An epoch's rows reach the disk before its checkpoint is saved.
 
-  Process 0 writes the file. All processes keep its text and rows.
+  Process 0 writes the file. All processes keep its `text` and `rows`.
 
   Args:
-    path: the file. It is replaced by `text`, whatever it contains.
-    text: what the file held when the checkpoint was saved from which the run resumes.
-
-  Attributes:
-    text: of the whole file.
-    rows: of the whole file.
+    path: the file. `text` replaces its content.
+    text: the file's content at the checkpoint from which the run resumes.
   """
 
   def __init__(self, path: pathlib.Path, text: str = ''):
@@ -96,9 +93,7 @@ class MetricsFile:
     self.rows: list[Row] = [json.loads(line) for line in text.splitlines()]
     self._file: IO[str] | None = None
     if is_process_zero():
-      temporary = path.with_name(f'.{path.name}.tmp')
-      temporary.write_text(text)
-      os.replace(temporary, path)
+      write_text(path, text)
       self._file = open(path, 'a')  # noqa: SIM115 (closed by close())
 
   def append(self, rows: list[Row]) -> None:
@@ -123,14 +118,10 @@ def require_tensorboard() -> None:
 
 
 class TensorBoard:
-  """Event files of the numbers in each row, written by tensorboardX, which does not need TensorFlow.
+  """Writes the numbers of each row into event files, by tensorboardX, which does not need TensorFlow.
 
-  Args:
-    folder: of the event files.
-    epochs: epochs completed before. What older event files hold of later epochs becomes void.
-
-  Raises:
-    InputError: tensorboardX is not installed.
+  `epochs` are completed before this process starts. TensorBoard discards older events of later epochs. Raises
+  InputError if tensorboardX is not installed.
   """
 
   def __init__(self, folder: pathlib.Path, epochs: int):
@@ -140,7 +131,7 @@ class TensorBoard:
     self._writer = SummaryWriter(str(folder), purge_step=epochs)
 
   def append(self, rows: list[Row]) -> None:
-    """Writes the numbers and the genotype of each row. Those of a population are called member_K/…"""
+    """Writes the numbers and the genotype of each row. The names of a population start with member_K/."""
     for row in rows:
       prefix = f'member_{row["member"]}/' if 'member' in row else ''
       for name, value in row.items():
@@ -157,36 +148,31 @@ class TensorBoard:
 class Profile:
   """Traces some steps with jax.profiler; ui.perfetto.dev opens the resulting perfetto_trace.json.gz.
 
-  Args:
-    folder: of the trace.
-    steps: (first step, one past the last); () traces nothing.
+  `steps` is (first step, one past the last); () traces nothing.
   """
 
   def __init__(self, folder: pathlib.Path, steps: tuple[int, ...]):
     self._folder, self._steps, self._is_tracing = folder, range(*steps) if steps else (), False
 
   def at(self, step: int) -> None:
-    """Starts or stops the trace, if `step`, the next one, is the first to trace or follows the last."""
-    if (step in self._steps) != self._is_tracing:
-      if self._is_tracing:
-        jax.profiler.stop_trace()
-      else:
-        jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
-      self._is_tracing = not self._is_tracing
+    """Starts the trace before its first step. Stops it after its last step. `step` is the next step."""
+    if step not in self._steps:
+      self.close()
+    elif not self._is_tracing:
+      jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
+      self._is_tracing = True
 
   def close(self) -> None:
-    """Stops the trace if the run ends within it."""
-    self.at(-1)
+    """Stops the trace if it is running."""
+    if self._is_tracing:
+      jax.profiler.stop_trace()
+      self._is_tracing = False
 
 
 class Progress:
   """Prints one line an epoch and, on a terminal, shows a bar below the lines. Use it as a context.
 
-  Args:
-    epochs: of the whole run.
-    steps: of one epoch.
-    done: steps taken before this process started.
-    shows: whether anything is printed.
+  The run has `epochs` of `steps` steps, of which `done` were taken before. `shows` is False where nothing is printed.
   """
 
   def __init__(self, epochs: int, steps: int, done: int = 0, shows: bool = True):

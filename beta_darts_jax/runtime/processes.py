@@ -14,7 +14,7 @@ JOIN_SECONDS = 300
 def join_cluster(cluster: str = 'auto', coordinator: str = '', processes: int = 0, process: int = 0) -> None:
   """Connects this process to the other processes of the run. Call it before JAX's first operation.
 
-  JAX itself aborts the process if the coordinator does not answer for five minutes.
+  JAX aborts the process if the coordinator does not answer for five minutes.
 
   Args:
     cluster: 'auto' joins the cluster that JAX detects (TPU pod, Slurm, …); 'none' detects none.
@@ -55,10 +55,7 @@ def is_process_zero() -> bool:
 
 
 def run_on_process_zero(function: Callable, *arguments):
-  """Calls function(*arguments) in process 0, while the other processes wait.
-
-  Returns:
-    The function's result in process 0, None in the others.
+  """Calls function(*arguments) in process 0 and returns its result there, None in the other processes, which wait.
 
   Raises:
     InputError, OSError: in process 0, as `function` raised it; in the others an InputError that refers to process 0.

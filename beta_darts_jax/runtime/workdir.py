@@ -40,11 +40,7 @@ def write_json(path: pathlib.Path, value, indent: int | None = 2) -> None:
 
 
 def read_result(path) -> dict | None:
-  """Reads result.json of the run in `path`; returns None if the run has not finished.
-
-  Raises:
-    InputError: the file is damaged.
-  """
+  """Reads result.json of the run in `path`; returns None if the run has not finished. Raises InputError if damaged."""
   file = pathlib.Path(path) / 'result.json'
   if not file.is_file():
     return None
@@ -105,10 +101,7 @@ class Workdir:
   Args:
     path: the folder; it is made if it does not exist.
     config: a JSON tree.
-    command: the command line that started the run, for environment.json; '' if there is none.
-
-  Attributes:
-    path: the folder.
+    command: the command line that started the run, for environment.json.
 
   Raises:
     InputError: the folder is not writable, another process uses it, or it holds a run of another config.
@@ -136,7 +129,7 @@ class Workdir:
       write_json(self.path / 'config.json', config)
 
   def _take_lock(self):
-    for wait in (0.1, 0.4, 0):  # `in_use` of another process holds the lock for an instant
+    for wait in (0.1, 0.4, 0):  # another process may hold the lock briefly (in_use): try again
       try:
         return fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:
@@ -146,13 +139,9 @@ class Workdir:
     raise InputError(f'{self.path} is in use by another process: wait for it, or choose another workdir')
 
   def environment_changes(self, environment: dict) -> list[str]:
-    """Compares `environment` with the one in which the run started, which the first call records.
+    """Returns 'name: before → now' for each value that differs from the environment in which the run started.
 
-    Returns:
-      'name: before → now' for each value that differs; [] in all processes but process 0.
-
-    Raises:
-      InputError: environment.json is damaged.
+    The first call records the environment. Only process 0 compares. Raises InputError if environment.json is damaged.
     """
     if not is_process_zero():
       return []
@@ -164,16 +153,12 @@ class Workdir:
     return [f'{name}: {old} → {new}' for name, (old, new) in _differences(before, environment).items()]
 
   def report_environment(self, mesh: jax.sharding.Mesh) -> None:
-    """Prints what differs from the environment in which the run started."""
+    """Prints the differences from the environment in which the run started."""
     if changes := self.environment_changes(environment(mesh)):
       print(f'resuming in a different environment ({"; ".join(changes)}): results may differ by rounding', flush=True)
 
   def trained_cells(self) -> dict[str, dict]:
-    """Reads the results that `keep_trained_cells` wrote; returns {} if there are none.
-
-    Raises:
-      InputError: trained_cells.json is damaged.
-    """
+    """Reads the results that `keep_trained_cells` wrote, {} if none. Raises InputError if the file is damaged."""
     file = self.path / 'trained_cells.json'
     return read_json(file, 'remove it to train its cells again').get('cells', {}) if file.is_file() else {}
 
@@ -213,7 +198,7 @@ def in_use(path) -> bool:
 
 
 def environment(mesh: jax.sharding.Mesh) -> dict:
-  """Returns what must be equal for a run to repeat to the last bit: devices, processes, cores and versions."""
+  """Returns the devices, processes, cores and versions. If they are equal, a run repeats to the last bit."""
   return {
     'device': mesh.devices.flat[0].device_kind,
     'devices': mesh.size,
