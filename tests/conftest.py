@@ -87,5 +87,13 @@ def pytest_collection_modifyitems(config, items):
   """Puts the longest files first, so that parallel workers end together."""
   if not config.getoption('--full'):
     items[:] = [item for item in items if not item.get_closest_marker('full')]
-  longest = ['test_devices', 'test_search', 'test_end_to_end', 'test_benchmarks', 'test_method', 'test_supernet']
+  longest = [
+    'test_devices',
+    'test_end_to_end',
+    'test_bilevel',
+    'test_method',
+    'test_supernet',
+    'test_benchmarks',
+    'test_docs',
+  ]
   items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))

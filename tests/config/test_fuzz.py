@@ -169,8 +169,9 @@ def plausible_configs(draw):
   return config
 
 
-def test_a_run_raises_one_line_or_compiles(tmp_path, monkeypatch, pytestconfig):
-  """On data that exist: one line and nothing written, or programs that can be compiled. 200 examples with --full."""
+@pytest.mark.full
+def test_a_run_raises_one_line_or_compiles(tmp_path, monkeypatch):
+  """On data that exist: one line and nothing written, or programs that can be compiled."""
 
   def compile_nothing(*_, **__):
     raise Compiled

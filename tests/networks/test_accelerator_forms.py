@@ -55,6 +55,7 @@ def as_float64(tree):
   return jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize('supernet', SUPERNETS.values(), ids=SUPERNETS)
 def test_a_bilevel_step_is_the_same_in_the_accelerators_forms(supernet, monkeypatch):
   alphas = as_float64(supernet.space.init_alphas(jax.random.key(0)))
@@ -70,6 +71,7 @@ def test_a_bilevel_step_is_the_same_in_the_accelerators_forms(supernet, monkeypa
   chex.assert_trees_all_close(on_cpu, on_accelerators, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.full
 def test_a_training_step_is_the_same_in_the_accelerators_forms(monkeypatch):
   network = Network(PUBLISHED['DARTS_V2'], num_classes=3, channels=2, layers=2)
   recipe = Recipe(epochs=1, batch_size=4, learning_rate=0.1, schedule='cosine', weight_decay=3e-4, clip_norm=5.0)

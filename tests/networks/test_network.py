@@ -78,6 +78,7 @@ def unbiased(network, variables, images, batch_stats):
   return jax.tree_util.tree_map_with_path(correct, batch_stats)
 
 
+@pytest.mark.full
 def test_imagenet_network_equals_the_official_one():
   arrays, state_dict, variables = official('darts_network_imagenet')
   network = Network(DARTS_V2, 20, channels=4, layers=4, stem='imagenet', auxiliary=True)

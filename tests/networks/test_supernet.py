@@ -162,7 +162,12 @@ ONE_HOT = {
 }
 
 
-@pytest.mark.parametrize('space', ONE_HOT.values(), ids=ONE_HOT)
+QUICK = ('nas_bench_201', 'darts')  # the other spaces run in the full tests only
+
+
+@pytest.mark.parametrize(
+  'space', [pytest.param(s, id=n, marks=[pytest.mark.full] * (n not in QUICK)) for n, s in ONE_HOT.items()]
+)
 def test_one_hot_supernet_equals_the_discrete_network(space, monkeypatch, request):
   # the two networks would draw different noise, so the test replaces it by a fixed wave
   halved = lambda self, x: x[:, :: self.stride, :: self.stride]
@@ -251,6 +256,7 @@ def test_supernet_state_dict_inverts_supernet_variables(name, space):
     np.testing.assert_array_equal(back[weight], state_dict[weight])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize('space', [NAS_BENCH_201, ONE_HOT['everything']], ids=lambda space: space.name)
 def test_bfloat16_changes_only_the_dtype_of_the_computation(space):
   supernet = Supernet(space, num_classes=10, channels=4, cells_per_stage=1, layers=2, dtype=jnp.bfloat16)
@@ -265,6 +271,7 @@ def test_bfloat16_changes_only_the_dtype_of_the_computation(space):
   assert f'bf16[2,8,8,{4 if space is NAS_BENCH_201 else 12}]' in jaxpr
 
 
+@pytest.mark.full
 @pytest.mark.parametrize('unroll', [False, True])
 def test_bfloat16_gives_nearly_the_same_logits_and_gradients(unroll):
   sizes = {'num_classes': 10, 'channels': 4, 'cells_per_stage': 1, 'unroll': unroll}

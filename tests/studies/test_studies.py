@@ -224,6 +224,7 @@ def test_fill_marks():
 # ---- the command ----
 
 
+@pytest.mark.full
 def test_a_study_at_toy_size(tmp_path):
   """Two arms of two seeds; the tables again without a run, to the same bytes; a second run finds every arm kept."""
   folders = ['--runs', tmp_path / 'runs', '--evidence', tmp_path / 'evidence']
