@@ -45,7 +45,7 @@ TRAJECTORIES = {  # file → (supernet, steps after which λ grows by 5, everyda
 }
 
 
-@pytest.mark.parametrize('name', TRAJECTORIES)
+@pytest.mark.parametrize('name', ['nas_bench_201_trajectory', pytest.param('darts_trajectory', marks=pytest.mark.full)])
 def test_the_official_trajectory(name, request):
   """float64: α after every step equals the official program's to 1e-12; all steps with --full."""
   supernet, epoch, everyday, everything = TRAJECTORIES[name]

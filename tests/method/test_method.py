@@ -182,7 +182,7 @@ def marked_combinations():
     yield pytest.param(*combination, marks=[pytest.mark.full] * (combination[0] != 'first order'))
 
 
-@pytest.mark.parametrize('method, name, bundle', marked_combinations())
+@pytest.mark.parametrize('method, name, bundle', list(marked_combinations()))
 def test_any_combination_takes_two_finite_steps(method, name, bundle):
   relaxation, attributes = RELAXATIONS[name]
   supernet = TwoCells(**attributes)
