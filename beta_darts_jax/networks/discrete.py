@@ -14,7 +14,7 @@ from beta_darts_jax.networks.initialization import Module
 from beta_darts_jax.networks.layers import BatchNorm
 from beta_darts_jax.networks.operations import OPERATIONS, known_operations
 from beta_darts_jax.networks.plan import edge_stride
-from beta_darts_jax.networks.skeletons import SKELETONS
+from beta_darts_jax.networks.skeletons import SKELETONS, MakeCell
 from beta_darts_jax.spaces.genotype import Cell, Genotype
 
 
@@ -25,32 +25,21 @@ def drop_path(key, x, rate):
 
 
 class DiscreteCell(Module):
-  """A cell whose edges have one operation each; a node sums the edges that enter it.
-
-  Attributes:
-    cell: the edges.
-    cell_type: the edges from the inputs of a 'reduce' cell have stride 2.
-    channels: C of each node.
-    affine: batch normalization has scale and bias. False is as in the supernet, which also normalizes pools.
-    auxiliary_skip: every edge also adds a skip connection.
-    dtype: of the computation.
-  """
+  """A cell whose edges have one operation each; a node sums the edges that enter it."""
 
   cell: Cell
-  cell_type: str
-  channels: int
-  affine: bool = True
-  auxiliary_skip: bool = False
+  cell_type: str  # the edges from the inputs of a 'reduce' cell have stride 2
+  channels: int  # C of each node
+  affine: bool = True  # of batch normalization; False is as in the supernet, which also normalizes pools
+  auxiliary_skip: bool = False  # every edge also adds a skip connection
   dtype: jnp.dtype | None = None
 
   @nn.compact
   def __call__(self, inputs, drop_path_rate=None, *, train: bool):
     """Returns the concatenation of the nodes `cell.concat`, or the last node if it is empty.
 
-    Args:
-      inputs: one or two arrays [B, H, W, C].
-      drop_path_rate: rate of every edge that is not an identity, in training; None is off. Needs the stream 'draw'.
-      train: batch normalization uses the statistics of the batch.
+    `inputs` are one or two arrays [B, H, W, C]. In training, `drop_path_rate` applies to every edge that is not an
+    identity and needs the stream 'draw'; None turns drop path off.
     """
     nodes = list(inputs)
     for target, node in enumerate(self.cell.nodes, start=len(inputs)):
@@ -79,19 +68,14 @@ class DiscreteCell(Module):
 
 
 class Network(Module):
-  """The network of the DARTS family for a genotype.
+  """The network of the DARTS family for a genotype with a normal and a reduction cell.
 
   Attributes:
-    genotype: a normal and a reduction cell.
-    num_classes: size of the logits.
     channels: C of the first cells.
     layers: number of cells.
     stem: 'cifar' or 'imagenet'.
     auxiliary: training also returns the logits of an auxiliary head.
-    affine: batch normalization of the cells has scale and bias. False is as in the supernet, which also normalizes
-      pools.
-    auxiliary_skip: every edge also adds a skip connection.
-    dtype: of the computation.
+    affine, auxiliary_skip: see DiscreteCell.
 
   Raises:
     InputError: an operation is unknown.
@@ -124,20 +108,8 @@ class Network(Module):
 
     Drop path at the rate `drop_path_rate`, and cells with noise, need `rngs={'draw': key}`.
     """
-    cells = {'normal': self.genotype.normal, 'reduce': self.genotype.reduce}
-
-    def make_cell(cell_type: str, channels: int) -> DiscreteCell:
-      return DiscreteCell(
-        cell=cells[cell_type],
-        cell_type=cell_type,
-        channels=channels,
-        affine=self.affine,
-        auxiliary_skip=self.auxiliary_skip,
-        dtype=self.dtype,
-      )
-
     skeleton = SKELETONS['darts'](
-      make_cell=make_cell,
+      make_cell=_cell_maker(self, {'normal': self.genotype.normal, 'reduce': self.genotype.reduce}),
       num_classes=self.num_classes,
       channels=self.channels,
       depth=self.layers,
@@ -154,13 +126,9 @@ class NasBench201Network(Module):
   """The network that NAS-Bench-201 trains for a cell.
 
   Attributes:
-    genotype: a cell of NAS_BENCH_201.
-    num_classes: size of the logits.
     channels: C of the first stage.
     cells_per_stage: N.
-    affine: batch normalization of the cells has scale and bias. False is as in the supernet.
-    auxiliary_skip: every edge also adds a skip connection.
-    dtype: of the computation.
+    affine, auxiliary_skip: see DiscreteCell.
 
   Raises:
     InputError: an operation is unknown.
@@ -181,19 +149,8 @@ class NasBench201Network(Module):
   @nn.compact
   def __call__(self, images, drop_path_rate=None, *, train: bool = False):
     """Computes logits [B, num_classes] of images [B, H, W, C]; see Network for `drop_path_rate`."""
-
-    def make_cell(cell_type: str, channels: int) -> DiscreteCell:
-      return DiscreteCell(
-        cell=self.genotype.normal,
-        cell_type=cell_type,
-        channels=channels,
-        affine=self.affine,
-        auxiliary_skip=self.auxiliary_skip,
-        dtype=self.dtype,
-      )
-
     skeleton = SKELETONS['nas_bench_201'](
-      make_cell=make_cell,
+      make_cell=_cell_maker(self, {'cell': self.genotype.normal}),
       num_classes=self.num_classes,
       channels=self.channels,
       depth=self.cells_per_stage,
@@ -203,20 +160,36 @@ class NasBench201Network(Module):
     return skeleton(images, *_cell_arguments(drop_path_rate), train=train)
 
 
+def _cell_maker(network: Network | NasBench201Network, cells: dict[str, Cell]) -> MakeCell:
+  """Returns the `make_cell` of the skeleton."""
+
+  def make_cell(cell_type: str, channels: int) -> DiscreteCell:
+    return DiscreteCell(
+      cell=cells[cell_type],
+      cell_type=cell_type,
+      channels=channels,
+      affine=network.affine,
+      auxiliary_skip=network.auxiliary_skip,
+      dtype=network.dtype,
+    )
+
+  return make_cell
+
+
 def _cell_arguments(drop_path_rate) -> tuple:
-  """Returns the arguments that a skeleton passes to its cells: they must be arrays, so a rate of None is left out."""
+  """Returns the arguments that a skeleton passes to its cells. They must be arrays, so a rate of None is left out."""
   return () if drop_path_rate is None else (drop_path_rate,)
 
 
 def multiply_adds(network: nn.Module, variables, image_shape: tuple[int, int, int]) -> int:
   """Counts the multiply-adds of convolutions and linear layers for one image, which the field reports as FLOPs.
 
-  It counts in the traced evaluation pass, so it holds for any network; the auxiliary head is not part of that pass. For
-  the cells of NAS-Bench-201 the result is the benchmark's figure without the ten additions of the classifier's bias.
+  It counts in the traced evaluation pass, which any network has; the auxiliary head is not part of that pass. For the
+  cells of NAS-Bench-201 the result is the benchmark's figure without the ten additions of the classifier's bias.
 
   Args:
     network: Network or NasBench201Network.
-    variables: of the network, or their shapes.
+    variables: its variables, or their shapes.
     image_shape: (H, W, C).
   """
 

@@ -19,10 +19,7 @@ INIT_SALT = 0x696E6974  # folded into the key, so that the draw is independent o
 
 @flax.struct.dataclass
 class DeferredUniform(nn.meta.AxisMetadata):
-  """A weight that is still to be drawn from U(±bound).
-
-  Its value is NaN until then, so that a computation with it cannot go unnoticed.
-  """
+  """A weight that is still to be drawn from U(±bound). Until then it is NaN, so that no computation can use it."""
 
   value: jax.Array
   bound: float = flax.struct.field(pytree_node=False)
@@ -37,16 +34,13 @@ class DeferredUniform(nn.meta.AxisMetadata):
     del index, params
     return self
 
-  def remove_axis(self, index, params):
-    del index, params
-    return self
+  remove_axis = add_axis
 
 
 def uniform_fan_in(fan_in: int | None = None):
   """Makes a Flax initializer of U(±1/√fan_in), to be drawn by Module.init.
 
-  Args:
-    fan_in: if None, that of a kernel [..., C, D]: the product of all axes but the last.
+  The default of `fan_in` is that of a kernel [..., C, D]: the product of all axes but the last.
   """
 
   def initializer(key, shape, dtype=jnp.float32):

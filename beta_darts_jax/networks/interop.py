@@ -24,19 +24,12 @@ _COLLECTIONS = ('params', 'batch_stats')
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """One array of a state dict.
+  """One array of a state dict. Equal modules are stacked along the leading axes of our array."""
 
-  Attributes:
-    name: in the state dict.
-    path: in our variables, below the module 'network'.
-    layout: a key of _AXES.
-    stack: (index, length) for each leading axis of our array, outermost first. Equal modules are stacked along them.
-  """
-
-  name: str
-  path: tuple[str, ...]
-  layout: str
-  stack: tuple[tuple[int, int], ...] = ()
+  name: str  # in the state dict
+  path: tuple[str, ...]  # in our variables, below the module 'network'
+  layout: str  # a key of _AXES
+  stack: tuple[tuple[int, int], ...] = ()  # (index, length) for each leading axis, outermost first
 
   @property
   def variable_path(self) -> tuple[str, ...]:
@@ -47,12 +40,8 @@ class Entry:
   def within(self, name: str, path: tuple[str, ...], *stack: tuple[int, int]) -> 'Entry':
     """Returns the entry as part of an enclosing module, which has `name`, `path` and `stack`."""
     collection, *inner = self.path
-    return Entry(
-      name=f'{name}{self.name}',
-      path=(collection, *path, *inner),
-      layout=self.layout,
-      stack=(*stack, *self.stack),
-    )
+    path, stack = (collection, *path, *inner), (*stack, *self.stack)
+    return dataclasses.replace(self, name=f'{name}{self.name}', path=path, stack=stack)
 
 
 def _conv(name, *path):
@@ -279,12 +268,7 @@ def _to_state_dict(variables: Mapping, entries: list[Entry]) -> dict[str, np.nda
 def supernet_variables(state_dict: Mapping[str, np.ndarray], space: SearchSpace) -> dict:
   """Converts the weights of the official supernet of a space to variables of `Supernet(space, …)`.
 
-  Args:
-    state_dict: `model.state_dict()` as numpy arrays. dtypes are kept; α is ignored.
-    space: NAS_BENCH_201, or a space of the DARTS family.
-
-  Returns:
-    {'params': …, 'batch_stats': …}; equal cells are stacked along a leading axis.
+  `state_dict` is `model.state_dict()` as numpy arrays; dtypes are kept and α is ignored.
 
   Raises:
     InputError: a weight is missing or superfluous.
@@ -303,13 +287,8 @@ def supernet_state_dict(variables: Mapping, space: SearchSpace) -> dict[str, np.
 def network_variables(state_dict: Mapping[str, np.ndarray], genotype: Genotype) -> dict:
   """Converts the weights of an official network to variables of `Network(genotype, …)` or `NasBench201Network(…)`.
 
-  Args:
-    state_dict: `model.state_dict()` as numpy arrays, of DARTS' CIFAR or ImageNet network, with or without an auxiliary
-      head, or of NAS-Bench-201's network.
-    genotype: of that network.
-
-  Returns:
-    {'params': …, 'batch_stats': …}.
+  `state_dict` is `model.state_dict()` as numpy arrays. The model is DARTS' CIFAR or ImageNet network, with or without
+  an auxiliary head, or NAS-Bench-201's network.
 
   Raises:
     InputError: a weight is missing or superfluous.

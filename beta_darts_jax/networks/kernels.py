@@ -20,11 +20,10 @@ LAYOUT = ('NHWC', 'HWIO', 'NHWC')  # of the images, the kernel and the result of
 FORCE_PLAIN = False  # tests set it to run the accelerators' forms on CPU
 
 
-def by_platform(*arguments, cpu: Callable, default: Callable):
-  """Returns cpu(*arguments) on CPU and default(*arguments) elsewhere, or everywhere under FORCE_PLAIN."""
-  if FORCE_PLAIN:
-    return default(*arguments)
-  return lax.platform_dependent(*arguments, cpu=cpu, default=default)
+def by_platform(*arrays, cpu: Callable, default: Callable, **options):
+  """Returns cpu(*arrays, **options) on CPU, and `default` of the same elsewhere, or everywhere under FORCE_PLAIN."""
+  cpu, default = functools.partial(cpu, **options), functools.partial(default, **options)
+  return default(*arrays) if FORCE_PLAIN else lax.platform_dependent(*arrays, cpu=cpu, default=default)
 
 
 # ---- control of XLA:CPU's fusion ----
@@ -74,17 +73,16 @@ def plain_convolution(x, kernel, strides, padding):
   return lax.conv_general_dilated(x, kernel, strides, [(p, p) for p in padding], dimension_numbers=LAYOUT)
 
 
-def plain_convolution_gradients(strides, padding, x, kernel, cotangent):
+def plain_convolution_gradients(x, kernel, cotangent, strides, padding):
   """Computes the gradients of x and of the kernel as XLA derives them."""
   convolve = functools.partial(plain_convolution, strides=strides, padding=padding)
   return jax.vjp(convolve, x, kernel)[1](cotangent)
 
 
-def canonical_convolution_gradients(strides, padding, x, kernel, cotangent):
+def canonical_convolution_gradients(x, kernel, cotangent, strides, padding):
   """Computes the same sums as NHWC·HWIO convolutions, the only layout for which XLA:CPU has fast code.
 
   In a large program or in a loop, XLA:CPU runs the plain gradients on a generic path that is many times slower.
-
   The gradient of x is the dilated cotangent convolved with the flipped kernel. The barrier keeps XLA from folding the
   transposition back into the convolution. The gradient of the kernel is x, seen as [C, H, W, B], convolved with the
   cotangent as its [H, W, B, D] filter.
@@ -121,16 +119,10 @@ def canonical_convolution_gradients(strides, padding, x, kernel, cotangent):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolution(x, kernel, strides=(1, 1), padding=(0, 0)):
-  """Computes a 2-D convolution with zero padding, the same on every backend.
+  """Computes a 2-D convolution, the same on every backend: [B, H, W, C] and [K, L, C, D] give [B, H', W', D].
 
-  Args:
-    x: [B, H, W, C].
-    kernel: [K, L, C, D].
-    strides: steps down and across.
-    padding: rows and columns of zeros on each side. This is PyTorch's meaning; it differs from 'SAME' with a stride.
-
-  Returns:
-    [B, H', W', D].
+  `strides` are steps down and across. `padding` is the number of rows and columns of zeros on each side, as in PyTorch;
+  with a stride it differs from 'SAME'.
   """
   return plain_convolution(x, kernel, strides, padding)
 
@@ -143,8 +135,10 @@ def _convolution_backward(strides, padding, residuals, cotangent):
   return by_platform(
     *residuals,
     cotangent,
-    cpu=functools.partial(canonical_convolution_gradients, strides, padding),
-    default=functools.partial(plain_convolution_gradients, strides, padding),
+    cpu=canonical_convolution_gradients,
+    default=plain_convolution_gradients,
+    strides=strides,
+    padding=padding,
   )
 
 
@@ -256,18 +250,10 @@ def _channel_products_jvp(primals, tangents):
 def depthwise(x, kernel, stride: int = 1, dilation: int = 1):
   """Computes a depthwise convolution with zero padding (K − 1)·dilation/2.
 
-  Args:
-    x: [B, H, W, C].
-    kernel: [K, K, 1, C] with odd K.
-    stride: in both directions.
-    dilation: distance between the pixels that neighbouring weights meet.
-
-  Returns:
-    [B, ⌈H/stride⌉, ⌈W/stride⌉, C].
+  `dilation` is the distance between the pixels that neighbouring weights meet.
+  [B, H, W, C], [K, K, 1, C] with odd K → [B, ⌈H/stride⌉, ⌈W/stride⌉, C].
   """
-  sizes = {'stride': stride, 'dilation': dilation}
-  cpu, default = (functools.partial(form, **sizes) for form in (shifted_depthwise, grouped_depthwise))
-  return by_platform(x, kernel, cpu=cpu, default=default)
+  return by_platform(x, kernel, cpu=shifted_depthwise, default=grouped_depthwise, stride=stride, dilation=dilation)
 
 
 # ---- pooling ----
@@ -295,8 +281,7 @@ def shifted_average_pool(x, stride: int = 1):
 
 def average_pool(x, stride: int = 1):
   """Computes 3×3 means that do not count the padding: [B, H, W, C] → [B, ⌈H/stride⌉, ⌈W/stride⌉, C]."""
-  cpu, default = (functools.partial(form, stride=stride) for form in (shifted_average_pool, windowed_average_pool))
-  return by_platform(x, cpu=cpu, default=default)
+  return by_platform(x, cpu=shifted_average_pool, default=windowed_average_pool, stride=stride)
 
 
 def windowed_max_pool(x, stride: int = 1):
@@ -328,11 +313,14 @@ def _shifted_max_pool_forward(x, stride, size):
 
 
 def _shifted_max_pool_backward(stride, size, argmax, cotangent):
+  # The cotangent and the argmax of a window are put at its centre in the padded image, whose size is that of x plus 2:
+  # stride − 1 pixels lie between two centres, one pixel lies before the first, and `high` pixels lie after the last.
   high = [n - (m - 1) * stride for n, m in zip(size, argmax.shape[1:3], strict=True)]
   edges = [(0, 0, 0), *((1, h, stride - 1) for h in high), (0, 0, 0)]
   padded = lax.optimization_barrier(
     (lax.pad(cotangent, jnp.zeros((), cotangent.dtype), edges), lax.pad(argmax, jnp.int8(-1), edges))
   )
+  # A pixel lies in up to nine windows. In the i-th of them, in row-major order, it is at place 8 − i.
   pairs = zip(*(_shifted_images(array, 3, 1, 1, *size) for array in padded), strict=True)
   return (sum(jnp.where(place == 8 - i, image, 0) for i, (image, place) in enumerate(pairs)),)
 
@@ -345,5 +333,4 @@ def max_pool(x, stride: int = 1):
 
   The gradient goes to the first maximum of a window in row-major order, as in PyTorch.
   """
-  cpu, default = (functools.partial(form, stride=stride) for form in (shifted_max_pool, windowed_max_pool))
-  return by_platform(x, cpu=cpu, default=default)
+  return by_platform(x, cpu=shifted_max_pool, default=windowed_max_pool, stride=stride)

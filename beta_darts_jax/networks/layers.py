@@ -17,20 +17,12 @@ EPSILON = 1e-5  # added to the variance, as in PyTorch
 
 
 class Conv(Module):
-  """Convolution without bias: [B, H, W, C] → [B, H', W', features].
-
-  Attributes:
-    features: output channels.
-    kernel_size: one number, or (height, width).
-    stride: one number, or (down, across).
-    padding: one number, or (rows, columns) of zeros on each side; (kernel_size − 1)/2 if None.
-    dtype: of the computation.
-  """
+  """Convolution without bias: [B, H, W, C] → [B, H', W', features]."""
 
   features: int
-  kernel_size: int | tuple[int, int]
-  stride: int | tuple[int, int] = 1
-  padding: int | tuple[int, int] | None = None
+  kernel_size: int | tuple[int, int]  # one number, or (height, width)
+  stride: int | tuple[int, int] = 1  # one number, or (down, across)
+  padding: int | tuple[int, int] | None = None  # zeros on each side: rows, columns; (kernel_size − 1)/2 if None
   dtype: jnp.dtype | None = None
 
   @nn.compact
@@ -79,12 +71,8 @@ def batch_normalize(x, scale):
   The gradients are those of Ioffe and Szegedy (2015), section 3. Both of their sums are taken in one reading of x and
   the cotangent, so a mixing weight given as `scale` costs nothing. XLA's own gradients take twice as long on CPU.
 
-  Args:
-    x: [..., C].
-    scale: [C], or a scalar.
-
-  Returns:
-    (y [..., C], mean [C], variance [C]). No gradient flows through mean and variance. They are float32 for bfloat16.
+  x is [..., C], and `scale` is [C] or a scalar. Returns (y [..., C], mean [C], variance [C]). No gradient flows through
+  mean and variance. They are float32 for bfloat16.
   """
   return _batch_normalize_forward(x, scale)[0]
 
@@ -118,13 +106,9 @@ class BatchNorm(Module):
 
   The running variance is the biased one, as in Flax; PyTorch keeps the unbiased one. Parameters and statistics are at
   least float32, whatever `dtype` is.
-
-  Attributes:
-    affine: has a scale and a bias.
-    dtype: of the computation.
   """
 
-  affine: bool = True
+  affine: bool = True  # has a scale and a bias
   dtype: jnp.dtype | None = None
 
   @nn.compact

@@ -24,50 +24,49 @@ def scale(weight, x):
   return x if weight is None else (weight * x).astype(x.dtype)
 
 
-class Zero(Module):
-  """`none`: no connection."""
+class Operation(Module):
+  """The base of the operations: [B, H, W, C] → [B, H/stride, W/stride, channels], times `weight` if it is given.
 
+  `weight` is a scalar, or [channels] for the operations of unrolled.MERGEABLE.
+  """
+
+  channels: int
   stride: int = 1
+  affine: bool = True  # batch normalization has scale and bias
+  dtype: jnp.dtype | None = None
+
+
+class Zero(Operation):
+  """`none`: no connection."""
 
   def __call__(self, x, train: bool, weight=None):
     return jnp.zeros_like(x[:, :: self.stride, :: self.stride])
 
 
-class Noise(Module):
+class Noise(Operation):
   """Draws from N(0, 1) in the shape of the input and ignores its values, also in evaluation; uses the stream 'draw'."""
-
-  stride: int = 1
 
   def __call__(self, x, train: bool, weight=None):
     x = x[:, :: self.stride, :: self.stride]
     return scale(weight, jax.random.normal(self.make_rng('draw'), x.shape, x.dtype))
 
 
-class AveragePool(Module):
+class AveragePool(Operation):
   """3×3 average pooling."""
-
-  stride: int = 1
 
   def __call__(self, x, train: bool, weight=None):
     return scale(weight, average_pool(x, self.stride))
 
 
-class MaxPool(Module):
+class MaxPool(Operation):
   """3×3 maximum pooling."""
-
-  stride: int = 1
 
   def __call__(self, x, train: bool, weight=None):
     return scale(weight, max_pool(x, self.stride))
 
 
-class SkipConnect(Module):
+class SkipConnect(Operation):
   """The identity, or with stride 2 a FactorizedReduce."""
-
-  channels: int
-  stride: int = 1
-  affine: bool = True
-  dtype: jnp.dtype | None = None
 
   @nn.compact
   def __call__(self, x, train: bool, weight=None):
@@ -77,13 +76,9 @@ class SkipConnect(Module):
     return reduce(x, train, weight)
 
 
-class SeparableConv(Module):
+class SeparableConv(Operation):
   """relu → depthwise → 1×1 → BatchNorm, twice; the first depthwise convolution has the stride."""
 
-  channels: int
-  stride: int = 1
-  affine: bool = True
-  dtype: jnp.dtype | None = None
   kernel_size: int = 3
 
   @nn.compact
@@ -95,13 +90,9 @@ class SeparableConv(Module):
     return x
 
 
-class DilatedConv(Module):
+class DilatedConv(Operation):
   """relu → depthwise with dilation 2 → 1×1 → BatchNorm."""
 
-  channels: int
-  stride: int = 1
-  affine: bool = True
-  dtype: jnp.dtype | None = None
   kernel_size: int = 3
 
   @nn.compact
@@ -111,13 +102,8 @@ class DilatedConv(Module):
     return BatchNorm(affine=self.affine, dtype=self.dtype, name='batch_norm')(x, train, weight)
 
 
-class FactorizedConv(Module):
+class FactorizedConv(Operation):
   """relu → 1×7 convolution → 7×1 convolution → BatchNorm."""
-
-  channels: int
-  stride: int = 1
-  affine: bool = True
-  dtype: jnp.dtype | None = None
 
   @nn.compact
   def __call__(self, x, train: bool, weight=None):
@@ -126,33 +112,21 @@ class FactorizedConv(Module):
     return BatchNorm(affine=self.affine, dtype=self.dtype, name='batch_norm')(x, train, weight)
 
 
-def without_weights(module: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-  """Makes the factory of an operation that has no weights, so its module takes the stride alone."""
-
-  def factory(channels, stride, affine, dtype):
-    del channels, affine, dtype
-    return module(stride=stride)
-
-  return factory
-
-
-# name → factory(channels, stride, affine, dtype) of a module with `__call__(x, train, weight=None)`:
-# [B, H, W, C] → [B, H/stride, W/stride, channels], times `weight` if it is given. `weight` is a scalar, or [channels]
-# for the operations of unrolled.MERGEABLE.
+# name → factory(channels, stride, affine, dtype) of a module like Operation, with `__call__(x, train, weight=None)`
 OPERATIONS: dict[str, Callable[..., nn.Module]] = {
-  'none': without_weights(Zero),
+  'none': Zero,
   'skip_connect': SkipConnect,
   'nor_conv_1x1': functools.partial(ReluConvBatchNorm, kernel_size=1),
   'nor_conv_3x3': functools.partial(ReluConvBatchNorm, kernel_size=3),
-  'avg_pool_3x3': without_weights(AveragePool),
-  'max_pool_3x3': without_weights(MaxPool),
+  'avg_pool_3x3': AveragePool,
+  'max_pool_3x3': MaxPool,
   'sep_conv_3x3': functools.partial(SeparableConv, kernel_size=3),
   'sep_conv_5x5': functools.partial(SeparableConv, kernel_size=5),
   'sep_conv_7x7': functools.partial(SeparableConv, kernel_size=7),
   'dil_conv_3x3': functools.partial(DilatedConv, kernel_size=3),
   'dil_conv_5x5': functools.partial(DilatedConv, kernel_size=5),
   'conv_7x1_1x7': FactorizedConv,
-  'noise': without_weights(Noise),
+  'noise': Noise,
 }
 BUILT_IN = frozenset(OPERATIONS)  # users may add operations of their own
 

@@ -11,26 +11,17 @@ from beta_darts_jax.spaces.space import SearchSpace
 
 
 class PlannedCell(NamedTuple):
-  """A cell in the plan of a network of the DARTS family.
+  """A cell in the plan of a network of the DARTS family."""
 
-  Attributes:
-    cell_type: 'normal' or 'reduce'.
-    channels: C.
-    after_reduction: the older input is twice as large as the newer one.
-  """
-
-  cell_type: str
+  cell_type: str  # 'normal' or 'reduce'
   channels: int
-  after_reduction: bool
+  after_reduction: bool  # the older input is twice as large as the newer one
 
 
 def cell_plan(depth: int, channels: int, reduced: bool = False) -> list[PlannedCell]:
   """Plans the cells of a network: reductions, which double the channels, at 1/3 and 2/3 of the depth.
 
-  Args:
-    depth: number of cells.
-    channels: C of the first cell.
-    reduced: the two outputs of the stem differ in size, as after a reduction.
+  `channels` is C before the first cell. `reduced`: the two outputs of the stem differ in size, as after a reduction.
 
   Example:
     >>> [tuple(cell) for cell in cell_plan(4, 16)]

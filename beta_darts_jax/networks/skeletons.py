@@ -69,22 +69,15 @@ class ResNetBlock(Module):
 class NasBench201Skeleton(Module):
   """stem → three stages of equal cells at C, 2C, 4C with a ResNetBlock between them → classifier.
 
-  Attributes:
-    make_cell: see the module's docstring; the cell has one input.
-    num_classes: size of the logits.
-    channels: C.
-    depth: N, the number of cells in a stage.
-    affine: unused; batch normalization outside the cells is always affine.
-    unroll: compiles every cell of a stage separately.
-    dtype: of the computation.
+  The cells have one input.
   """
 
   make_cell: MakeCell
   num_classes: int
-  channels: int = 16
-  depth: int = 5
-  affine: bool = True
-  unroll: bool = False
+  channels: int = 16  # C
+  depth: int = 5  # number of cells in a stage
+  affine: bool = True  # unused: batch normalization outside the cells is always affine
+  unroll: bool = False  # compiles every cell of a stage separately
   dtype: jnp.dtype | None = None
 
   @nn.compact
@@ -111,20 +104,13 @@ class NasBench201Skeleton(Module):
 
 
 class PreprocessedCell(Module):
-  """A DARTS cell after the two 1×1 convolutions that bring its inputs to C channels and to one size.
-
-  Attributes:
-    make_cell: see the module's docstring; the cell has two inputs.
-    cell_type, channels, after_reduction: see PlannedCell.
-    affine: batch normalization of the two convolutions has scale and bias.
-    dtype: of the computation.
-  """
+  """A DARTS cell after the two 1×1 convolutions that bring its two inputs to C channels and to one size."""
 
   make_cell: MakeCell
-  cell_type: str
+  cell_type: str  # this and the next two: see PlannedCell
   channels: int
   after_reduction: bool
-  affine: bool = True
+  affine: bool = True  # batch normalization of the two convolutions has scale and bias
   dtype: jnp.dtype | None = None
 
   @nn.compact
@@ -142,17 +128,11 @@ class AuxiliaryHead(Module):
   """A second classifier on the features after the last reduction, to train deep networks (Szegedy et al., 2015).
 
   relu → 5×5 average pool → 1×1 to 128 → BatchNorm → relu → 2×2 to 768 → (BatchNorm) → relu → linear.
-
-  Attributes:
-    num_classes: size of the logits.
-    pool_stride: 3 on CIFAR (8×8 features), 2 on ImageNet (7×7); the pool leaves 2×2.
-    last_batch_norm: has the BatchNorm after the 768 channels: True on CIFAR, False on ImageNet, as in DARTS.
-    dtype: of the computation.
   """
 
   num_classes: int
-  pool_stride: int
-  last_batch_norm: bool
+  pool_stride: int  # 3 on CIFAR (8×8 features), 2 on ImageNet (7×7); the pool leaves 2×2
+  last_batch_norm: bool  # has the BatchNorm after the 768 channels: True on CIFAR, False on ImageNet, as in DARTS
   dtype: jnp.dtype | None = None
 
   @nn.compact
@@ -170,29 +150,18 @@ class AuxiliaryHead(Module):
 class DartsSkeleton(Module):
   """stem → cells with reductions at 1/3 and 2/3 of the depth → global mean → classifier.
 
-  A cell takes the outputs of the two cells before it. A run of equal cells is one loop body; its variables are called
-  `cells_FIRST`, after its first layer, and have a leading axis if the run is longer than one.
-
-  Attributes:
-    make_cell: see the module's docstring; the cell has two inputs and concatenates its nodes.
-    num_classes: size of the logits.
-    channels: C of the first cells.
-    depth: number of cells.
-    affine: batch normalization of the preprocessing has scale and bias.
-    unroll: compiles every cell separately.
-    stem: 'cifar' is one 3×3 convolution to 3·C; 'imagenet' is three of stride 2.
-    auxiliary: training also returns the logits of an AuxiliaryHead after cell 2·depth//3.
-    dtype: of the computation.
+  A cell takes the outputs of the two cells before it and concatenates its nodes. A run of equal cells is one loop body;
+  its variables are called `cells_FIRST`, after its first layer, and have a leading axis if the run is longer than one.
   """
 
   make_cell: MakeCell
   num_classes: int
-  channels: int = 16
-  depth: int = 8
-  affine: bool = True
-  unroll: bool = False
-  stem: str = 'cifar'
-  auxiliary: bool = False
+  channels: int = 16  # C of the first cells
+  depth: int = 8  # number of cells
+  affine: bool = True  # batch normalization of the preprocessing has scale and bias
+  unroll: bool = False  # compiles every cell separately
+  stem: str = 'cifar'  # 'cifar' is one 3×3 convolution to 3·C; 'imagenet' is three of stride 2
+  auxiliary: bool = False  # training also returns the logits of an AuxiliaryHead after cell 2·depth//3
   dtype: jnp.dtype | None = None
 
   @nn.compact
@@ -245,13 +214,10 @@ SKELETONS: dict[str, Callable[..., nn.Module]] = {'nas_bench_201': NasBench201Sk
 
 
 def check_image_size(size: tuple[int, int], stem: str = 'cifar', auxiliary: bool = False) -> None:
-  """Raises InputError if a network cannot reduce images of this size.
+  """Raises InputError if a network cannot reduce images of this (height, width) in pixels.
 
-  Args:
-    size: (height, width) in pixels.
-    stem: of the network; 'cifar' also stands for NAS-Bench-201.
-    auxiliary: the network has an auxiliary head, which needs 32×32 pixels with the stem 'cifar', 224×224 with
-      'imagenet'.
+  The stem 'cifar' also stands for NAS-Bench-201. An auxiliary head needs 32×32 pixels with 'cifar', 224×224 with
+  'imagenet'.
   """
   factor = 32 if stem == 'imagenet' else 4
   smallest = {'imagenet': 224, 'cifar': 32}[stem] if auxiliary else factor

@@ -27,21 +27,16 @@ class MixedOperation(Module):
   """ō(x) = Σ_k β_k·o_k(x): [B, H, W, C] → [B, H/stride, W/stride, C]. `none` adds nothing and is not computed.
 
   Attributes:
-    operations: O names.
-    channels: C.
-    stride: of every operation.
-    normalize_pools: a BatchNorm without affine parameters follows every pool, as in the DARTS family.
     channel_divisor: K of PC-DARTS (Xu et al., ICLR 2020). The operations see the first C/K channels. The others are
       multiplied by Σ_k β_k, the weight of the edge, and 2×2-max-pooled if the stride is 2. Then the channels are
       shuffled.
     single_path: training computes only the operation with the largest β, as in GDAS (Dong and Yang, CVPR 2019).
-    dtype: of the computation.
   """
 
   operations: tuple[str, ...]
   channels: int
   stride: int = 1
-  normalize_pools: bool = False
+  normalize_pools: bool = False  # a BatchNorm without affine parameters follows every pool, as in the DARTS family
   channel_divisor: int = 1
   single_path: bool = False
   dtype: jnp.dtype | None = None
@@ -99,19 +94,12 @@ class SearchCell(Module):
   """A cell of the supernet: each node sums the mixed operations of the edges that enter it.
 
   Equal edges share one set of variables with a leading axis, `edges_FIRST`, named by the first of them.
-
-  Attributes:
-    space: the edges and their operations.
-    cell_type: one of `space.cell_types`; the edges from the inputs of a 'reduce' cell have stride 2.
-    channels: C of each node.
-    unroll, partial_channels, single_path: see Supernet.
-    dtype: of the computation.
   """
 
   space: SearchSpace
-  cell_type: str
-  channels: int
-  unroll: bool = False
+  cell_type: str  # one of `space.cell_types`; the edges from the inputs of a 'reduce' cell have stride 2
+  channels: int  # C of each node
+  unroll: bool = False  # this and the next two: see Supernet
   partial_channels: int = 1
   single_path: bool = False
   dtype: jnp.dtype | None = None
@@ -174,8 +162,6 @@ class Supernet(Module):
   """The whole search space as one network.
 
   Attributes:
-    space: the search space.
-    num_classes: size of the logits.
     channels: C of the first stage.
     cells_per_stage: N of the skeleton 'nas_bench_201'.
     layers: number of cells of the skeleton 'darts'.
@@ -222,8 +208,8 @@ class Supernet(Module):
         every edge. If the space itself has such skip connections, their weight is 1.
       train: batch normalization uses the statistics of the batch and updates 'batch_stats'.
 
-    A space whose operations draw random numbers (the noise of S4) needs `rngs={'draw': key}`. The collection 'offsets',
-    with the tree of the collection 'intermediates', gives what each cell adds to its β.
+    A space whose operations draw random numbers (the noise of S4) needs `rngs={'draw': key}`. Pass the collection
+    'offsets' to add a tensor to each cell's β. Its tree is that of 'intermediates'.
     """
     chex.assert_rank(images, 4)
     chex.assert_shape([betas[cell_type] for cell_type in self.space.cell_types], self.space.alpha_shape)

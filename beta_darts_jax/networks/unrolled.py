@@ -1,6 +1,6 @@
 """The fused evaluation of a cell of the supernet, for programs that compile every edge separately.
 
-It gives the same nodes as SearchCell._scanned, with fewer and larger operations:
+It gives the same nodes as supernet.scanned_nodes, with fewer and larger operations:
 - an operation without weights acts once per node, not once per edge: Σ β·pool(x) = pool(Σ β·x);
 - the equal plain convolutions that leave a node are merged into one with all their output channels.
 
@@ -8,7 +8,6 @@ Legend: E edges (rows of α), O candidate operations of an edge.
 """
 
 import collections
-import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -41,17 +40,11 @@ class Candidate(NamedTuple):
 def unrolled_nodes(cell: 'SearchCell', inputs, betas, train: bool, auxiliary_skip) -> list[jax.Array]:
   """Computes the nodes of a cell in order, and stores the new running statistics in the cell.
 
-  Args:
-    cell: a bound SearchCell that has its variables.
-    inputs: one or two arrays [B, H, W, C].
-    betas: [E, O].
-    train: batch normalization uses the statistics of the batch.
-    auxiliary_skip: weight of a skip connection in parallel to every edge, or None.
-
-  Returns:
-    The inputs, then the nodes [B, H', W', C].
+  `cell` is bound and has its variables, `inputs` are one or two arrays [B, H, W, C], and `betas` are [E, O].
+  `auxiliary_skip` is the weight of a skip connection in parallel to every edge, or None. Returns the inputs, then the
+  nodes [B, H', W', C].
   """
-  evaluation = Evaluation.start(cell, betas, train, auxiliary_skip)
+  evaluation = Evaluation(cell, betas, train, auxiliary_skip)
   nodes = list(inputs)
   for node in range(cell.space.num_inputs + cell.space.nodes):
     if node >= cell.space.num_inputs:
@@ -63,42 +56,21 @@ def unrolled_nodes(cell: 'SearchCell', inputs, betas, train: bool, auxiliary_ski
   return nodes
 
 
-@dataclasses.dataclass
 class Evaluation:
-  """What the passes over a cell read and fill.
+  """The passes over a cell, with the results so far."""
 
-  Attributes:
-    cell, betas, train, auxiliary_skip: as in `unrolled_nodes`.
-    variables: of each edge.
-    updates: the new variables of each edge, by collection; filled by the passes.
-    totals: of each node, the sum of the edges that have been applied.
-    weight_free_inputs: of each node, operation → the β-weighted sum of the nodes that it will act on.
-  """
-
-  cell: 'SearchCell'
-  betas: jax.Array
-  train: bool
-  auxiliary_skip: Any
-  variables: list[Variables]
-  updates: list[Variables]
-  totals: list[Any]
-  weight_free_inputs: list[dict[str, jax.Array]]
-
-  @classmethod
-  def start(cls, cell: 'SearchCell', betas, train: bool, auxiliary_skip) -> 'Evaluation':
-    """Returns the evaluation before the first node."""
+  def __init__(self, cell: 'SearchCell', betas, train: bool, auxiliary_skip):
+    self.cell, self.betas, self.train, self.auxiliary_skip = cell, betas, train, auxiliary_skip
     num_nodes = cell.space.num_inputs + cell.space.nodes
-    variables = edge_variables(cell)
-    return cls(
-      cell=cell,
-      betas=betas,
-      train=train,
-      auxiliary_skip=auxiliary_skip,
-      variables=variables,
-      updates=[{c: {} for c in of_edge if cell.is_mutable_collection(c)} for of_edge in variables],
-      totals=[0] * num_nodes,
-      weight_free_inputs=[{} for _ in range(num_nodes)],
-    )
+    self.variables = edge_variables(cell)
+    # of each edge: collection → its new variables
+    self.updates: list[Variables] = [
+      {c: {} for c in of_edge if cell.is_mutable_collection(c)} for of_edge in self.variables
+    ]
+    # of each node: the sum of the edges that have been applied
+    self.totals: list[Any] = [0] * num_nodes
+    # of each node: operation → the β-weighted sum of the nodes on which the operation will act
+    self.weight_free_inputs: list[dict[str, jax.Array]] = [{} for _ in range(num_nodes)]
 
   def act(self, x, operation, variables: Variables, *weights):
     """Applies a detached operation to x; returns (its output, its new variables)."""
@@ -115,10 +87,8 @@ class Evaluation:
   def apply_edges(self, node: int, x) -> dict[str, list[Candidate]]:
     """Applies the edges that leave `node`, whose value is x.
 
-    Operations without weights are only collected, as inputs of `apply_weight_free`.
-
-    Returns:
-      operation → the candidates that are left for `apply_merged_convolutions`.
+    Operations without weights are only collected, as inputs of `apply_weight_free`. Returns operation → the candidates
+    that are left for `apply_merged_convolutions`.
     """
     cell, mergeable = self.cell, collections.defaultdict(list)
     stride = edge_stride(cell.cell_type, source=node, num_inputs=cell.space.num_inputs)

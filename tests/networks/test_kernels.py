@@ -17,8 +17,8 @@ def test_canonical_convolution_gradients_equal_the_plain_ones(shape, size, strid
   padding = tuple((k - 1) // 2 for k in size)
   y = kernels.convolution(x, kernel, strides, padding)
   cotangent = jax.random.normal(KEY, y.shape)
-  plain = kernels.plain_convolution_gradients(strides, padding, x, kernel, cotangent)
-  canonical = kernels.canonical_convolution_gradients(strides, padding, x, kernel, cotangent)
+  plain = kernels.plain_convolution_gradients(x, kernel, cotangent, strides, padding)
+  canonical = kernels.canonical_convolution_gradients(x, kernel, cotangent, strides, padding)
   through_vjp = jax.vjp(lambda x, k: kernels.convolution(x, k, strides, padding), x, kernel)[1](cotangent)
   for a, b, c in zip(plain, canonical, through_vjp, strict=True):
     np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
