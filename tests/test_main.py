@@ -82,6 +82,8 @@ def test_cli_help_shows_every_key():
 def test_cli_leaves_signals_outside_the_training_loop_to_the_system():
   """SIGINT while the config file is read ends the process at once, without a traceback."""
   config_file = 'import os, signal; os.kill(os.getpid(), signal.SIGINT)'
-  command = [sys.executable, '-m', 'beta_darts_jax.main', '--config=/dev/stdin']
+  # SIGINT may be ignored where the tests run in the background
+  heed = 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, sys.argv[1:])'
+  command = [sys.executable, '-c', heed, sys.executable, '-m', 'beta_darts_jax.main', '--config=/dev/stdin']
   done = subprocess.run(command, input=config_file, cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == -signal.SIGINT and not done.stderr

@@ -110,7 +110,18 @@ def test_one_finite_member_keeps_a_population_running(tmp_path):
   assert [row['train_loss'] for row in rows] == [1.0, None] * 3
 
 
-def test_catch_stop_signals_gives_the_second_signal_its_default():
+@pytest.fixture
+def default_signals():
+  """Python's handlers, also where the tests run in the background and SIGINT is ignored."""
+  before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+  signal.signal(signal.SIGTERM, signal.SIG_DFL)
+  yield
+  for number, handler in before.items():
+    signal.signal(number, handler)
+
+
+def test_catch_stop_signals_gives_the_second_signal_its_default(default_signals):
   with catch_stop_signals() as stop:
     os.kill(os.getpid(), signal.SIGINT)
     assert stop.is_set()
@@ -118,13 +129,10 @@ def test_catch_stop_signals_gives_the_second_signal_its_default():
   assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_catch_stop_signals_leaves_ignored_signals_and_other_threads():
+def test_catch_stop_signals_leaves_ignored_signals_and_other_threads(default_signals):
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
-  try:
-    with catch_stop_signals():
-      assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
-  finally:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+  with catch_stop_signals():
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
   handlers = []
 
   def look():
