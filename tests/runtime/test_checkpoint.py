@@ -1,4 +1,3 @@
-import gc
 import time
 
 import jax
@@ -83,13 +82,10 @@ def test_a_step_without_checksums_is_restored(tmp_path):
 
 
 @pytest.mark.parametrize('other', [{'other': jnp.zeros(3)}, state(0) | {'w': jnp.zeros((300, 8))}])
-def test_a_state_of_another_layout_is_refused_and_nothing_is_lost(tmp_path, other, monkeypatch):
+def test_a_state_of_another_layout_is_refused_and_nothing_is_lost(tmp_path, other):
   saved(tmp_path, 1)
-  with monkeypatch.context() as patch:
-    patch.setattr('sys.unraisablehook', lambda unraisable: None)  # Orbax leaves a coroutine behind
-    with pytest.raises(InputError, match='was written with another config or version'):
-      restored(tmp_path, other)
-    gc.collect()
+  with pytest.raises(InputError, match='was written with another config or version'):
+    restored(tmp_path, other)
   assert is_step(restored(tmp_path), 1)
 
 
