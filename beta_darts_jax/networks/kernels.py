@@ -21,7 +21,10 @@ FORCE_PLAIN = False  # tests set it to run the accelerators' forms on CPU
 
 
 def by_platform(*arrays, cpu: Callable, default: Callable, **options):
-  """Returns cpu(*arrays, **options) on CPU, and `default` of the same elsewhere, or everywhere under FORCE_PLAIN."""
+  """Returns cpu(*arrays, **options) on CPU and default(*arrays, **options) elsewhere.
+
+  Under FORCE_PLAIN it returns the default everywhere.
+  """
   cpu, default = functools.partial(cpu, **options), functools.partial(default, **options)
   return default(*arrays) if FORCE_PLAIN else lax.platform_dependent(*arrays, cpu=cpu, default=default)
 

@@ -63,13 +63,13 @@ class Evaluation:
     self.cell, self.betas, self.train, self.auxiliary_skip = cell, betas, train, auxiliary_skip
     num_nodes = cell.space.num_inputs + cell.space.nodes
     self.variables = edge_variables(cell)
-    # of each edge: collection → its new variables
+    # for each edge, collection → the new variables
     self.updates: list[Variables] = [
       {c: {} for c in of_edge if cell.is_mutable_collection(c)} for of_edge in self.variables
     ]
-    # of each node: the sum of the edges that have been applied
+    # for each node, the sum of the edges that have been applied
     self.totals: list[Any] = [0] * num_nodes
-    # of each node: operation → the β-weighted sum of the nodes on which the operation will act
+    # for each node, operation → the β-weighted sum of the nodes on which the operation will act
     self.weight_free_inputs: list[dict[str, jax.Array]] = [{} for _ in range(num_nodes)]
 
   def act(self, x, operation, variables: Variables, *weights):

@@ -172,7 +172,8 @@ class Profile:
 class Progress:
   """Prints one line an epoch and, on a terminal, shows a bar below the lines. Use it as a context.
 
-  The run has `epochs` of `steps` steps, of which `done` were taken before. `shows` is False where nothing is printed.
+  The run has `epochs` epochs of `steps` steps; this process starts after `done` steps. If `shows` is False, nothing is
+  printed.
   """
 
   def __init__(self, epochs: int, steps: int, done: int = 0, shows: bool = True):
