@@ -10,6 +10,7 @@ define in_versions
 endef
 
 PAGES = README.md docs/evidence/README.md
+MODULES = $(subst /,.,$(basename $(shell find beta_darts_jax -name '[a-z]*.py' -not -name interop.py)))
 PARALLEL = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: search test test-all test-newest test-lowest lint api benchmark study reproduce evidence clean
@@ -45,7 +46,7 @@ reproduce: .venv/installed-dev $(if $(shell command -v nvidia-smi),.venv/install
 	  .venv/bin/python -m studies.run $$study --pages $(PAGES) || exit; done
 
 api: .venv/installed-dev  ## writes the pages of all modules to build/api
-	.venv/bin/python -c "import beta_darts_jax as b, pdoc.__main__ as p; [getattr(b, n) for n in b.__all__]; p.cli()" --docformat google --output-directory build/api beta_darts_jax
+	.venv/bin/python -c "import beta_darts_jax as b, pdoc.__main__ as p; [getattr(b, n) for n in b.__all__]; p.cli()" --docformat google --output-directory build/api beta_darts_jax $(MODULES)  # the package shows interop itself
 
 evidence: .venv/installed-dev  ## rebuilds all tables and figures from the runs kept in docs/evidence
 	for study in $(patsubst docs/evidence/%/runs,%,$(wildcard docs/evidence/*/runs)); do \
