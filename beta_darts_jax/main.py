@@ -36,8 +36,6 @@ from beta_darts_jax.search.setup import find_benchmark, make_search_setup, make_
 
 SET_UP = ('cpu_devices', 'cluster', 'coordinator', 'processes', 'process')  # keys of config.parallel
 
-# ---- whole runs ----
-
 
 def run_search(config: ConfigDict, workdir: str | os.PathLike | None = None, command: str = '') -> SearchResult:
   """Runs a search to the end, or resumes it, and writes its page, as the command does.
@@ -52,7 +50,8 @@ def run_search(config: ConfigDict, workdir: str | os.PathLike | None = None, com
     NonFiniteLoss: all members diverged.
     Stopped: a signal came. The state is saved.
   """
-  path = pathlib.Path(workdir or default_path(check(config), config.search.seed))
+  check(config, 'search')
+  path = pathlib.Path(workdir or default_path(config, config.search.seed))
   space = make_search_space(config)
   if values := _finished(path, config):
     return _show(SearchResult(path, values))
@@ -66,7 +65,8 @@ def run_search(config: ConfigDict, workdir: str | os.PathLike | None = None, com
 
 def run_retrain(config: ConfigDict, workdir: str | os.PathLike | None = None, command: str = '') -> RetrainResult:
   """Trains the network of config.genotype to the end, or resumes it, and writes its page; see `run_search`."""
-  path = pathlib.Path(workdir or default_path(check(config), config.train.seed))
+  check(config, 'retrain')
+  path = pathlib.Path(workdir or default_path(config, config.train.seed))
   genotype = resolve_genotype(config)
   if values := _finished(path, config):
     return _show(RetrainResult(path, values))

@@ -10,6 +10,9 @@ import types
 
 import pytest
 
+from beta_darts_jax import InputError, run_search
+from beta_darts_jax.config import default, default_retrain
+
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = '--config=configs/digits.py'
 MISTAKES = {  # kind: (arguments, what the message names)
@@ -87,3 +90,13 @@ def test_cli_leaves_signals_outside_the_training_loop_to_the_system():
   command = [sys.executable, '-c', heed, sys.executable, '-m', 'beta_darts_jax.main', '--config=/dev/stdin']
   done = subprocess.run(command, input=config_file, cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == -signal.SIGINT and not done.stderr
+
+
+@pytest.mark.parametrize('key, value', [('search.momentum', -5.0), ('task', 'retrain')])
+def test_run_search_checks_the_config(tmp_path, key, value):
+  config = default() if key != 'task' else default_retrain()
+  if key != 'task':
+    config.update_from_flattened_dict({key: value})
+  with pytest.raises(InputError, match=f'config.{key}='):
+    run_search(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()

@@ -11,13 +11,17 @@ from beta_darts_jax.config.schema import DEFAULTS, flatten, keys_of, task_of
 from beta_darts_jax.errors import InputError
 
 
-def check(config: ConfigDict) -> ConfigDict:
+def check(config: ConfigDict, expected_task: str = '') -> ConfigDict:
   """Returns `config` locked if it has exactly the keys of its task and every value is allowed.
+
+  If `expected_task` is given, the config must be of that task.
 
   Raises:
     InputError: names the key, what was given and what is expected.
   """
   task, values = task_of(config), flatten(config)
+  if expected_task and task != expected_task:
+    raise _error('task', task, expected_task)
   keys = {key.name: key for key in keys_of(task)}
   for name in sorted(values.keys() - keys.keys()):
     raise InputError(unknown_key(name, task))

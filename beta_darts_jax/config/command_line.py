@@ -39,7 +39,9 @@ def parse(argv: list[str], usage: str) -> list[str]:
     print_help(usage)
     sys.exit(0)
   argv = [find_config(argument) for argument in argv]
-  if not any(re.match('--?config(=|$)', argument) for argument in argv) and any('-config.' in a for a in argv):
+  if not any(re.match('--?config(=|$)', argument) for argument in argv) and any(
+    re.match(r'--?(no)?config\.', a) for a in argv
+  ):
     raise InputError('--config=FILE[:ARGUMENTS] is missing')
   sys.argv[1:] = argv[1:]  # ml_collections reads --config.KEY from there
   try:

@@ -154,7 +154,7 @@ def put(tree, sharding: NamedSharding):
   def put_array(x) -> jax.Array:
     if sharding.is_fully_addressable:
       return jax.device_put(x, sharding)
-    x = np.asarray(x)  # device_put would compare the values of all processes by a collective first
+    x = np.asarray(jax.device_get(x))  # device_put would compare the values of all processes by a collective first
     with jax.transfer_guard('allow'):  # an explicit transfer, like device_put
       return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 

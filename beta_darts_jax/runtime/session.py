@@ -133,17 +133,20 @@ class Session:
   def __init__(self, workdir: Workdir, options: SessionOptions, mesh: jax.sharding.Mesh):
     self._path, self._options = workdir.path, options
     self._inspect = make_inspect(mesh)
-    self._exit = contextlib.ExitStack()
     self.step = 0
 
   def __enter__(self):
-    self._stop = self._exit.enter_context(catch_stop_signals())
-    self._checkpoints = Checkpoints(self._path)
-    self._exit.callback(self._checkpoints.close)
+    with contextlib.ExitStack() as stack:
+      self._stop = stack.enter_context(catch_stop_signals())
+      self._checkpoints = Checkpoints(self._path)
+      stack.callback(self._checkpoints.close)
+      self._exit = stack.pop_all()
     return self
 
-  def __exit__(self, *error):
-    return self._exit.__exit__(*error)
+  def __exit__(self, kind, error, traceback):
+    self._exit.__exit__(kind, error, traceback)
+    if kind is None and any_process(self._stop.is_set()):  # a signal came while the last checkpoint was saved
+      raise Stopped
 
   @property
   def rows(self) -> list[Row]:

@@ -201,7 +201,7 @@ class SearchPrograms:
   def _place_epoch_arguments(self, epoch):
     setup = self._setup
     orders = [epoch_order(member.seed, epoch, self._num_images, setup.batch_size) for member in setup.members]
-    return self._shard(np.stack(orders)), self._place_hypers(epoch)
+    return self._shard(np.stack(jax.device_get(orders))), self._place_hypers(epoch)
 
   # ---- training ----
 
