@@ -56,7 +56,6 @@ def as_float64(tree):
 
 
 @pytest.mark.full
-@pytest.mark.full
 @pytest.mark.parametrize('supernet', SUPERNETS.values(), ids=SUPERNETS)
 def test_a_bilevel_step_is_the_same_in_the_accelerators_forms(supernet, monkeypatch):
   alphas = as_float64(supernet.space.init_alphas(jax.random.key(0)))
