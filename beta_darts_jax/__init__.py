@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from beta_darts_jax.errors import InputError
+from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped
 from beta_darts_jax.method import (
   HYPERGRADIENTS,
   OPTIMIZERS,
@@ -12,7 +12,9 @@ from beta_darts_jax.method import (
   RELAXATIONS,
   SCHEDULES,
   Hyperparameters,
+  Problem,
   Regularizer,
+  RegularizerContext,
   Relaxation,
   Sampling,
   SearchState,
@@ -70,11 +72,15 @@ __all__ = [
   'NasBench201',
   'NasBench201Network',
   'Network',
+  'NonFiniteLoss',
+  'Problem',
   'Regularizer',
+  'RegularizerContext',
   'Relaxation',
   'Sampling',
   'SearchSpace',
   'SearchState',
+  'Stopped',
   'Supernet',
   'beta_decay',
   'from_penalty',

@@ -5,9 +5,16 @@ Start with `bilevel.py`. The exchangeable parts are in `regularizers.py`, `hyper
 """
 
 from beta_darts_jax.method.bilevel import make_search_step
-from beta_darts_jax.method.hypergradients import HYPERGRADIENTS
+from beta_darts_jax.method.hypergradients import HYPERGRADIENTS, Problem
 from beta_darts_jax.method.optimizers import OPTIMIZERS, Hyperparameters
-from beta_darts_jax.method.regularizers import REGULARIZERS, SCHEDULES, Regularizer, beta_decay, from_penalty
+from beta_darts_jax.method.regularizers import (
+  REGULARIZERS,
+  SCHEDULES,
+  Regularizer,
+  RegularizerContext,
+  beta_decay,
+  from_penalty,
+)
 from beta_darts_jax.method.relaxations import PERTURBATIONS, RELAXATIONS, Relaxation, Sampling
 from beta_darts_jax.method.state import SearchState
 
@@ -19,7 +26,9 @@ __all__ = [
   'RELAXATIONS',
   'SCHEDULES',
   'Hyperparameters',
+  'Problem',
   'Regularizer',
+  'RegularizerContext',
   'Relaxation',
   'Sampling',
   'SearchState',

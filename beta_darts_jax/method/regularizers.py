@@ -101,7 +101,7 @@ class Regularizer:
       optimizer's update, with η = alpha_learning_rate.
 
   Raises:
-    InputError: unknown mode.
+    InputError: `force` is no function, or the mode is unknown.
 
   Example: α shrinks by the sign of each logit, independently of Adam.
     >>> lasso = Regularizer(lambda alphas, context: jax.tree.map(jnp.sign, alphas), 'lasso_weight', mode='decoupled')
@@ -114,6 +114,8 @@ class Regularizer:
   mode: str = 'coupled'
 
   def __post_init__(self):
+    if not callable(self.force):
+      raise InputError(f'force={self.force!r}: expected a function (alphas, context) → tree like α')
     if self.mode not in MODES:
       raise InputError(f'mode={self.mode!r}: expected {" or ".join(MODES)}')
 

@@ -239,6 +239,8 @@ class Relaxation:
       if self.perturbation not in PERTURBATIONS:
         raise InputError(f'perturbation {self.perturbation!r}: expected one of {", ".join(PERTURBATIONS)}')
       object.__setattr__(self, 'perturbation', PERTURBATIONS[self.perturbation])
+    if not (self.perturbation is None or callable(self.perturbation)):
+      raise InputError(f'perturbation {self.perturbation!r}: expected a function, or one of {", ".join(PERTURBATIONS)}')
 
   def init_edge_logits(self, key: jax.Array, space: SearchSpace) -> dict[str, jax.Array]:
     """Draws 1e-3·N(0, 1): `{cell type: [E]}`; {} without edge normalization."""

@@ -158,3 +158,10 @@ def test_implicit_hypergradient_allows_any_weight_optimizer():
   hypergradient = functools.partial(implicit, terms=2)
   parts = DEFAULTS | {'hypergradient': hypergradient, 'weight_optimizer': lambda hyper: optax.adam(0.1)}
   assert resolve_parts(**parts).hypergradient is hypergradient
+
+
+def test_objects_refuse_what_is_no_function():
+  with pytest.raises(InputError, match='adversarial'):
+    Relaxation(perturbation=3)
+  with pytest.raises(InputError, match='force=3'):
+    Regularizer(3)
