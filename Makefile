@@ -18,10 +18,10 @@ PARALLEL = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 search: .venv/installed  ## installs the package, then runs a whole search on digits; each takes one to two minutes
 	.venv/bin/python -m beta_darts_jax.main --config configs/digits.py
 
-test: .venv/installed-dev  ## the quick tests: about five minutes on two cores
+test: .venv/installed-dev  ## the quick tests: about four minutes on two free cores
 	.venv/bin/python -m pytest $(PARALLEL)
 
-test-all: .venv/installed-dev  ## all tests: about twenty minutes on two cores
+test-all: .venv/installed-dev  ## all tests, which take several times as long
 	.venv/bin/python -m pytest $(PARALLEL) --full
 
 test-newest:  ## all tests with the newest versions that requirements.txt allows, on Python 3.12
