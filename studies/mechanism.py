@@ -1,8 +1,8 @@
-"""Is Beta-Decay more than early stopping of α? Four seeds of the centre, whose arms are borrowed.
+"""Is Beta-Decay more than early stopping of α? It reuses two arms of the centre, four seeds each.
 
   make study STUDY=mechanism
 
-Arms besides those of the centre:
+Further arms:
   frozen     λ = 0; α is fixed from the first epoch in which λ of β-DARTS exceeds 3.6
   decoupled  Beta-Decay acts on α directly, not through Adam
 

@@ -58,7 +58,7 @@ def edge_stride(cell_type: str, source: int, num_inputs: int) -> int:
 def equal_edges(space: SearchSpace, cell_type: str) -> list[tuple[int, list[int]]]:
   """Groups the edges into runs with equal stride and candidates: [(stride, rows of α)].
 
-  The order respects the nodes: edges from the inputs come first if they have stride 2, for they need no node.
+  Each edge stands after the edges that make its source. Edges with stride 2 come first, since they start at the inputs.
   """
 
   def stride(e: int) -> int:

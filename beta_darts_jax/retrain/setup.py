@@ -77,7 +77,7 @@ class RetrainSetup:
 def resolve_genotype(config: ConfigDict) -> Genotype:
   """Returns the genotype that config.genotype names, and writes it into the config.
 
-  So the run keeps the cell, whatever happens to its file. The skip connections of its search space are kept, too.
+  The run keeps the cell even if its file changes later. It also keeps the skip connections of the search space.
 
   Raises:
     InputError: there is no such genotype, or the network cannot have it.
