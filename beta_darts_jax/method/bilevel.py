@@ -132,8 +132,9 @@ def make_search_step(
 
   Args:
     supernet: a module with `apply(variables, images, betas, train=…)`.
-    regularizer: a scalar function of α, weighted by `hyper.beta_decay_weight` in α's loss; or a Regularizer; or a name
-      of REGULARIZERS; or a sequence of these, whose forces add up.
+    regularizer: a scalar function `f` of α, whose λ in α's loss is `hyper.f_weight` or
+      `hyper.regularizer_weights['f_weight']`; or a Regularizer; or a name of REGULARIZERS; or a sequence of these,
+      whose forces add up.
     hypergradient: a function hypergradients.Problem → ((validation loss, accuracy), gradient of the architecture), or a
       name of HYPERGRADIENTS.
     relaxation: a Relaxation; or a function (alphas, key, hyper) → betas; or a name of RELAXATIONS.

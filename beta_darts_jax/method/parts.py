@@ -6,7 +6,7 @@ from typing import Any
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.method.hypergradients import ASSUME_SGD, HYPERGRADIENTS
-from beta_darts_jax.method.optimizers import OPTIMIZERS, Optimizer, weight_sgd
+from beta_darts_jax.method.optimizers import OPTIMIZERS, Optimizer, alpha_adam, weight_sgd
 from beta_darts_jax.method.regularizers import REGULARIZERS, Regularizer, from_penalty
 from beta_darts_jax.method.relaxations import Relaxation, Sampling
 
@@ -55,6 +55,8 @@ def resolve_parts(
     alpha_optimizer=_find(alpha_optimizer, OPTIMIZERS, 'alpha_optimizer'),
     flooding=flooding,
   )
+  if parts.weight_optimizer is alpha_adam or parts.alpha_optimizer is weight_sgd:
+    raise InputError('expected weight_sgd or an optimizer of your own for the weights, alpha_adam or your own for α')
   function: Any = getattr(parts.hypergradient, 'func', parts.hypergradient)  # of a functools.partial
   if function in ASSUME_SGD and parts.weight_optimizer is not weight_sgd:
     raise InputError(
@@ -75,10 +77,13 @@ def resolve_regularizers(given: RegularizerLike | Sequence[RegularizerLike]) -> 
 
 
 def _resolve_regularizer(given):
-  if callable(given):
-    return from_penalty(given)
   if isinstance(given, Regularizer):
     return given
+  if callable(given) and not isinstance(given, type):
+    name = getattr(given, '__name__', '')
+    if not name.isidentifier():
+      raise InputError(f'regularizer={given!r}: expected a function with a name, or from_penalty(function, weight)')
+    return from_penalty(given, f'{name}_weight')
   return _find(given, REGULARIZERS, 'regularizer')
 
 

@@ -110,7 +110,7 @@ class Regularizer:
   """
 
   force: Callable
-  weight: str = 'beta_decay_weight'
+  weight: str
   mode: str = 'coupled'
 
   def __post_init__(self):
@@ -120,8 +120,8 @@ class Regularizer:
       raise InputError(f'mode={self.mode!r}: expected {" or ".join(MODES)}')
 
 
-def from_penalty(penalty: Callable, weight: str = 'beta_decay_weight', mode: str = 'coupled') -> Regularizer:
-  """Returns the regularizer with F = ∇penalty, where `penalty` is a scalar function of α."""
+def from_penalty(penalty: Callable, weight: str, mode: str = 'coupled') -> Regularizer:
+  """Returns the regularizer with F = ∇penalty, where `penalty` is a scalar function of α, and with the λ `weight`."""
   return Regularizer(lambda alphas, context: jax.grad(penalty)(alphas), weight, mode)
 
 
@@ -131,8 +131,8 @@ def _negative_alignment_gradient(alphas, context: RegularizerContext):
 
 # A config file may register its own: REGULARIZERS['name'] = Regularizer(…).
 REGULARIZERS: dict[str, Regularizer] = {
-  'beta_decay': from_penalty(beta_decay),
-  'decoupled_beta_decay': from_penalty(beta_decay, mode='decoupled'),
+  'beta_decay': from_penalty(beta_decay, 'beta_decay_weight'),
+  'decoupled_beta_decay': from_penalty(beta_decay, 'beta_decay_weight', mode='decoupled'),
   'l2': from_penalty(l2, 'l2_weight'),
   'weight_decay': from_penalty(l2, 'l2_weight', mode='decoupled'),
   'lambda_darts': Regularizer(_negative_alignment_gradient, 'alignment_weight'),

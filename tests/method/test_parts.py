@@ -120,6 +120,20 @@ def test_weight_of_its_own_name_scales_the_force():
   np.testing.assert_allclose(ends[0.0], without, atol=1e-6)
 
 
+def test_a_function_has_the_weight_of_its_name():
+  """A bare function `squares` is weighted by squares_weight, never by Beta-Decay's λ."""
+
+  def squares(alphas):
+    return jnp.sum(alphas['cell'] ** 2) / 2
+
+  (regularizer,) = resolve_parts(**DEFAULTS | {'regularizer': squares}).regularizers
+  assert regularizer.weight == 'squares_weight'
+  (regularizer,) = resolve_parts(**DEFAULTS).regularizers
+  assert regularizer.weight == 'beta_decay_weight'
+  with pytest.raises(InputError, match='from_penalty'):
+    resolve_parts(**DEFAULTS | {'regularizer': lambda alphas: 0.0})
+
+
 def test_own_relaxation_with_its_own_mean():
   """β = α² normalized: the mean that cells are derived from is the given one, not softmax."""
 
@@ -145,6 +159,8 @@ def test_own_relaxation_with_its_own_mean():
     ({'relaxation': 7}, 'Sampling'),
     ({'weight_optimizer': 'sgd'}, 'weight_sgd'),
     ({'alpha_optimizer': None}, 'alpha_adam'),
+    ({'weight_optimizer': 'alpha_adam'}, 'weight_sgd'),
+    ({'alpha_optimizer': 'weight_sgd'}, 'alpha_adam'),
     ({'hypergradient': second_order, 'weight_optimizer': lambda hyper: optax.adam(0.1)}, 'weight_sgd'),
   ],
   ids=lambda value: str(value)[:40],
@@ -164,4 +180,4 @@ def test_objects_refuse_what_is_no_function():
   with pytest.raises(InputError, match='adversarial'):
     Relaxation(perturbation=3)
   with pytest.raises(InputError, match='force=3'):
-    Regularizer(3)
+    Regularizer(3, 'own_weight')
