@@ -41,6 +41,7 @@ class Row(TypedDict, total=False):
   alpha_accuracy: float | None
   beta_decay: float | None  # mean of the Beta-Decay loss over the steps, not multiplied by λ
   beta_decay_weight: float  # λ in this epoch
+  regularizer_weights: dict[str, float]  # λ of regularizers that a config file adds; absent without them
   valid_loss: float | None  # of the supernet on images of α's half, after the epoch
   valid_accuracy: float | None
   genotype: str | None  # the cell of the mean β; None, like skips and betas, if the member has diverged

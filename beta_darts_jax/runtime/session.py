@@ -7,7 +7,6 @@ totals over the steps of the epoch so far, of the same shape.
 import contextlib
 import dataclasses
 import functools
-import math
 import os
 import signal
 import threading
@@ -24,7 +23,7 @@ from beta_darts_jax.runtime.checkpoint import Checkpoints
 from beta_darts_jax.runtime.devices import named_sharding, put
 from beta_darts_jax.runtime.logs import MetricsFile, Profile, Progress, Row, TensorBoard
 from beta_darts_jax.runtime.processes import any_process, is_process_zero
-from beta_darts_jax.runtime.workdir import Workdir
+from beta_darts_jax.runtime.workdir import Workdir, replace_non_finite
 
 STOPPING = b'Stopping after the current step. Press Ctrl-C again to quit without saving.\n'
 
@@ -235,7 +234,7 @@ class Session:
     logged: list[Row] = []
     for k, row in enumerate(rows):
       means = {name: float(values[k]) for name, values in self._means.items()}
-      logged.append(_replace_non_finite({'epoch': self._epoch, **means, **row}) | times)
+      logged.append(replace_non_finite({'epoch': self._epoch, **means, **row}) | times)
     for writer in self._writers:  # before the checkpoint: a resumed run cuts the logs back to its checkpoint
       writer.append(logged)
     self._progress.epoch(logged)
@@ -256,15 +255,6 @@ class Session:
         f'the loss is no longer finite{members} in epoch {self._epoch + 1}, step {self.step} ({listed}). '
         'Try a smaller learning rate or clip norm; the same settings end at the same step'
       )
-
-
-def _replace_non_finite(value):
-  """Replaces NaN and infinity by None in nested dicts and lists, since JSON has neither."""
-  if isinstance(value, dict):
-    return {name: _replace_non_finite(item) for name, item in value.items()}
-  if isinstance(value, list):
-    return [_replace_non_finite(item) for item in value]
-  return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def next_stop(step: int, end: int, dispatch: int, every: int, others: tuple[int, ...] = ()) -> int:

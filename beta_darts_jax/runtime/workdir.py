@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import math
 import os
 import pathlib
 import platform
@@ -35,8 +36,17 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def write_json(path: pathlib.Path, value, indent: int | None = 2) -> None:
-  """Writes `value` atomically, as `write_text` does."""
-  write_text(path, json.dumps(value, indent=indent) + '\n')
+  """Writes `value` atomically, as `write_text` does; NaN and infinity become null."""
+  write_text(path, json.dumps(replace_non_finite(value), indent=indent, allow_nan=False) + '\n')
+
+
+def replace_non_finite(value):
+  """Replaces NaN and infinity by None in nested dicts and lists, since JSON has neither."""
+  if isinstance(value, dict):
+    return {name: replace_non_finite(item) for name, item in value.items()}
+  if isinstance(value, list):
+    return [replace_non_finite(item) for item in value]
+  return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_result(path) -> dict | None:

@@ -122,12 +122,16 @@ def _describe_single(values) -> list[str]:
     lines.append(f'benchmark {dataset} test {test:.2f} %, rank {rank} of {NUM_CELLS:,}, valid {valid:.2f} %')
     lines.append(_describe_baselines(values['baselines']))
   for name, tau in values.get('kendall_tau', {}).items():
-    interval = f'(95 %: {tau["low"]:.3f} … {tau["high"]:.3f}, n {tau["n"]})'
-    lines.append(f'kendall   {name.replace("_", " ")} τ {tau["tau"]:.3f} {interval}')
+    value, low, high = (three_digits(tau[name]) for name in ('tau', 'low', 'high'))
+    lines.append(f'kendall   {name.replace("_", " ")} τ {value} (95 %: {low} … {high}, n {tau["n"]})')
   if retrained := values.get('retrain'):
     lines.append(_describe_trained('found', retrained['found']))
     lines += [_describe_trained('random', cell) for cell in retrained['random']]
   return lines
+
+
+def three_digits(value: float | None) -> str:
+  return '-' if value is None else f'{value:.3f}'
 
 
 def _describe_trained(label, cell):

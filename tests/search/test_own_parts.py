@@ -54,5 +54,10 @@ def test_run_search_resumes_a_population_with_own_parts(own_parts, tmp_path, mon
   without, with_spread = whole.values['members']
   assert (without['spread_weight'], with_spread['spread_weight']) == (0.0, 20.0)
   assert any(np.any(alphas[0] != alphas[1]) for alphas in states[0]['alphas'].values())
+  weights = [[row['regularizer_weights'] for row in read_rows(tmp_path / name)] for name in ('stopped', 'whole')]
+  assert weights[0] == weights[1] and {tuple(w.items()) for w in weights[0]} == {
+    (('spread_weight', 0.0),),
+    (('spread_weight', 20.0),),
+  }
   page = html.unescape((tmp_path / 'stopped' / 'report.html').read_text())
   assert all(str(genotype) in page for genotype in whole.genotypes) and 'spread_weight' in page
