@@ -157,9 +157,9 @@ def _unmet_condition(key: Key, keys: Mapping[str, Key], values: Mapping[str, Any
     return ''
   other, needed = key.only_with
   # A part that a config file registered may use any option.
-  is_met = values[other] in needed or values[other] not in _BUILT_IN[other]
+  is_met = values[other] in needed or values[other] not in BUILT_IN_CHOICES[other]
   return _unmet_condition(keys[other], keys, values) or ('' if is_met else key.condition)
 
 
 # name of a key → its choices before a config file registers parts
-_BUILT_IN = {key.name: frozenset(key.choices) for task in DEFAULTS for key in keys_of(task) if key.choices}
+BUILT_IN_CHOICES = {key.name: frozenset(key.choices) for task in DEFAULTS for key in keys_of(task) if key.choices}

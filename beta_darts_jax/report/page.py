@@ -16,10 +16,12 @@ from typing import Any
 from flax.traverse_util import flatten_dict
 
 from beta_darts_jax.config import DEFAULTS
+from beta_darts_jax.config.schema import BUILT_IN_CHOICES
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.networks.operations import BUILT_IN
 from beta_darts_jax.report.run_folder import RunFolder, read_run_folder
 from beta_darts_jax.runtime.workdir import write_text
+from beta_darts_jax.search.result import three_digits
 from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.nas_bench_201 import DATASETS, NUM_CELLS
 
@@ -116,14 +118,24 @@ def command(run: RunFolder, workdir: str) -> str:
   """Returns the shell command that runs the config of `run` in the folder `workdir`."""
   start = f'python -m beta_darts_jax.main --config {shlex.quote(f"configs/again.py:{run.path}")}'
   comment = ''
+  if own := _own_parts(run):  # config.json has their names, but not their code
+    start = run.environment.get('command') or 'python -m beta_darts_jax.main --config FILE'
+    comment = f'  # the config file adds {", ".join(own)}'
+  return f'{start} --workdir {shlex.quote(workdir)}{comment}'
+
+
+def _own_parts(run: RunFolder) -> list[str]:
+  """Returns the names of operations, regularizers and other parts in the config that are not built in."""
   if run.is_search:
     operations = set(run.config['space']['operations'])
   else:
     operations = {name for cell in Genotype.parse(run.config['genotype']).cells for name in cell.operations}
-  if own := sorted(operations - BUILT_IN):  # config.json has their names, but not their code
-    start = run.environment.get('command') or 'python -m beta_darts_jax.main --config FILE'
-    comment = f'  # the config file adds {", ".join(own)}'
-  return f'{start} --workdir {shlex.quote(workdir)}{comment}'
+  own = operations - BUILT_IN
+  values = flatten_dict(run.config, sep='.')
+  for name, choices in BUILT_IN_CHOICES.items():
+    value = values.get(name, [])
+    own |= set(value if isinstance(value, list) else [value]) - choices
+  return sorted(own)
 
 
 def settings(config: dict) -> Table:
@@ -215,8 +227,8 @@ def _members(run: RunFolder) -> Table:
 def _kendall(taus: dict[str, dict]) -> Table:
   table = []
   for name, tau in taus.items():
-    row = {'ranking by': name.replace('_', ' '), 'τ': f'{tau["tau"]:.3f}'}
-    table.append(row | {'95 % interval': f'{tau["low"]:.3f} … {tau["high"]:.3f}', 'n': tau['n']})
+    value, low, high = (three_digits(tau[name]) for name in ('tau', 'low', 'high'))
+    table.append({'ranking by': name.replace('_', ' '), 'τ': value, '95 % interval': f'{low} … {high}', 'n': tau['n']})
   return table
 
 

@@ -138,7 +138,7 @@ def test_names_of_runs_may_have_any_characters(tmp_path, name):
   assert str(tmp_path / 'other') in html.unescape(re.search('<title>(.*)</title>', text)[1])
 
 
-def test_command_of_a_run_with_own_operations_uses_its_config_file(tmp_path):
+def test_command_of_a_run_with_own_parts_uses_its_config_file(tmp_path):
   search, training = default(), default_retrain()
   search.space.operations = ('none', 'turn', 'nor_conv_1x1', 'shift', 'avg_pool_3x3')
   training.genotype = CELL.replace('nor_conv_3x3', 'shift').replace('skip_connect', 'turn')
@@ -152,6 +152,10 @@ def test_command_of_a_run_with_own_operations_uses_its_config_file(tmp_path):
     text, _ = read_page(report.write([folder]))
     assert f'own.py --workdir {folder}-again' in text  # repeats the run
     assert f'own.py --workdir {folder}  #' in text  # resumes the run
+  search = default()
+  search.search.regularizers, search.search.alpha_optimizer = ('beta_decay', 'spread'), 'alpha_lion'
+  text, _ = read_page(report.write([make_folder(tmp_path / 'parts', [make_row(0)], config=search)]))
+  assert 'the config file adds alpha_lion, spread' in text and 'again.py' not in text
 
 
 @pytest.mark.parametrize('file, content', [('result.json', b'{"genotype'), ('metrics.jsonl', b'{"epoch": 0}\n\xff\n')])
