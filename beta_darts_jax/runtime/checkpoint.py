@@ -102,6 +102,8 @@ class Checkpoints:
         restored = self._manager.restore(step, args=ocp.args.Composite(**parts))
         return Restored(restored.state, restored.metrics)
       except Exception as error:  # Orbax raises many types for damaged files
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+          raise  # the disk failed, and may be read again later
         if not self._checksum_file(step).is_file():  # nothing shows that the files are intact: try an older checkpoint
           logging.warning('checkpoint %d cannot be read (%s) and is not used', step, type(error).__name__)
           self._manager.delete(step)
