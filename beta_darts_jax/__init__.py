@@ -39,12 +39,18 @@ from beta_darts_jax.spaces import (
 )
 
 if TYPE_CHECKING:
+  from beta_darts_jax.config import default, default_retrain
   from beta_darts_jax.main import run_retrain, run_search
-  from beta_darts_jax.retrain.result import load_run
+  from beta_darts_jax.retrain.result import RetrainResult, load_run
   from beta_darts_jax.runtime.devices import set_up
+  from beta_darts_jax.search.result import SearchResult
 
 __version__ = '0.1.0'
 _LAZY = {  # imported at the first use, because the import takes long
+  'RetrainResult': 'beta_darts_jax.retrain.result',
+  'SearchResult': 'beta_darts_jax.search.result',
+  'default': 'beta_darts_jax.config',
+  'default_retrain': 'beta_darts_jax.config',
   'load_run': 'beta_darts_jax.retrain.result',
   'run_retrain': 'beta_darts_jax.main',
   'run_search': 'beta_darts_jax.main',
@@ -77,12 +83,16 @@ __all__ = [
   'Regularizer',
   'RegularizerContext',
   'Relaxation',
+  'RetrainResult',
   'Sampling',
+  'SearchResult',
   'SearchSpace',
   'SearchState',
   'Stopped',
   'Supernet',
   'beta_decay',
+  'default',
+  'default_retrain',
   'from_penalty',
   'interop',
   'load_run',

@@ -15,7 +15,7 @@ from beta_darts_jax.errors import InputError, naming
 from beta_darts_jax.method.hypergradients import HYPERGRADIENTS
 from beta_darts_jax.method.parts import StepParts, resolve_parts
 from beta_darts_jax.method.regularizers import REGULARIZERS, SCHEDULES
-from beta_darts_jax.method.relaxations import Relaxation, find_sampling
+from beta_darts_jax.method.relaxations import Relaxation
 from beta_darts_jax.networks import Supernet, check_image_size, known_operations
 from beta_darts_jax.retrain.comparison import Comparison
 from beta_darts_jax.retrain.recipe import Recipe
@@ -162,7 +162,7 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
   _check_sizes(config, dataset, smallest_half)
   with naming('config.parallel'):
     mesh = make_mesh(batch_size, len(members), config.parallel.population, config.parallel.data)
-  data = config.data
+  parts, data = _make_parts(config, space, members), config.data
   augmentation = Augmentation(dataset.mean, dataset.std, data.crop_padding, data.flip, data.cutout)
   return SearchSetup(
     dataset_name=dataset.name,
@@ -172,8 +172,8 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
     is_population=is_population(config.population),
     mesh=mesh,
     strategy=config.parallel.strategy,
-    supernet=_make_supernet(config, space, dataset.num_classes),
-    parts=_make_parts(config, space, members),
+    supernet=_make_supernet(config, space, dataset.num_classes, parts.relaxation.sampling.single_path),
+    parts=parts,
     schedule=make_schedule(config),
     augmentation=augmentation,
     fraction=config.data.fraction,
@@ -221,7 +221,7 @@ def _check_sizes(config, dataset, smallest_half):
   check_profile(config.profile, config.search.epochs * (smallest_half // batch_size))
 
 
-def _make_supernet(config, space, num_classes):
+def _make_supernet(config, space, num_classes, single_path):
   options = config.supernet
   with naming('config.supernet'):
     return Supernet(
@@ -232,7 +232,7 @@ def _make_supernet(config, space, num_classes):
       layers=options.layers,
       unroll=options.unroll,
       partial_channels=config.relaxation.partial_channels,
-      single_path=find_sampling(config.relaxation.sampling).single_path,
+      single_path=single_path,
       dtype=None if options.dtype == 'float32' else jnp.dtype(options.dtype),
     )
 
