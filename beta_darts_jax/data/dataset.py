@@ -24,6 +24,9 @@ class Dataset:
     mean, std: per channel, of the training images scaled to 0 … 1.
     in_order: whether the images are in the published order of the data set (CIFAR). Then the halves of a search are
       the first and the last half, as in the official protocol. Otherwise they are drawn with seed 0.
+    valid: images that train α in a search, like `train`; None takes half of the training images.
+    classes: names of the classes; () if they have numbers only.
+    left_out: a sentence about each thing of the source that was not read.
   """
 
   name: str
@@ -33,6 +36,14 @@ class Dataset:
   mean: tuple[float, ...]
   std: tuple[float, ...]
   in_order: bool = False
+  valid: Arrays | None = None
+  classes: tuple[str, ...] = ()
+  left_out: tuple[str, ...] = ()
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """The names of the classes, or their numbers as text."""
+    return self.classes or tuple(map(str, range(self.num_classes)))
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -47,7 +58,7 @@ class Dataset:
     """Returns this data set with the 'first half' or 'second half' of its training images; 'all' keeps all of them."""
     if which == 'all':
       return self
-    first, second = self.search_splits()
+    first, second = dataclasses.replace(self, valid=None).search_splits()
     return dataclasses.replace(self, train=second if which == 'second half' else first)
 
   def subset(self, fraction: float) -> 'Dataset':
@@ -56,8 +67,13 @@ class Dataset:
     return dataclasses.replace(self, train=_rows(self.train, kept))
 
   def search_splits(self, fraction: float = 1.0) -> tuple[Arrays, Arrays]:
-    """Returns a fraction of each half of the training images: one trains the weights, the other one trains α."""
+    """Returns the images that train the weights, and the images that train α, a fraction of each.
+
+    They are the halves of the training images, or with `valid` all training images and the validation images.
+    """
     order = self._order()
+    if self.valid:
+      return _rows(self.train, order[: int(len(order) * fraction)]), self.valid
     half = len(order) // 2
     keep = int(half * fraction)
     return _rows(self.train, order[:keep]), _rows(self.train, order[half : half + keep])
@@ -80,6 +96,7 @@ def from_arrays(
   test_images: ArrayLike | None = None,
   test_labels: ArrayLike | None = None,
   name: str = 'arrays',
+  classes: Sequence[str] = (),
 ) -> Dataset:
   """Makes a data set from your own arrays.
 
@@ -88,53 +105,87 @@ def from_arrays(
     labels: integers [N]; every class 0, 1, … must occur.
     test_images, test_labels: the test set. Without them, a fifth of the images is held out, drawn with seed 0.
     name: the name in messages and reports.
+    classes: names of the classes; () names them by their numbers.
 
   Raises:
-    InputError: wrong types or shapes, a label is missing or negative, or only one class.
+    InputError: wrong types or shapes, a label is missing or negative, only one class, or not as many names as classes.
   """
   if (test_images is None) != (test_labels is None):
     raise InputError(f'{name}: test_images and test_labels: expected both or neither')
   test = None if test_images is None else (test_images, test_labels)
-  return make_dataset(name, (images, labels), test, refuse_gaps=True)
+  return make_dataset(name, (images, labels), test, classes=classes, refuse_gaps=True)
 
 
 def make_dataset(
   name: str,
   train: tuple,
   test: tuple | None,
+  valid: tuple | None = None,
   *,
   image_size: int = 0,
+  classes: Sequence[str] = (),
+  left_out: tuple[str, ...] = (),
   statistics: tuple[Sequence[float], Sequence[float]] | None = None,
   in_order: bool = False,
   refuse_gaps: bool = False,
 ) -> Dataset:
   """Checks and completes the arrays of a source. Raises InputError if they are not a classification problem.
 
-  `train` and `test` are (images, labels); without `test`, a fifth of the images is held out. `statistics` are (mean,
-  std); None computes them from the training images. With `refuse_gaps`, every label up to the largest one must occur.
+  `train`, `test` and `valid` are (images, labels); without `test`, a fifth of the images is held out. `statistics` are
+  (mean, std); None computes them from the training images. With `refuse_gaps`, every label up to the largest one must
+  occur, and `classes` must have as many names.
   """
-  train, num_classes = _check(name, *train), _count_classes(name, np.asarray(train[1]), refuse_gaps)
-  train, test = (train, _check(name, *test)) if test else _hold_out_a_fifth(train)
+  train, num_classes = _check(name, 'training', *train), _count_classes(name, np.asarray(train[1]), refuse_gaps)
+  others = {'test': test, 'validation': valid}
+  checked = {part: _check(name, part, *arrays) for part, arrays in others.items() if arrays}
+  if not test:
+    train, checked['test'] = _hold_out_a_fifth(train)
   if image_size:
-    train, test = (resize(train[0], image_size), train[1]), (resize(test[0], image_size), test[1])
-  if (train_shape := train[0].shape[1:]) != (test_shape := test[0].shape[1:]):
-    raise InputError(f'{name}: training images {train_shape}, test images {test_shape}: expected one shape')
-  if test[1].max() >= num_classes:
-    raise InputError(f'{name}: test label {test[1].max()}: expected up to {num_classes - 1}, as in training')
+    train = _resize(train, image_size)
+    checked = {part: _resize(arrays, image_size) for part, arrays in checked.items()}
+  for part, (images, labels) in checked.items():
+    if images.shape[1:] != train[0].shape[1:]:
+      raise InputError(
+        f'{name}: training images {train[0].shape[1:]}, {part} images {images.shape[1:]}: expected one shape'
+      )
+    if labels.max() >= num_classes:
+      raise InputError(f'{name}: {part} label {labels.max()}: expected up to {num_classes - 1}, as in training')
+  if classes and (len(classes) < num_classes or (refuse_gaps and len(classes) > num_classes)):
+    raise InputError(f'{name}: {len(classes)} names of classes: expected {num_classes}')
   mean, std = statistics or _channel_statistics(train[0])
-  return Dataset(name, train, test, num_classes, tuple(mean), tuple(std), in_order)
+  return Dataset(
+    name,
+    train,
+    checked['test'],
+    num_classes,
+    tuple(mean),
+    tuple(std),
+    in_order,
+    checked.get('validation'),
+    tuple(classes[:num_classes]),
+    left_out,
+  )
 
 
-def _check(name, images, labels) -> Arrays:
+def _check(name, part, images, labels) -> Arrays:
   images, labels = np.asarray(images), np.asarray(labels)
+  which = f'{name}: {part}'
   if images.ndim not in (3, 4) or images.dtype != np.uint8 or not images.size:
     given = f'{images.dtype} {list(images.shape)}'
-    raise InputError(f'{name}: images are {given}: expected uint8 [N, H, W, C] or [N, H, W], not empty')
+    raise InputError(f'{which} images are {given}: expected uint8 [N, H, W, C] or [N, H, W], not empty')
+  if images.ndim == 4 and _has_channels_first(images.shape):
+    raise InputError(f'{which} images are {list(images.shape)}: expected [N, H, W, C], because channels come last')
   if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-    raise InputError(f'{name}: labels are {labels.dtype} {list(labels.shape)}: expected {len(images)} integers')
+    raise InputError(f'{which} labels are {labels.dtype} {list(labels.shape)}: expected {len(images)} integers')
   if labels.min() < 0:
-    raise InputError(f'{name}: label {labels.min()}: expected 0, 1, …')
+    raise InputError(f'{which} label {labels.min()}: expected 0, 1, …')
   return images[..., None] if images.ndim == 3 else images, labels.astype(np.int32)
+
+
+def _has_channels_first(shape) -> bool:
+  """Whether a shape looks like [N, C, H, W]: no image is 1 or 3 pixels high and has many channels."""
+  _, first, height, width = shape
+  return width > 4 and (first in (1, 3) or (first == 4 and height == width))
 
 
 def _count_classes(name, labels, refuse_gaps):
@@ -156,6 +207,10 @@ def _hold_out_a_fifth(arrays: Arrays) -> tuple[Arrays, Arrays]:
 def _channel_statistics(images):
   scaled = images.reshape(-1, images.shape[-1]).astype(np.float64) / 255
   return scaled.mean(0).tolist(), np.maximum(scaled.std(0), 1e-3).tolist()
+
+
+def _resize(arrays: Arrays, size: int) -> Arrays:
+  return resize(arrays[0], size), arrays[1]
 
 
 # ---- helpers of the sources ----

@@ -1,13 +1,17 @@
 """Loads a data set by name: digits, TFDS names, folders of images and .npz files."""
 
 import functools
+import os
 import pathlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from beta_darts_jax.data.dataset import Dataset, make_dataset, stack_images
-from beta_darts_jax.data.tfds import read_tfds
+from beta_darts_jax.data.dataset import Arrays, Dataset, make_dataset, stack_images
+from beta_darts_jax.data.folders import PARTS, find_images
+from beta_darts_jax.data.pictures import read_picture
+from beta_darts_jax.data.tfds import open_tfds
 from beta_darts_jax.errors import InputError
 
 # mean and standard deviation per channel of the training images scaled to 0 … 1, as the field uses them
@@ -17,9 +21,18 @@ _STATISTICS = {
   'imagenet16_120': ((122.68 / 255, 116.66 / 255, 104.01 / 255), (63.22 / 255, 61.26 / 255, 65.09 / 255)),
 }
 _FORMS = 'digits, cifar10, cifar100, imagenet16_120, another name of TFDS, folder:PATH or npz:PATH'
+ALPHA_SPLITS = ('half', 'valid')
 
 
-def load(source: str, data_dir: str = '', image_size: int = 0) -> Dataset:
+class _Source(NamedTuple):
+  """What a source offers, before its images are read."""
+
+  parts: Mapping[str, Callable[[], Arrays]]  # part ('train', 'valid', 'test') → its reader
+  classes: tuple[str, ...] = ()  # names; () means that classes have numbers only
+  left_out: tuple[str, ...] = ()  # sentences
+
+
+def load(source: str, data_dir: str = '', image_size: int = 0, alpha_split: str = 'half') -> Dataset:
   """Loads a data set by name.
 
   Args:
@@ -27,99 +40,118 @@ def load(source: str, data_dir: str = '', image_size: int = 0) -> Dataset:
       'digits': scikit-learn's digits, 8×8;
       'imagenet16_120': TFDS imagenet_resized/16x16, labels below 120;
       the name of another TFDS data set;
-      'folder:PATH': one sub-folder per class, or the folders train and test (or val) of such sub-folders;
-      'npz:PATH': the arrays images and labels, and optionally test_images and test_labels (see `from_arrays`).
-      Without a test set, a fifth of the images is held out, drawn with seed 0.
+      'folder:PATH': one sub-folder per class; or the folders train, test and valid of such sub-folders;
+      'npz:PATH': the arrays images and labels, and optionally test_images and test_labels, valid_images and
+        valid_labels, and the names of the classes as classes (see `from_arrays`).
+      Without a test set the validation set is the test set. Without both, a fifth of the images is held out.
     data_dir: the folder of TFDS; '' means TFDS_DATA_DIR, else the default of TFDS.
     image_size: height and width in pixels after area averaging; 0 keeps the size.
+    alpha_split: images that train α in a search. 'half': half of the training images; 'valid': the validation set of
+      the source, so that all training images train the weights.
 
   Raises:
-    InputError: unknown source, or the source cannot be read.
+    InputError: unknown source, the source cannot be read, or it has no validation set and `alpha_split` is 'valid'.
   """
+  if alpha_split not in ALPHA_SPLITS:
+    raise InputError(f'alpha_split={alpha_split!r}: expected one of {", ".join(ALPHA_SPLITS)}')
   kind, _, path = source.partition(':')
-  if kind in ('folder', 'npz') and not path:
-    raise InputError(f'{source!r}: expected {kind}:PATH')
-  if kind == 'folder':
-    train, test = _read_folder(pathlib.Path(path).absolute(), image_size)
-  elif kind == 'npz':
-    train, test = _read_npz(pathlib.Path(path).absolute())
-  elif source == 'digits':
-    train, test = _read_digits(), None
-  elif path or (arrays := read_tfds(source, data_dir, image_size)) is None:
-    raise InputError(f'unknown data set {source!r}: expected {_FORMS}')
-  else:
-    train, test = arrays
+  found = _open(source, kind, path, data_dir, image_size)
+  roles = {'test': 'test' if 'test' in found.parts else 'valid', 'valid': 'valid' if alpha_split == 'valid' else ''}
+  if roles['valid'] and 'valid' not in found.parts:
+    raise InputError(f'alpha_split=valid: {source} has no validation set')
+  left_out = [*found.left_out]
+  if 'valid' in found.parts.keys() - roles.values():
+    left_out.append('the validation set is left out: a search trains α on it with alpha_split=valid only')
+  arrays = {part: read() for part, read in found.parts.items() if part in ('train', *roles.values())}
   return make_dataset(
     source,
-    train,
-    test,
+    arrays['train'],
+    arrays.get(roles['test']),
+    arrays.get(roles['valid']),
     image_size=image_size,
+    classes=found.classes,
+    left_out=tuple(left_out),
     statistics=_STATISTICS.get(source),
     in_order=source in ('cifar10', 'cifar100'),
     refuse_gaps=kind == 'npz',
   )
 
 
-def _read_digits():
+def _open(source, kind, path, data_dir, image_size) -> _Source:
+  if kind in ('folder', 'npz'):
+    if not path:
+      raise InputError(f'{source!r}: expected {kind}:PATH')
+    full_path = pathlib.Path(os.path.expanduser(path)).absolute()
+    return _open_folder(full_path, image_size) if kind == 'folder' else _open_npz(full_path)
+  if source == 'digits':
+    return _Source({'train': _read_digits})
+  if path or (found := open_tfds(source, data_dir, image_size)) is None:
+    raise InputError(f'unknown data set {source!r}: expected {_FORMS}')
+  return _Source(*found)
+
+
+def _read_digits() -> Arrays:
   from sklearn.datasets import load_digits
 
   digits = load_digits()  # 1,797 images 8×8, values 0 … 16
   return (digits.images * (255 / 16)).round().astype(np.uint8)[..., None], digits.target
 
 
-def _read_npz(path):
+# ---- npz files ----
+
+
+# prefix of an array's name → part
+_PREFIXES = {'': 'train'} | {f'{name}_': part for part, names in PARTS.items() for name in names}
+
+
+def _open_npz(path) -> _Source:
+  arrays = _read_npz(path)
+  given = ', '.join(arrays) or 'no arrays'
+  parts: dict[str, Callable[[], Arrays]] = {}
+  unknown = arrays.keys() - {'classes'}
+  for prefix, part in _PREFIXES.items():
+    pair = {f'{prefix}images', f'{prefix}labels'}
+    if not arrays.keys() & pair:
+      continue
+    if not arrays.keys() >= pair:
+      raise InputError(f'npz:{path}: has {given}: expected both {prefix}images and {prefix}labels, or neither')
+    if part in parts:
+      raise InputError(f'npz:{path}: has {given}: expected one {part} set')
+    parts[part] = functools.partial(_pair, arrays, prefix)
+    unknown -= pair
+  if 'train' not in parts:
+    raise InputError(f'npz:{path}: has {given}: expected images and labels, and optionally test_images and test_labels')
+  left_out = [f'arrays of {path} are left out: {", ".join(sorted(unknown))}'] if unknown else []
+  return _Source(parts, tuple(map(str, arrays.get('classes', ()))), tuple(left_out))
+
+
+def _pair(arrays, prefix) -> Arrays:
+  return arrays[f'{prefix}images'], arrays[f'{prefix}labels']
+
+
+def _read_npz(path) -> dict[str, np.ndarray]:
   try:
     with open(path, 'rb') as opened, np.load(opened, allow_pickle=False) as file:
-      arrays = {name: file[name] for name in file.files}
+      return {name: file[name] for name in file.files}
   except FileNotFoundError:
     raise InputError(f'npz:{path}: no such file') from None
   except Exception as error:  # numpy and zipfile raise many types for a damaged file
     raise InputError(f'npz:{path}: cannot be read ({error})') from None
-  if not {'images', 'labels'} <= arrays.keys() or ('test_images' in arrays) != ('test_labels' in arrays):
-    given = ', '.join(arrays) or 'no arrays'
-    raise InputError(f'npz:{path}: has {given}: expected images and labels, test_images and test_labels or neither')
-  test = (arrays['test_images'], arrays['test_labels']) if 'test_images' in arrays else None
-  return (arrays['images'], arrays['labels']), test
 
 
-def _read_folder(path, image_size):
-  if not path.is_dir():
-    raise InputError(f'folder:{path}: no such folder')
-  test_folder = next((path / name for name in ('test', 'val', 'validation') if (path / name).is_dir()), None)
-  has_test = test_folder is not None and (path / 'train').is_dir()
-  train_folder = path / 'train' if has_test else path
-  train = _files_by_class(train_folder)
-  if not train:
-    raise InputError(f'folder:{path}: has no class sub-folders')
-  if empty := [name for name, files in train.items() if not files]:
-    raise InputError(f'{train_folder / empty[0]}: has no images')
-  read = functools.partial(_read_images, path, list(train), image_size)
-  if not has_test:
-    return read(train), None
-  test = _files_by_class(test_folder)
-  if unknown := test.keys() - train.keys():
-    raise InputError(f'{test_folder / min(unknown)}: no such class in {train_folder}: expected {", ".join(train)}')
-  return read(train), read(test)
+# ---- folders ----
 
 
-def _files_by_class(folder):
-  """Returns {name of a sub-folder: its files}, without hidden ones."""
-  folders = sorted(entry for entry in folder.glob('[!.]*') if entry.is_dir())
-  return {entry.name: sorted(file for file in entry.glob('[!.]*') if file.is_file()) for entry in folders}
+def _open_folder(path, image_size) -> _Source:
+  found = find_images(path)
+  classes = tuple(found.parts['train'])
+  parts = {
+    part: functools.partial(_read_pictures, path, classes, image_size, files) for part, files in found.parts.items()
+  }
+  return _Source(parts, classes, tuple(found.left_out))
 
 
-def _read_images(path, classes, image_size, files_by_class):
-  images = [_read_image(file, image_size) for files in files_by_class.values() for file in files]
+def _read_pictures(path, classes, image_size, files_by_class) -> Arrays:
+  images = [read_picture(file, image_size) for files in files_by_class.values() for file in files]
   labels = [classes.index(name) for name, files in files_by_class.items() for _ in files]
   return stack_images(f'folder:{path}', images), np.array(labels, np.int32)
-
-
-def _read_image(file, image_size):
-  try:
-    with Image.open(file) as opened:
-      image = opened.convert('RGB')
-      if image_size:
-        image = image.resize((image_size, image_size), Image.Resampling.BOX)
-      return np.asarray(image)
-  except Exception as error:  # PIL raises many types for a damaged file
-    raise InputError(f'{file}: cannot be read as an image ({error})') from None

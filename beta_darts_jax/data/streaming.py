@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from beta_darts_jax.data.augmentation import normalize
+from beta_darts_jax.data.pictures import to_rgb
 from beta_darts_jax.data.tfds import check_prepared, tfds_folder
 from beta_darts_jax.errors import InputError
 
@@ -141,7 +142,7 @@ def _read_record(dataset: StreamedDataset, split: str, index: int):
   """Returns (RGB PIL image, label) of a record. Raises InputError if it is damaged."""
   try:
     record = getattr(dataset, split)[index]
-    return Image.open(io.BytesIO(record['image'])).convert('RGB'), np.int32(record['label'])
+    return to_rgb(Image.open(io.BytesIO(record['image']))), np.int32(record['label'])
   except Exception as error:  # array_record and PIL raise many types for damaged files
     raise InputError(f'{dataset.name}: record {index} of the {split} split cannot be read ({error})') from None
 

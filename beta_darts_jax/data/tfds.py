@@ -1,5 +1,6 @@
 """TFDS data sets without TensorFlow: where they are, how they are read, and how CIFAR is prepared."""
 
+import functools
 import os
 import pathlib
 import tarfile
@@ -34,11 +35,15 @@ def check_prepared(builder, name: str) -> None:
     )
 
 
-def read_tfds(source: str, data_dir: str, image_size: int):
-  """Reads the splits train, and test or validation, of a data set; prepares cifar10 and cifar100 if necessary.
+def open_tfds(source: str, data_dir: str, image_size: int):
+  """Opens a data set; prepares cifar10 and cifar100 if necessary.
 
-  Returns ((images, labels), (images, labels) or None), or None instead of the pair if TFDS does not know `source`.
-  Raises InputError if the data set is not prepared or cannot be read.
+  Returns:
+    ({part: function () → (images, labels)} for the parts train, test and valid that it has, names of the classes,
+    sentences about what is left out), or None if TFDS does not know `source`.
+
+  Raises:
+    InputError: the data set is not prepared. The functions raise it if the data cannot be read.
   """
   import tensorflow_datasets as tfds
 
@@ -52,9 +57,16 @@ def read_tfds(source: str, data_dir: str, image_size: int):
   if is_cifar and not builder.is_prepared():
     _prepare(builder, source)
   check_prepared(builder, name)
-  test_split = next((split for split in ('test', 'validation') if split in builder.info.splits), None)
-  train = _read_split(builder, 'train', source, image_size)
-  return train, _read_split(builder, test_split, source, image_size) if test_split else None
+  splits = {'train': 'train', 'valid': 'validation', 'test': 'test'}
+  parts = {
+    part: functools.partial(_read_split, builder, split, source, image_size)
+    for part, split in splits.items()
+    if split in builder.info.splits or part == 'train'
+  }
+  unknown = [split for split in builder.info.splits if split not in splits.values()]
+  features = builder.info.features
+  classes = getattr(features['label'], 'names', None) if 'label' in features else None
+  return parts, tuple(classes or ()), tuple(f'the split {split} is left out' for split in unknown)
 
 
 def _prepare(builder, name):

@@ -149,12 +149,12 @@ BLACK = np.zeros((3, 2, 2, 3), np.uint8)
 @pytest.mark.parametrize(
   'arrays, message',
   [
-    ((BLACK / 255, np.arange(3)), r'images are float64 \[3, 2, 2, 3\]: expected uint8'),
+    ((BLACK / 255, np.arange(3)), r'training images are float64 \[3, 2, 2, 3\]: expected uint8'),
     ((BLACK[:, :0], np.arange(3)), 'expected uint8 .* not empty'),
     ((BLACK[:, 0, 0], np.arange(3)), r'or \[N, H, W\]'),
     ((BLACK, np.arange(2)), 'expected 3 integers'),
-    ((BLACK, np.arange(3.0)), 'labels are float64 .*expected 3 integers'),
-    ((BLACK, np.arange(3) - 1), 'label -1: expected 0, 1'),
+    ((BLACK, np.arange(3.0)), 'training labels are float64 .*expected 3 integers'),
+    ((BLACK, np.arange(3) - 1), 'training label -1: expected 0, 1'),
     ((BLACK, np.array([0, 1, 10**9])), 'largest label is 1000000000, but label 2 is missing'),
     ((BLACK, np.zeros(3, int)), 'all training labels are 0: expected two or more'),
     ((BLACK, np.arange(3), BLACK), 'test_images and test_labels: expected both or neither'),
@@ -221,7 +221,7 @@ def test_folder(tmp_path):
     ('svhn_cropped', 'svhn_cropped is not prepared in'),
     ('npz:', 'expected npz:PATH'),
     ('npz:none.npz', r'none\.npz: no such file'),
-    ('npz:half.npz', 'has images: expected images and labels'),
+    ('npz:half.npz', 'has images: expected both images and labels'),
     ('npz:pickled.npz', 'cannot be read'),  # objects need unpickling, which can run code
     ('folder:none', 'none: no such folder'),
     ('folder:empty', 'has no class sub-folders'),

@@ -1,0 +1,69 @@
+"""What an image file shows, as uint8 RGB."""
+
+import pathlib
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from beta_darts_jax.errors import InputError
+
+_WITHOUT_RANGE = {'I': '32-bit integers', 'F': '32-bit floats'}
+_BITS_PER_SAMPLE = 258  # tag of TIFF
+
+
+def read_picture(file: pathlib.Path, image_size: int = 0) -> np.ndarray:
+  """Reads an image file as uint8 [H, W, 3]; see `to_rgb`.
+
+  Args:
+    file: a format that Pillow reads. Of an animation or of several pages, the first image is read.
+    image_size: height and width in pixels after area averaging; 0 keeps the size.
+
+  Raises:
+    InputError: the file is damaged, is no image, or has a mode without a documented range.
+  """
+  try:
+    with Image.open(file) as opened:
+      image = to_rgb(opened)
+  except InputError as error:
+    raise InputError(f'{file}: {error}') from None
+  except Exception as error:  # PIL raises many types for a damaged file
+    raise InputError(f'{file}: cannot be read as an image ({error})') from None
+  if image_size:
+    image = image.resize((image_size, image_size), Image.Resampling.BOX)
+  return np.asarray(image)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+  """Returns an opened image as RGB with 8 bits per channel, as an image viewer shows it.
+
+  The EXIF orientation is applied. Transparent pixels are composed on white. Of 16-bit values, the upper 8 bits are
+  kept.
+
+  Raises:
+    InputError: the values have no documented range (32-bit integers and floats).
+  """
+  ImageOps.exif_transpose(image, in_place=True)
+  if _has_16_bits(image):
+    return Image.fromarray(_upper_8_bits(image)).convert('RGB')
+  if image.mode in _WITHOUT_RANGE:
+    raise InputError(
+      f'mode {image.mode} ({_WITHOUT_RANGE[image.mode]}) has no documented range: expected an image with 8 or 16 bits '
+      'per channel'
+    )
+  if not image.has_transparency_data:
+    return image.convert('RGB')
+  white = Image.new('RGBA', image.size, 'white')
+  return Image.alpha_composite(white, image.convert('RGBA')).convert('RGB')
+
+
+def _has_16_bits(image) -> bool:
+  """Pillow has three modes of 16-bit grey, and mode I for PGM files and, in older versions, for PNG files."""
+  return image.mode.startswith('I;16') or (image.mode == 'I' and image.format in ('PNG', 'PPM'))
+
+
+def _upper_8_bits(image) -> np.ndarray:
+  """uint8 [H, W]. A TIFF file may use 12 of the 16 bits. A PNG file may name one transparent value."""
+  values = np.asarray(image).astype(np.int32)
+  bits = image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0] if image.format == 'TIFF' else 16
+  grey = values >> (bits - 8)
+  return np.where(values == image.info.get('transparency', -1), 255, grey).astype(np.uint8)
