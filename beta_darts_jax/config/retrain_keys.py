@@ -12,7 +12,7 @@ _NAS_BENCH_201 = ('network.stem', ('nas_bench_201',))
 RETRAIN = (
   Key('task', 'retrain', 'kind of the run; a search has other keys', choices=('retrain',)),
   Key('name', 'retrain_cifar10', 'name of the run; the default folder is runs/NAME-DATASET-SEED'),
-  Key('genotype', '', 'cell to train: folder of a search, file, published name (DARTS_V2, PC_DARTS_CIFAR, …) or text'),
+  Key('genotype', '', 'cell to train: folder of a search, file, published name (GDAS, …), index or text'),
   *(dataclasses.replace(key, default=16) if key.name == 'data.cutout' else key for key in DATA),
   Key('data.workers', 4, 'number of processes that decode streamed ImageNet; 0 decodes in the main process'),
   Key(

@@ -1,18 +1,14 @@
-"""Genotypes: discrete cells as hashable values, their text forms, and the two rules that derive a cell from β."""
+"""Genotypes: discrete cells as hashable values, their text, and the two rules that derive a cell from β."""
 
-import ast
 import dataclasses
-import json
 import operator
-import re
 
 import numpy as np
 
 from beta_darts_jax.errors import InputError
+from beta_darts_jax.spaces.forms import abbreviate, read_cells
 
-_EDGE = re.compile(r'([A-Za-z0-9_]+)~(\d+)')
 _CELLS = ('normal', 'reduce')
-_PARTS = ('normal', 'normal_concat', 'reduce', 'reduce_concat')
 _FORMS = (
   "|op~0|+|op~0|op~1|+…, or Genotype(normal=[('op', 0), …], normal_concat=range(2, 6), reduce=…, reduce_concat=…)"
 )
@@ -77,28 +73,24 @@ class Genotype:
 
   @classmethod
   def parse(cls, text: str) -> 'Genotype':
-    """Reads an arch string, `Genotype(…)`, or JSON: `{"normal": [["op", 0], …], "normal_concat": [2, …], "reduce": …}`.
+    """Reads an arch string, `Genotype(…)`, JSON, or a form of another program; docs/interop.md lists the forms.
+
+    The text may have other text around the genotype, such as a line of a log.
 
     Raises:
-      InputError: `text` has none of these forms.
+      InputError: `text` holds no genotype in a known form, or several different genotypes.
 
     Example:
       >>> cell = Genotype.parse('|nor_conv_3x3~0|+|none~0|skip_connect~1|').normal
       >>> cell.edges  # (target, source, operation)
       ((1, 0, 'nor_conv_3x3'), (2, 0, 'none'), (2, 1, 'skip_connect'))
     """
-    text = text.strip()
     try:
-      return cls(_parse_cells(text))
+      return cls(tuple(Cell(*parts) for parts in read_cells(text)))
     # ast.parse raises the last two types for deeply nested text
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
       detail = error.msg if isinstance(error, SyntaxError) else str(error)
-      raise InputError(f'cannot read the genotype {abbreviate(text)} ({detail}): expected {_FORMS}') from None
-
-
-def abbreviate(text: str) -> str:
-  """Returns `text` in quotes, cut after 97 characters. For messages."""
-  return repr(text if len(text) < 100 else f'{text[:97]}…')
+      raise InputError(f'cannot read the genotype {abbreviate(text.strip())} ({detail}): expected {_FORMS}') from None
 
 
 def _arch_node(node):
@@ -106,83 +98,11 @@ def _arch_node(node):
 
 
 def _cell_text(name, cell):
-  edges = [edge for node in cell.nodes for edge in node]
+  """Writes a cell as DARTS does: a flat list of edges if each node has two; otherwise a list of edges per node."""
+  is_flat = all(len(node) == 2 for node in cell.nodes)
+  edges = [edge for node in cell.nodes for edge in node] if is_flat else [list(node) for node in cell.nodes]
   nodes = range(cell.concat[0], cell.concat[-1] + 1)
   return f'{name}={edges}, {name}_concat={nodes if cell.concat == tuple(nodes) else list(cell.concat)}'
-
-
-# ---- parsing: each function raises ValueError, which Genotype.parse turns into an InputError ----
-
-
-def _parse_cells(text):
-  if text.startswith('|'):
-    return (_parse_arch(text),)
-  tree = json.loads(text) if text.startswith(('{', '"')) else _parse_call(text)
-  if isinstance(tree, str):
-    return _parse_cells(tree.strip())
-  if set(tree) != set(_PARTS):
-    raise ValueError(f'it has the parts {", ".join(map(str, tree))}; needed are {", ".join(_PARTS)}')
-  return tuple(_parse_cell(name, tree[name], tree[f'{name}_concat']) for name in _CELLS)
-
-
-def _parse_arch(text):
-  """Reads the arch string of NAS-Bench-201, `|op~0|+|op~0|op~1|+…`: one group of edges per node."""
-  nodes = []
-  for target, group in enumerate(text.split('+'), start=1):
-    edges = [_EDGE.fullmatch(edge) for edge in group.strip('|').split('|')]
-    if not (group.startswith('|') and group.endswith('|') and all(edges)):
-      raise ValueError(f'node {target} is {abbreviate(group)}')
-    node = tuple((edge[1], int(edge[2])) for edge in edges)
-    _check_sources(node, target)
-    nodes.append(node)
-  return Cell(tuple(nodes))
-
-
-def _check_sources(node, target, name='the cell'):
-  if any(not 0 <= source < target for _, source in node):
-    raise ValueError(f'{name}: the inputs of node {target} must be nodes 0 … {target - 1}')
-
-
-def _parse_call(text):
-  """Reads `Genotype(name=value, …)` into {name: value}; a value is a literal or range(…)."""
-  call = ast.parse(text, mode='eval').body
-  if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == 'Genotype'):
-    raise ValueError('it does not begin with Genotype(')
-  if call.args:
-    raise ValueError('its arguments have no names')
-  return {keyword.arg: _parse_value(keyword.value) for keyword in call.keywords}
-
-
-def _parse_value(node):
-  if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'range'):
-    return _parse_literal(node)
-  bounds = [_parse_literal(bound) for bound in node.args]
-  if any(not isinstance(bound, int) or abs(bound) > 1000 for bound in bounds):
-    raise ValueError('the bounds of range(…) must be small integers')
-  return range(*bounds)
-
-
-def _parse_literal(node):
-  try:
-    return ast.literal_eval(node)
-  except ValueError:
-    raise ValueError(f'{abbreviate(ast.unparse(node))} is not a string in quotes, a number or a list') from None
-
-
-def _parse_cell(name, edges, concat):
-  """Makes a DARTS cell from a flat list of edges, two per node."""
-  edges, concat = [tuple(edge) for edge in edges], tuple(concat)
-  if not edges or len(edges) % 2:
-    raise ValueError(f'{name} has {len(edges)} edges, expected two per node')
-  if any(len(edge) != 2 or type(edge[0]) is not str or type(edge[1]) is not int for edge in edges):
-    raise ValueError(f"{name}: expected edges ('operation', source)")
-  nodes = tuple(zip(edges[::2], edges[1::2], strict=True))
-  for target, node in enumerate(nodes, start=2):
-    _check_sources(node, target, name)
-  last = len(nodes) + 1
-  if not concat or any(type(node) is not int or not 2 <= node <= last for node in concat):
-    raise ValueError(f'{name}_concat={list(concat)}: expected nodes from 2 … {last}')
-  return Cell(nodes, concat)
 
 
 # ---- deriving: SearchSpace.derive applies one of these rules to each cell type ----

@@ -1,21 +1,22 @@
-"""Finds the genotype that a user names: a published cell, a run folder, a file, or the text of a genotype."""
+"""Finds the genotype that a user names: a published cell, a run folder, a file, an index, or a text."""
 
-import difflib
 import json
 import os
 import pathlib
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.spaces.genotype import Genotype
-from beta_darts_jax.spaces.published import PUBLISHED
+from beta_darts_jax.spaces.nas_bench_201.table import HOW_TO_GET, NUM_CELLS, find_table
+from beta_darts_jax.spaces.published import PUBLISHED, near_names, published_name
 
 
-def find_genotype(text: str) -> tuple[Genotype, bool]:
+def find_genotype(text: str, table_path: str = '') -> tuple[Genotype, bool]:
   """Reads a genotype from the place that a user names.
 
   Args:
-    text: the name of a published cell, the folder of a finished search, a file with the text or JSON of a genotype, or
-      the text itself.
+    text: the name of a published cell, the folder of a finished search, a file with the text of a genotype, the index
+      of a cell of NAS-Bench-201, or the text itself (see Genotype.parse).
+    table_path: the table that has the index; '' is NAS_BENCH_201_TABLE.
 
   Returns:
     The genotype, and whether its search space adds auxiliary skips.
@@ -26,7 +27,8 @@ def find_genotype(text: str) -> tuple[Genotype, bool]:
   names = ', '.join(PUBLISHED)
   if not text:
     raise InputError(
-      f'the genotype is missing: expected the folder of a search, a file, the text of a genotype, or one of {names}'
+      f'the genotype is missing: expected the folder of a search, a file, the text of a genotype, an index of '
+      f'NAS-Bench-201, or one of {names}'
     )
   if text in PUBLISHED:
     return PUBLISHED[text], False
@@ -34,11 +36,25 @@ def find_genotype(text: str) -> tuple[Genotype, bool]:
     return _read_file(_file_of_run(pathlib.Path(text)))
   if os.path.isfile(text):  # False for a text that is too long for a file name
     return _read_file(pathlib.Path(text))
-  if any(character in text for character in '|({"'):
+  if name := published_name(text):
+    return PUBLISHED[name], False
+  if text.isdecimal():
+    return _find_index(int(text), table_path), False
+  if any(character in text for character in '|([{"'):
     return Genotype.parse(text), False
-  close = difflib.get_close_matches(text.upper(), PUBLISHED, n=1, cutoff=0.5)
-  hint = f'did you mean {close[0]}? ' if close else ''
+  near = near_names(text)
+  hint = f'did you mean {" or ".join(near)}? ' if near else ''
   raise InputError(f'{text!r} is not a folder, a file or a published cell: {hint}The published cells are {names}')
+
+
+def _find_index(index, table_path):
+  """Returns the cell that NAS-Bench-201 numbers `index`."""
+  if index >= NUM_CELLS:
+    raise InputError(f'{index}: the indices of NAS-Bench-201 are 0 … {NUM_CELLS - 1}')
+  table = find_table(table_path)
+  if table is None:
+    raise InputError(f'{index} is an index of NAS-Bench-201. {HOW_TO_GET}')
+  return table.at(index)
 
 
 def _file_of_run(folder):
@@ -54,7 +70,7 @@ def _file_of_run(folder):
 
 def _read_file(path):
   try:
-    content = path.read_text(encoding='utf-8')
+    content = path.read_text(encoding='utf-8-sig')
   except (OSError, UnicodeDecodeError) as error:
     raise InputError(f'{path} cannot be read as a genotype: {error}') from None
   try:

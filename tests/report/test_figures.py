@@ -12,7 +12,8 @@ from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.published import PUBLISHED
 
 ROWS = [make_row(epoch) for epoch in range(3)]
-GENOTYPES = {'NAS-Bench-201': Genotype.parse(CELL), **PUBLISHED}
+NAMES = ('NASNET', 'AMOEBANET', 'DARTS_V2', 'SNAS', 'P_DARTS', 'PC_DARTS_CIFAR', 'GDAS', 'FAIR_DARTS_A')
+GENOTYPES = {'NAS-Bench-201': Genotype.parse(CELL), **{name: PUBLISHED[name] for name in NAMES}}
 
 
 def test_bands_have_the_heights_of_beta():

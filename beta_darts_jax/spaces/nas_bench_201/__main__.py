@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def query(table_path: str, cell: str) -> None:
   """Prints the row of a cell with its ranks and regrets."""
-  genotype = NAS_BENCH_201.check(find_genotype(cell)[0])
+  genotype = NAS_BENCH_201.check(find_genotype(cell, table_path)[0])
   table = find_table(table_path)
   if table is None:
     raise InputError(HOW_TO_GET)
@@ -47,7 +47,7 @@ def _parser():
   command = commands.add_parser('query', help='print the row of a cell')
   command.add_argument('--table', default='', help='the CSV; default: $NAS_BENCH_201_TABLE')
   command.add_argument(
-    'cell', help="folder of a run, its genotype.json, or the text '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'"
+    'cell', help="folder of a run, its genotype.json, an index, or the text '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'"
   )
   return parser
 

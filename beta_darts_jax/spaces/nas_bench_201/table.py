@@ -81,6 +81,13 @@ class NasBench201:
     cell = NAS_BENCH_201.parse(cell) if isinstance(cell, str) else NAS_BENCH_201.check(cell)
     return self._rows[str(cell)]
 
+  def at(self, index: int) -> Genotype:
+    """Returns the cell that the benchmark numbers `index`. Raises InputError if the table has no such index."""
+    for arch, row in self._rows.items():
+      if row.index == index:
+        return Genotype.parse(arch)
+    raise InputError(f'the table has no cell {index}')
+
   def column(self, name: str) -> np.ndarray:
     """Returns one column for all cells, [15625], in the order of the table. Raises InputError for an unknown name."""
     if name not in self._columns:
