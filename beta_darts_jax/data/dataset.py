@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from beta_darts_jax.data.augmentation import normalize
+from beta_darts_jax.data.splits import draw_by_class, halve, hold_out
 from beta_darts_jax.errors import InputError
 
 Arrays = tuple[np.ndarray, np.ndarray]  # (images uint8 [N, H, W, C], labels int32 [N])
@@ -23,7 +24,7 @@ class Dataset:
     num_classes: labels are 0 … num_classes − 1.
     mean, std: per channel, of the training images scaled to 0 … 1.
     in_order: whether the images are in the published order of the data set (CIFAR). Then the halves of a search are
-      the first and the last half, as in the official protocol. Otherwise they are drawn with seed 0.
+      the first and the last half, as in the official protocol. Otherwise they are drawn by class (data/splits.py).
     valid: images that train α in a search, like `train`; None takes half of the training images.
     classes: names of the classes; () if they have numbers only.
     left_out: a sentence about each thing of the source that was not read.
@@ -58,35 +59,44 @@ class Dataset:
     """Returns this data set with the 'first half' or 'second half' of its training images; 'all' keeps all of them."""
     if which == 'all':
       return self
-    first, second = dataclasses.replace(self, valid=None).search_splits()
-    return dataclasses.replace(self, train=second if which == 'second half' else first)
+    first, second = self._halves()
+    return dataclasses.replace(self, train=_rows(self.train, second if which == 'second half' else first))
 
   def subset(self, fraction: float) -> 'Dataset':
-    """Returns this data set with a fraction of its training images: the first ones, or a draw with seed 0."""
-    kept = self._order()[: int(len(self.train[1]) * fraction)]
-    return dataclasses.replace(self, train=_rows(self.train, kept))
+    """Returns this data set with a fraction of its training images: the first ones, or a draw by class."""
+    return dataclasses.replace(self, train=_rows(self.train, self._share(self.train[1], fraction)))
 
   def search_splits(self, fraction: float = 1.0) -> tuple[Arrays, Arrays]:
-    """Returns the images that train the weights, and the images that train α, a fraction of each.
+    """Returns the images that train the weights and the images that train α, a fraction of each.
 
-    They are the halves of the training images, or with `valid` all training images and the validation images.
+    They are the halves of the training images; or, with `valid`, all training images and the validation images.
     """
-    order = self._order()
-    if self.valid:
-      return _rows(self.train, order[: int(len(order) * fraction)]), self.valid
-    half = len(order) // 2
-    keep = int(half * fraction)
-    return _rows(self.train, order[:keep]), _rows(self.train, order[half : half + keep])
+    weights, alpha = self._search_indices(fraction)
+    return _rows(self.train, weights), _rows(self.valid or self.train, alpha)
 
-  def _order(self):
-    num_images = len(self.train[1])
-    return np.arange(num_images) if self.in_order else np.random.default_rng(0).permutation(num_images)
+  def search_labels(self, fraction: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the labels of `search_splits`."""
+    weights, alpha = self._search_indices(fraction)
+    return self.train[1][weights], (self.valid or self.train)[1][alpha]
+
+  def _search_indices(self, fraction):
+    if self.valid:
+      return self._share(self.train[1], fraction), self._share(self.valid[1], fraction)
+    halves, labels = self._halves(), self.train[1]
+    return tuple(half[self._share(labels[half], fraction)] for half in halves)
+
+  def _halves(self):
+    labels = self.train[1]
+    half = len(labels) // 2
+    return np.split(np.arange(2 * half), 2) if self.in_order else halve(labels)
+
+  def _share(self, labels, fraction):
+    count = int(len(labels) * fraction)
+    return np.arange(count) if self.in_order else draw_by_class(labels, count)
 
 
 def _rows(arrays: Arrays, indices) -> Arrays:
-  """Returns the images and labels at `indices`, in ascending order of the index."""
   images, labels = arrays
-  indices = np.sort(indices)
   return images[indices], labels[indices]
 
 
@@ -103,7 +113,7 @@ def from_arrays(
   Args:
     images: uint8 [N, H, W, C] or [N, H, W].
     labels: integers [N]; every class 0, 1, … must occur.
-    test_images, test_labels: the test set. Without them, a fifth of the images is held out, drawn with seed 0.
+    test_images, test_labels: the test set. Without them, a fifth of the images of each class is held out.
     name: the name in messages and reports.
     classes: names of the classes; () names them by their numbers.
 
@@ -139,7 +149,7 @@ def make_dataset(
   others = {'test': test, 'validation': valid}
   checked = {part: _check(name, part, *arrays) for part, arrays in others.items() if arrays}
   if not test:
-    train, checked['test'] = _hold_out_a_fifth(train)
+    train, checked['test'] = _hold_out_a_fifth(name, train)
   if image_size:
     train = _resize(train, image_size)
     checked = {part: _resize(arrays, image_size) for part, arrays in checked.items()}
@@ -198,10 +208,12 @@ def _count_classes(name, labels, refuse_gaps):
   return int(present[-1]) + 1
 
 
-def _hold_out_a_fifth(arrays: Arrays) -> tuple[Arrays, Arrays]:
-  order = np.random.default_rng(0).permutation(len(arrays[1]))
-  num_test = max(1, len(order) // 5)
-  return _rows(arrays, order[num_test:]), _rows(arrays, order[:num_test])
+def _hold_out_a_fifth(name, arrays: Arrays) -> tuple[Arrays, Arrays]:
+  labels = arrays[1]
+  test = hold_out(labels, max(1, len(labels) // 5))
+  if not len(test):
+    raise InputError(f'{name}: has no test set, and each class has one image: expected two or more to hold some out')
+  return _rows(arrays, np.setdiff1d(np.arange(len(labels)), test)), _rows(arrays, test)
 
 
 def _channel_statistics(images):

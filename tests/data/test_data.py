@@ -178,18 +178,6 @@ def test_digits():
   np.testing.assert_allclose([normal.mean(), normal.std()], [0, 1], atol=1e-3)
 
 
-def test_search_splits_follow_the_published_order_or_a_fixed_permutation():
-  images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
-  whole = Dataset('x', (images, np.arange(10)), (images, np.arange(10)), 10, (0.0,), (1.0,), in_order=True)
-  first, last = whole.search_splits()
-  assert first[1].tolist() == [0, 1, 2, 3, 4] and last[1].tolist() == [5, 6, 7, 8, 9]
-  first, last = whole.search_splits(0.4)
-  assert first[1].tolist() == [0, 1] and last[1].tolist() == [5, 6]
-  shuffled = Dataset('x', whole.train, whole.test, 10, (0.0,), (1.0,))
-  first, last = shuffled.search_splits()
-  assert sorted([*first[1], *last[1]]) == list(range(10)) and first[1].tolist() != [0, 1, 2, 3, 4]
-
-
 def test_npz(tmp_path):
   images = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 3), np.uint8)
   labels = np.arange(10) % 2

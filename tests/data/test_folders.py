@@ -128,7 +128,7 @@ TEST = {'test_images': ARRAYS['images'][:1], 'test_labels': np.array([1])}
     (ARRAYS | VALID, 2, []),
     (ARRAYS | VALID | TEST, 1, ['the validation set is left out: a search trains α on it with alpha_split=valid only']),
     ({f'train_{name}': array for name, array in ARRAYS.items()} | TEST, 1, []),
-    (ARRAYS | {'ids': np.arange(4), 'more': np.arange(2)}, 1, ['arrays of {} are left out: ids, more']),
+    (ARRAYS | {'ids': np.arange(4), 'more': np.arange(2)}, 2, ['arrays of {} are left out: ids, more']),
   ],
 )
 def test_the_arrays_of_an_npz_are_read_or_named(tmp_path, arrays, test_images, left_out):
