@@ -5,7 +5,14 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from beta_darts_jax.config.schema import default, is_population, regularizers_by_weight, task_of, varied_names
+from beta_darts_jax.config.schema import (
+  default,
+  epochs_to_run,
+  is_population,
+  regularizers_by_weight,
+  task_of,
+  varied_names,
+)
 
 
 class Rule(NamedTuple):
@@ -37,9 +44,10 @@ def _retrain_rules(config: ConfigDict) -> list[Rule]:
 def _epoch_rules(config: ConfigDict) -> list[Rule]:
   """Rules between numbers of epochs."""
   epochs, warmup, last = config.search.epochs, config.search.alpha_warmup_epochs, config.search.alpha_epochs
+  run_epochs = epochs_to_run(config.search)
   every, window = config.diagnostics.every_epochs, config.early_stopping.eigenvalue_window
   watches_eigenvalues = config.early_stopping.eigenvalue_ratio > 0
-  num_diagnostics = epochs // every if every else 0
+  num_diagnostics = run_epochs // every if every else 0
   with_diagnostics = '0 unless diagnostics.every_epochs > 0'
   is_tail_too_short = config.retrain.schedule == 'linear_tail' and 0 < config.retrain.epochs <= 5
   return [
@@ -49,7 +57,8 @@ def _epoch_rules(config: ConfigDict) -> list[Rule]:
       'search.alpha_epochs',
       f'0, or more than search.alpha_warmup_epochs={warmup} and at most search.epochs={epochs}',
     ),
-    Rule(every <= epochs, 'diagnostics.every_epochs', f'at most search.epochs={epochs}'),
+    Rule(run_epochs <= epochs, 'search.last_epoch', f'0, or at most search.epochs={epochs}'),
+    Rule(every <= run_epochs, 'diagnostics.every_epochs', f'at most {run_epochs}, the epochs of the search'),
     Rule(every > 0 or not watches_eigenvalues, 'early_stopping.eigenvalue_ratio', with_diagnostics),
     Rule(every > 0 or not config.diagnostics.kendall_cells, 'diagnostics.kendall_cells', with_diagnostics),
     Rule(

@@ -94,6 +94,11 @@ def is_population(settings: Mapping[str, Any]) -> bool:
   return settings['seeds'] > 1 or any(settings[name] for name in varied_names())
 
 
+def epochs_to_run(search: Mapping[str, Any]) -> int:
+  """Returns the number of epochs after which a search ends; `search` is a mapping like `config.search`."""
+  return search.get('last_epoch') or search['epochs']
+
+
 # ---- configs ----
 
 
@@ -161,5 +166,7 @@ def _unmet_condition(key: Key, keys: Mapping[str, Key], values: Mapping[str, Any
   return _unmet_condition(keys[other], keys, values) or ('' if is_met else key.condition)
 
 
-# name of a key → its choices before a config file registers parts
-BUILT_IN_CHOICES = {key.name: frozenset(key.choices) for task in DEFAULTS for key in keys_of(task) if key.choices}
+# name of a key of the method → its choices before a config file registers parts
+BUILT_IN_CHOICES = {
+  key.name: frozenset(key.choices) for task in DEFAULTS for key in keys_of(task) if key.choices and key.name != 'task'
+}

@@ -48,6 +48,10 @@ SPACE = (
 SEARCH = (
   Key('search.seed', 0, 'seed of the weights, of α and of the order of the images', maximum=2**32 - 1),
   Key('search.epochs', 100, 'number of epochs over the images that train the weights', above=0),
+  Key(
+    'search.last_epoch', 0, 'number of epochs after which the search ends; all schedules stay those of search.epochs; '
+    '0: search.epochs',
+  ),
   Key('search.batch_size', 64, 'number of images in a batch, for the weights and for α', above=0),
   Key(
     'search.learning_rate', 0.025, 'initial learning rate of the weights (cosine schedule, one value per epoch)',

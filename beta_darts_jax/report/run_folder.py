@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 
+from beta_darts_jax.config.schema import epochs_to_run
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.runtime.logs import Row
 from beta_darts_jax.runtime.workdir import in_use, read_json
@@ -30,7 +31,7 @@ class RunFolder:
 
   @property
   def num_epochs(self) -> int:
-    return self.config['search' if self.is_search else 'train']['epochs']
+    return epochs_to_run(self.config['search']) if self.is_search else self.config['train']['epochs']
 
   @property
   def is_population(self) -> bool:

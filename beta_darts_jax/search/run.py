@@ -80,7 +80,8 @@ def run(setup: SearchSetup, dataset: Dataset, table: NasBench201 | None, workdir
 
 def warn_if_alpha_barely_moves(setup: SearchSetup) -> None:
   """Prints a warning if the sum of α's learning rates is too small to change β."""
-  travel = min(setup.schedule.alpha_travel(member, setup.session.steps_per_epoch) for member in setup.members)
+  sizes = setup.session.epochs, setup.session.steps_per_epoch
+  travel = min(setup.schedule.alpha_travel(member, *sizes) for member in setup.members)
   if travel < 0.5:
     print(
       f'warning: learning rate × steps = {travel:.2g}, so α barely moves. Increase search.alpha_learning_rate or '

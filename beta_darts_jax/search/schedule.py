@@ -72,10 +72,10 @@ class HyperparameterSchedule:
       **weights,
     )
 
-  def alpha_travel(self, member: Member, steps_per_epoch: int) -> float:
-    """Returns the sum of α's learning rates over all steps: about how far a logit can move."""
-    epochs = range(self.epochs)
-    return steps_per_epoch * sum(float(self.hyperparameters(member, e).alpha_learning_rate) for e in epochs)
+  def alpha_travel(self, member: Member, epochs: int, steps_per_epoch: int) -> float:
+    """Returns the sum of α's learning rates over all steps of `epochs` epochs: about how far a logit can move."""
+    rates = [self.hyperparameters(member, epoch).alpha_learning_rate for epoch in range(epochs)]
+    return steps_per_epoch * sum(map(float, rates))
 
 
 def cosine(maximum: float, minimum: float, epoch: int, epochs: int) -> float:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from beta_darts_jax.config.check import check_profile, step_range
-from beta_darts_jax.config.schema import is_population, varied_names
+from beta_darts_jax.config.schema import epochs_to_run, is_population, varied_names
 from beta_darts_jax.data import Augmentation, Dataset
 from beta_darts_jax.data.augmentation import check_augmentation
 from beta_darts_jax.errors import InputError, naming
@@ -157,7 +157,7 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
   """
   space = make_search_space(config)
   members = make_members(config.search.seed, config.population.seeds, {n: config.population[n] for n in varied_names()})
-  batch_size, epochs = config.search.batch_size, config.search.epochs
+  batch_size = config.search.batch_size
   smallest_half = min(len(labels) for _, labels in dataset.search_splits(config.data.fraction))
   _check_sizes(config, dataset, smallest_half)
   with naming('config.parallel'):
@@ -180,7 +180,7 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
     batch_size=batch_size,
     evaluation_images=config.search.evaluation_images,
     session=SessionOptions(
-      epochs=epochs,
+      epochs=epochs_to_run(config.search),
       steps_per_epoch=smallest_half // batch_size,
       steps_per_dispatch=config.search.steps_per_dispatch,
       images_per_step=2 * batch_size,
@@ -218,7 +218,7 @@ def _check_sizes(config, dataset, smallest_half):
     )
   if config.tensorboard:
     require_tensorboard()
-  check_profile(config.profile, config.search.epochs * (smallest_half // batch_size))
+  check_profile(config.profile, epochs_to_run(config.search) * (smallest_half // batch_size))
 
 
 def _make_supernet(config, space, num_classes, single_path):

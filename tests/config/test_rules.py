@@ -15,6 +15,8 @@ SEARCH = [
   ({}, 'search.alpha_warmup_epochs', 99, 100),
   ({}, 'search.alpha_epochs', 100, 101),
   ({'search.alpha_warmup_epochs': 10}, 'search.alpha_epochs', 11, 10),
+  ({}, 'search.last_epoch', 100, 101),
+  ({'search.last_epoch': 40}, 'diagnostics.every_epochs', 40, 41),
   ({}, 'search.regularizers', ('beta_decay', 'l2'), ('l2', 'l2')),
   ({'search.l2_weight': 0.1}, 'search.l2_weight', 0.0, 0.1),
   ({}, 'population.alignment_weight', (), (0.1, 0.2)),

@@ -44,6 +44,19 @@ def test_run_compiles_nothing_after_the_first_epoch(tmp_path, monkeypatch):
   assert events[counts[0] : counts[2]] == []
 
 
+def test_a_search_that_ends_early_takes_the_first_epochs_of_the_whole_one(tmp_path):
+  """search.last_epoch leaves all schedules as they are: λ, rates, and so the rows."""
+  options = {'search__epochs': 3, 'search__beta_decay_weight': 30.0, 'search__alpha_learning_rate': 0.1}
+  run(make_config(**options), tmp_path / 'whole')
+  result = run(make_config(**options, search__last_epoch=2), tmp_path / 'early')
+  whole, early = (
+    [{k: v for k, v in row.items() if k not in ('seconds', 'images_per_second')} for row in read_rows(tmp_path / name)]
+    for name in ('whole', 'early')
+  )
+  assert early == whole[:2] and len(whole) == 3
+  assert result['epoch'] == 1 and not result['stopped_early']
+
+
 METHODS = {
   'second order with PC-DARTS': {
     'hypergradient__method': 'second_order', 'relaxation__partial_channels': 2, 'relaxation__edge_normalization': True,

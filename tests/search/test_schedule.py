@@ -43,10 +43,10 @@ def test_alpha_moves_in_its_epochs_only():
 
 
 def test_alpha_travel_is_the_sum_of_the_learning_rates():
-  assert schedule_of().alpha_travel(MEMBER, 390) == pytest.approx(11.7)
+  assert schedule_of().alpha_travel(MEMBER, 100, 390) == pytest.approx(11.7)
   schedule = schedule_of(search__alpha_warmup_epochs=30)
-  assert schedule.alpha_travel(MEMBER, 390) == pytest.approx(0.7 * 11.7)
-  assert schedule.alpha_travel(Member(0, {'alpha_learning_rate': 1e-4}), 390) == pytest.approx(70 * 390 * 1e-4)
+  assert schedule.alpha_travel(MEMBER, 100, 390) == pytest.approx(0.7 * 11.7)
+  assert schedule.alpha_travel(Member(0, {'alpha_learning_rate': 1e-4}), 100, 390) == pytest.approx(70 * 390 * 1e-4)
 
 
 def test_the_weight_of_an_unused_regularizer_is_0():
