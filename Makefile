@@ -21,7 +21,7 @@ search: .venv/installed  ## installs the package, then runs a whole search on di
 test: .venv/installed-dev  ## the quick tests: about four minutes on two free cores
 	.venv/bin/python -m pytest $(PARALLEL)
 
-test-all: .venv/installed-dev  ## all tests, which take several times as long
+test-all: .venv/installed-dev  ## all tests: about a quarter of an hour on two free cores
 	.venv/bin/python -m pytest $(PARALLEL) --full
 
 test-newest:  ## all tests with the newest versions that requirements.txt allows, on Python 3.12
