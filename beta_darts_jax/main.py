@@ -11,7 +11,6 @@ input cannot be used. Outside the training loop a signal has the system's defaul
 
 import contextlib
 import os
-import pathlib
 import shlex
 import signal
 import sys
@@ -19,7 +18,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from beta_darts_jax import data, report
+from beta_darts_jax import __version__, data, report
 from beta_darts_jax.config import command_line, ignored_options
 from beta_darts_jax.config.check import check
 from beta_darts_jax.config.schema import default_path
@@ -27,14 +26,14 @@ from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped, naming
 from beta_darts_jax.retrain import run as retrain_run
 from beta_darts_jax.retrain.result import RetrainResult
 from beta_darts_jax.retrain.setup import load_dataset, make_retrain_setup, resolve_genotype
-from beta_darts_jax.runtime.devices import set_up
-from beta_darts_jax.runtime.processes import is_process_zero, run_on_process_zero
-from beta_darts_jax.runtime.workdir import Workdir, read_result, refuse_other_config
+from beta_darts_jax.runtime.devices import describe_devices, set_up
+from beta_darts_jax.runtime.processes import check_cluster, is_process_zero, run_on_process_zero
+from beta_darts_jax.runtime.workdir import Workdir, local_folder, read_result, refuse_other_config
 from beta_darts_jax.search import run as search_run
 from beta_darts_jax.search.result import SearchResult
 from beta_darts_jax.search.setup import find_benchmark, make_search_setup, make_search_space
 
-SET_UP = ('cpu_devices', 'cluster', 'coordinator', 'processes', 'process')  # keys of config.parallel
+CLUSTER = ('coordinator', 'processes', 'process')  # keys of config.parallel
 
 
 def run_search(config: ConfigDict, workdir: str | os.PathLike | None = None, command: str = '') -> SearchResult:
@@ -51,7 +50,7 @@ def run_search(config: ConfigDict, workdir: str | os.PathLike | None = None, com
     Stopped: a signal came. The state is saved.
   """
   check(config, 'search')
-  path = pathlib.Path(workdir or default_path(config, config.search.seed))
+  path = local_folder(workdir or default_path(config, config.search.seed))
   space = make_search_space(config)
   if values := _finished(path, config):
     return _show(SearchResult(path, values))
@@ -66,7 +65,7 @@ def run_search(config: ConfigDict, workdir: str | os.PathLike | None = None, com
 def run_retrain(config: ConfigDict, workdir: str | os.PathLike | None = None, command: str = '') -> RetrainResult:
   """Trains the network of config.genotype to the end, or resumes it, and writes its page; see `run_search`."""
   check(config, 'retrain')
-  path = pathlib.Path(workdir or default_path(config, config.train.seed))
+  path = local_folder(workdir or default_path(config, config.train.seed))
   genotype = resolve_genotype(config)
   if values := _finished(path, config):
     return _show(RetrainResult(path, values))
@@ -78,7 +77,8 @@ def run_retrain(config: ConfigDict, workdir: str | os.PathLike | None = None, co
 
 
 def _finished(path, config) -> dict | None:
-  """Returns the result of a finished run of the config in `path`, None otherwise."""
+  """Says where the run computes. Returns the result of a finished run of the config in `path`, None otherwise."""
+  print(f'beta_darts_jax {__version__} on {describe_devices()}, folder {path}', flush=True)
   run_on_process_zero(refuse_other_config, path, config.to_dict())
   values = read_result(path)
   print(f'{path} is finished' if values else f'reading {config.data.source}', flush=True)
@@ -133,7 +133,8 @@ def _main(arguments) -> None:
     return print(f'{page}\n{report.figures_folder(page)}' if values.png else page)
   config = values.config
   with naming('config.parallel'):
-    set_up(**{name: config.parallel[name] for name in SET_UP})
+    check_cluster(*(config.parallel[name] for name in CLUSTER))
+  set_up(**{name: config.parallel[name] for name in ('cpu_devices', 'cluster', *CLUSTER)})
   if not is_process_zero():
     sys.stdout = open(os.devnull, 'w')  # noqa: SIM115 (process 0 prints)
   for message in ignored_options(config):

@@ -1,5 +1,6 @@
 """The command: one line and status 2 for a mistake, Python's traceback for the user's own code, and signals."""
 
+import importlib.metadata
 import multiprocessing
 import os
 import pathlib
@@ -25,6 +26,7 @@ MISTAKES = {  # kind: (arguments, what the message names)
   'unexpected argument': ([DIGITS, 'surplus'], 'surplus'),
   'no run to report': (['--report=none'], 'none'),
   'unwritable workdir': ([DIGITS, '--workdir=README.md/run'], 'README.md/run'),
+  'bucket': ([DIGITS, '--workdir=gs://bucket/run'], 'gs://bucket/run: expected a folder; mount the bucket'),
   'too large batch': ([DIGITS, '--config.search.batch_size=720'], 'config.search.batch_size=720: expected at most 719'),
 }
 
@@ -35,8 +37,8 @@ def run_command():
   context = multiprocessing.get_context('forkserver')
   context.set_forkserver_preload(['beta_darts_jax.main', 'sklearn.datasets'])
 
-  def run(folder, *arguments):
-    process = context.Process(target=call_cli, args=(folder, arguments))
+  def run(folder, *arguments, **environment):
+    process = context.Process(target=call_cli, args=(folder, arguments, environment))
     process.start()
     process.join()
     outputs = {name: (folder / name).read_text() for name in ('stdout', 'stderr')}
@@ -45,10 +47,16 @@ def run_command():
   return run
 
 
-def call_cli(folder, arguments):
+def call_cli(folder, arguments, environment):
   os.chdir(ROOT)
+  os.environ |= environment
   sys.argv = ['beta_darts_jax.main', *map(str, arguments)]
+  import jax
+
   from beta_darts_jax import main
+
+  if 'JAX_PLATFORMS' in environment:  # JAX has read its variables before
+    jax.config.update('jax_platforms', environment['JAX_PLATFORMS'])
 
   for number, name in ((1, 'stdout'), (2, 'stderr')):
     os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)
@@ -64,6 +72,30 @@ def test_cli_explains_a_mistake_in_one_line_and_writes_nothing(kind, run_command
   assert done.returncode == 2, done.stderr
   assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1 and named in done.stderr, done.stderr
   assert sorted(file.name for file in tmp_path.iterdir()) == ['stderr', 'stdout']
+
+
+OPEN_MPI = 'OMPI_MCA_orte_hnp_uri'
+
+
+@pytest.mark.parametrize(
+  'environment, named',
+  [
+    ({'JAX_PLATFORMS': 'cuda'}, 'JAX_PLATFORMS=cuda: JAX finds no such device'),
+    ({'JAX_NUM_CPU_DEVICES': '0'}, 'JAX_NUM_CPU_DEVICES=0: expected 1 or more'),
+    ({OPEN_MPI: '1.0;tcp://10.0.0.1:1'}, "(KeyError: 'OMPI_COMM_WORLD_SIZE'); cluster=none joins no cluster"),
+  ],
+)
+def test_cli_explains_an_environment_in_which_it_cannot_run(environment, named, run_command, tmp_path):
+  done = run_command(tmp_path, DIGITS, f'--workdir={tmp_path}/run', **environment)
+  assert done.returncode == 2, done.stderr
+  assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1 and named in done.stderr, done.stderr
+
+
+def test_cli_says_first_where_it_computes(run_command, tmp_path):
+  done = run_command(tmp_path, DIGITS, f'--workdir={tmp_path}/run', '--config.search.batch_size=720')
+  version = importlib.metadata.version('beta-darts-jax')
+  first = done.stdout.splitlines()[0]
+  assert first == f'beta_darts_jax {version} on cpu (1 process × 1 device), folder {tmp_path}/run'
 
 
 def test_cli_keeps_the_traceback_of_the_users_config_file(run_command, tmp_path):

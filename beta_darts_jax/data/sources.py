@@ -20,7 +20,7 @@ _STATISTICS = {
   'cifar100': ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
   'imagenet16_120': ((122.68 / 255, 116.66 / 255, 104.01 / 255), (63.22 / 255, 61.26 / 255, 65.09 / 255)),
 }
-_FORMS = 'digits, cifar10, cifar100, imagenet16_120, another name of TFDS, folder:PATH or npz:PATH'
+_FORMS = 'digits, cifar10, cifar100, imagenet16_120, NAME, NAME/CONFIG or NAME:VERSION of TFDS, folder:PATH or npz:PATH'
 ALPHA_SPLITS = ('half', 'valid')
 
 
@@ -39,7 +39,7 @@ def load(source: str, data_dir: str = '', image_size: int = 0, alpha_split: str 
     source: one of
       'digits': scikit-learn's digits, 8×8;
       'imagenet16_120': TFDS imagenet_resized/16x16, labels below 120;
-      the name of another TFDS data set;
+      the name of another TFDS data set, also with a config or a version: NAME/CONFIG:VERSION;
       'folder:PATH': one sub-folder per class; or the folders train, test and valid of such sub-folders;
       'npz:PATH': the arrays images and labels, and optionally test_images and test_labels, valid_images and
         valid_labels, and the names of the classes as classes (see `from_arrays`).
@@ -85,7 +85,7 @@ def _open(source, kind, path, data_dir, image_size) -> _Source:
     return _open_folder(full_path, image_size) if kind == 'folder' else _open_npz(full_path)
   if source == 'digits':
     return _Source({'train': _read_digits})
-  if path or (found := open_tfds(source, data_dir, image_size)) is None:
+  if (found := open_tfds(source, data_dir, image_size)) is None:
     raise InputError(f'unknown data set {source!r}: expected {_FORMS}')
   return _Source(*found)
 

@@ -12,6 +12,8 @@ from PIL import Image
 from beta_darts_jax.data.dataset import resize, stack_images
 from beta_darts_jax.errors import InputError
 
+_OWN_PROTOCOLS = ('digits', 'cifar10', 'cifar100', 'imagenet16_120', 'imagenet2012')
+
 
 def tfds_folder(data_dir: str = '') -> str:
   """Returns the folder of the TFDS data sets: `data_dir`, else $TFDS_DATA_DIR, else the default of TFDS.
@@ -23,7 +25,10 @@ def tfds_folder(data_dir: str = '') -> str:
   if folder and '://' not in folder and not os.path.isdir(folder):
     name = 'data_dir' if data_dir else 'TFDS_DATA_DIR'
     raise InputError(f'{name}={folder}: no such folder; create it if data sets should be prepared there')
-  return folder or os.path.expanduser('~/tensorflow_datasets')
+  default = os.path.expanduser('~/tensorflow_datasets')
+  if not folder and default.startswith('~'):
+    raise InputError('the user has no home folder: expected TFDS_DATA_DIR=FOLDER')
+  return folder or default
 
 
 def check_prepared(builder, name: str) -> None:
@@ -47,6 +52,9 @@ def open_tfds(source: str, data_dir: str, image_size: int):
   """
   import tensorflow_datasets as tfds
 
+  plain, _, version = source.partition(':')
+  if version and plain in _OWN_PROTOCOLS:
+    raise InputError(f'{source}: expected {plain}, without a version')
   is_cifar = source in ('cifar10', 'cifar100')
   name = 'imagenet_resized/16x16' if source == 'imagenet16_120' else source
   folder = tfds_folder(data_dir)
@@ -54,6 +62,10 @@ def open_tfds(source: str, data_dir: str, image_size: int):
     builder = cifar_builder(source, folder) if is_cifar else tfds.builder(name, data_dir=folder)
   except (tfds.core.registered.DatasetNotFoundError, ValueError):  # ValueError: not the form of a name
     return None
+  except (ImportError, OSError) as error:  # a data set may need packages or files that TFDS does not bring
+    text = ' '.join(str(error).split())
+    reason = text.partition('}": ')[2] or text  # without TFDS's own beginning
+    raise InputError(f'{source}: TFDS cannot open this data set ({reason})') from None
   if is_cifar and not builder.is_prepared():
     _prepare(builder, source)
   check_prepared(builder, name)

@@ -35,11 +35,49 @@ def set_up(
 
   Args:
     cpu_devices: number of virtual CPU devices if there is no accelerator; 0 means one, which uses every core.
-    cluster, coordinator, processes, process: see `join_cluster`, also for the InputError.
+    cluster, coordinator, processes, process: see `join_cluster`.
+
+  Raises:
+    InputError: see `join_cluster`; or a variable of JAX has a value with which no run works; or JAX_PLATFORMS names an
+      accelerator that is not there; or there is no folder for the cache.
   """
+  _check_variables()
   set_cpu_options(cpu_devices)
   set_compilation_cache()
   join_cluster(cluster, coordinator, processes, process)
+  _require_devices()
+
+
+def _check_variables() -> None:
+  """Raises InputError for values of JAX's variables with which the program does not run."""
+  if (devices := os.environ.get('JAX_NUM_CPU_DEVICES', '1')) == '0':
+    raise InputError(f'JAX_NUM_CPU_DEVICES={devices}: expected 1 or more')
+  for name, expected in (('jax_numpy_dtype_promotion', 'standard'), ('jax_numpy_rank_promotion', 'allow')):
+    if (value := getattr(jax.config, name)) not in (expected, 'warn'):
+      raise InputError(f'{name.upper()}={value}: expected {expected}')
+
+
+def _require_devices() -> None:
+  """Starts JAX's backends. Raises InputError if the accelerator that JAX_PLATFORMS names is not there."""
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError) as error:  # AssertionError: the package of the accelerator is not installed
+    if not (asked := jax.config.values['jax_platforms']):
+      raise
+    reason = str(error).partition(' (set JAX_PLATFORMS')[0] or 'its package is not installed'
+    raise InputError(
+      f'JAX_PLATFORMS={asked}: JAX finds no such device ({reason}); expected a device of this '
+      'machine, such as cpu, or no JAX_PLATFORMS'
+    ) from None
+
+
+def describe_devices() -> str:
+  """Returns the kind and the number of the devices, such as 'NVIDIA H200 (2 processes × 4 devices)'."""
+  devices, processes = jax.devices(), jax.process_count()
+  kinds = ', '.join(sorted({device.device_kind for device in devices}))
+  each = len(devices) // processes
+  plural = ('es' * (processes > 1), 's' * (each > 1))
+  return f'{kinds} ({processes} process{plural[0]} × {each} device{plural[1]})'
 
 
 def set_cpu_options(devices: int = 0) -> None:
@@ -56,9 +94,16 @@ def set_cpu_options(devices: int = 0) -> None:
 
 
 def set_compilation_cache() -> None:
-  """Keeps compiled programs in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR names another."""
+  """Keeps compiled programs in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR names another.
+
+  Raises:
+    InputError: the user has no home folder, and no variable names a cache folder.
+  """
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-    cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
+    try:
+      cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
+    except RuntimeError:
+      raise InputError('the user has no home folder: expected HOME, or XDG_CACHE_HOME=FOLDER for caches') from None
     jax.config.update('jax_compilation_cache_dir', str(cache / 'beta_darts_jax' / 'xla'))
 
 

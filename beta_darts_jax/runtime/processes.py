@@ -1,6 +1,9 @@
 """The processes of a run: joining a cluster, and what process 0 alone does."""
 
-from collections.abc import Callable
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -9,12 +12,15 @@ from jax.experimental import multihost_utils
 from beta_darts_jax.errors import InputError
 
 JOIN_SECONDS = 300
+_SLURM = ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_NTASKS', 'SLURM_PROCID', 'SLURM_LOCALID')  # JAX joins by these
+_VISIBLE = ('CUDA_VISIBLE_DEVICES', 'ROCR_VISIBLE_DEVICES', 'HIP_VISIBLE_DEVICES')
 
 
 def join_cluster(cluster: str = 'auto', coordinator: str = '', processes: int = 0, process: int = 0) -> None:
   """Connects this process to the other processes of the run. Call it before JAX's first operation.
 
-  JAX aborts the process if the coordinator does not answer for five minutes.
+  JAX aborts the process if the coordinator does not answer for five minutes. Before it waits, this function prints for
+  how many processes it waits.
 
   Args:
     cluster: 'auto' joins the cluster that JAX detects (TPU pod, Slurm, …); 'none' detects none.
@@ -25,19 +31,85 @@ def join_cluster(cluster: str = 'auto', coordinator: str = '', processes: int = 
   Raises:
     InputError: the arguments do not describe a cluster, or JAX cannot join it.
   """
-  _check_cluster(coordinator, processes, process)
+  check_cluster(coordinator, processes, process)
+  if not coordinator and cluster == 'none':
+    return
+  if waited := announced_processes(os.environ, coordinator, processes):
+    print(f'waiting for {waited}', file=sys.stderr, flush=True)
   try:
-    if coordinator:
-      jax.distributed.initialize(coordinator, processes, process, initialization_timeout=JOIN_SECONDS)
-    elif cluster == 'auto':
-      jax.distributed.initialize(initialization_timeout=JOIN_SECONDS)
-  except (ValueError, RuntimeError) as error:
+    jax.distributed.initialize(
+      coordinator or None,
+      processes if coordinator else None,
+      process if coordinator else None,
+      local_device_ids=local_device_ids(os.environ),
+      initialization_timeout=JOIN_SECONDS,
+    )
+  except InputError:
+    raise
+  # JAX's clusters raise KeyError, ValueError and types of other packages if their variables are set in part
+  except Exception as error:
     if not coordinator and 'coordinator_address should be defined' in str(error):
       return  # JAX detects no cluster
-    raise InputError(f'cannot join the cluster of {coordinator or "the environment"}: {error}') from None
+    where = coordinator or 'the environment'
+    advice = '' if coordinator else '; cluster=none joins no cluster'
+    raise InputError(f'cannot join the cluster of {where} ({type(error).__name__}: {error}){advice}') from None
 
 
-def _check_cluster(coordinator: str, processes: int, process: int) -> None:
+def announced_processes(environment: Mapping[str, str], coordinator: str, processes: int) -> str:
+  """Returns for which processes this one will wait, '' if it is alone or if only JAX can tell."""
+  if coordinator:
+    return f'the {processes} processes of {coordinator}' if processes > 1 else ''
+  counts = {
+    'Slurm': environment['SLURM_NTASKS'] if all(name in environment for name in _SLURM) else '',
+    'Open MPI': environment.get('OMPI_COMM_WORLD_SIZE', '') if 'OMPI_MCA_orte_hnp_uri' in environment else '',
+    'the TPU slice': str(environment.get('TPU_WORKER_HOSTNAMES', '').count(',') + 1),
+  }
+  for name, count in counts.items():
+    if count not in ('', '1'):
+      return f'the {count} processes that {name} announces; cluster=none joins no cluster'
+  return ''
+
+
+def local_device_ids(environment: Mapping[str, str]) -> list[int] | None:
+  """Returns which of the accelerators that this task of a Slurm step sees it uses: [] is all, None leaves it to JAX.
+
+  By itself JAX gives task k of a node the k-th accelerator. So one task per node would use one accelerator only, and a
+  task that sees only its own accelerator would look for another one. Here one task per node uses all accelerators;
+  tasks with accelerators of their own use these; tasks that see the same accelerators share them equally.
+
+  Args:
+    environment: variables, as os.environ.
+
+  Raises:
+    InputError: the tasks of a node cannot share its accelerators equally.
+  """
+  if 'JAX_LOCAL_DEVICE_IDS' in environment or not all(name in environment for name in _SLURM):
+    return None
+  tasks, task = _tasks_of_node(environment), int(environment['SLURM_LOCALID'])
+  visible = [environment[name].count(',') + 1 for name in _VISIBLE if environment.get(name)]
+  num_visible, num_on_node = min(visible, default=0), int(environment.get('SLURM_GPUS_ON_NODE', 0))
+  has_own = 'SLURM_GPUS_PER_TASK' in environment or 0 < num_visible < (num_on_node or 2)
+  if tasks == 1 or has_own:
+    return []
+  shared = num_on_node or num_visible
+  if not shared:  # no GPUs of Slurm
+    return None
+  if shared % tasks:
+    raise InputError(f'{tasks} tasks on a node with {shared} accelerators: expected a divisor of {shared}')
+  share = shared // tasks
+  return list(range(task * share, (task + 1) * share))
+
+
+def _tasks_of_node(environment) -> int:
+  """Returns the number of tasks on this node; Slurm writes the tasks of all nodes like '4(x2),1'."""
+  text = environment.get('SLURM_STEP_TASKS_PER_NODE') or environment.get('SLURM_TASKS_PER_NODE') or '1'
+  parts = re.findall(r'(\d+)(?:\(x(\d+)\))?', text)
+  counts = [int(tasks) for tasks, nodes in parts for _ in range(int(nodes or 1))]
+  return counts[int(environment.get('SLURM_NODEID', 0))]
+
+
+def check_cluster(coordinator: str = '', processes: int = 0, process: int = 0) -> None:
+  """Raises InputError if the arguments, those of `join_cluster`, do not describe a cluster."""
   if not coordinator:
     if processes > 1 or process:
       raise InputError(f'processes={processes}, process={process}: expected a coordinator, HOST:PORT, too')

@@ -82,6 +82,13 @@ def _differences(before: dict, now: dict) -> dict[str, tuple]:
 # ---- the folder ----
 
 
+def local_folder(path) -> pathlib.Path:
+  """Returns the folder of a run as a path. Raises InputError for an address such as gs://…."""
+  if '://' in str(path):
+    raise InputError(f'{path}: expected a folder; mount the bucket, and give the folder where it is mounted')
+  return pathlib.Path(path)
+
+
 def refuse_other_config(path, config: dict) -> None:
   """Checks that the folder `path` holds no run, or a run of `config` (a JSON tree). Writes nothing.
 
@@ -145,7 +152,12 @@ class Workdir:
       except BlockingIOError:
         time.sleep(wait)
       except OSError as error:
-        raise InputError(f'cannot lock {self.path / "lock"} ({error.strerror}): use another file system') from None
+        print(
+          f'warning: the file system of {self.path} has no locks ({error.strerror}). Never start a second process with '
+          'this folder',
+          file=sys.stderr,
+        )
+        return None
     raise InputError(f'{self.path} is in use by another process: wait for it, or choose another workdir')
 
   def environment_changes(self, environment: dict) -> list[str]:
