@@ -1,15 +1,17 @@
-"""Repeats a run: the same config and seed in another folder.
+"""Repeats a run: the same config, seed and settings of JAX in another folder.
 
   python -m beta_darts_jax.main --config configs/again.py:RUN --workdir NEW
 
 RUN is the folder of a run, or its config.json. If the run has several processes, give --config.parallel.coordinator,
 --config.parallel.processes and --config.parallel.process again. They describe the machines, so again.py does not copy
-them.
+them. The settings of JAX and XLA_FLAGS come from environment.json beside config.json, if it is there.
 """
 
 import json
+import os
 import pathlib
 
+import jax
 from flax.traverse_util import flatten_dict
 
 from beta_darts_jax.config import DEFAULTS
@@ -27,8 +29,29 @@ def get_config(run: str):
     leaves = {name: value for name, value in flatten_dict(values, sep='.').items() if name not in MACHINES}
     tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in leaves.items()}
     config.update_from_flattened_dict(tuples)
-  except (OSError, ValueError, KeyError, TypeError) as error:  # no such file, not JSON, or not the values of a config
+    repeat_settings(path.with_name('environment.json'))
+  except (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+  ) as error:  # no file, not JSON, no values of a config
     raise InputError(
       f'again.py:{run}: expected the folder of a run or its config.json ({type(error).__name__}: {error})'
     ) from None
   return config
+
+
+def repeat_settings(file: pathlib.Path) -> None:
+  """Sets JAX and XLA_FLAGS as in the environment.json of a run; call it before JAX's first operation."""
+  environment = json.loads(file.read_text()) if file.is_file() else {}
+  for name, value in environment.get('settings', {}).items():
+    if getattr(jax.config, name) != value:
+      print(f'again.py: {name}={value}, as in {file}')
+      jax.config.update(name, value)
+  given = os.environ.get('XLA_FLAGS', '')
+  options = environment.get('XLA_FLAGS', given)
+  if given not in ('', options):
+    print(f'again.py: XLA_FLAGS={options}, as in {file}')
+  os.environ['XLA_FLAGS'] = options

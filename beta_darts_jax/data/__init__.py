@@ -7,5 +7,16 @@ from beta_darts_jax.data.augmentation import Augmentation, normalize
 from beta_darts_jax.data.batching import batches
 from beta_darts_jax.data.dataset import Dataset, from_arrays
 from beta_darts_jax.data.sources import load
+from beta_darts_jax.data.summary import describe, find_warnings, record
 
-__all__ = ['Augmentation', 'Dataset', 'batches', 'from_arrays', 'load', 'normalize']
+__all__ = [
+  'Augmentation',
+  'Dataset',
+  'batches',
+  'describe',
+  'find_warnings',
+  'from_arrays',
+  'load',
+  'normalize',
+  'record',
+]

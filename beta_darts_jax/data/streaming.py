@@ -9,7 +9,7 @@ import functools
 import io
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,7 +17,7 @@ from PIL import Image, ImageEnhance
 
 from beta_darts_jax.data.augmentation import normalize
 from beta_darts_jax.data.pictures import to_rgb
-from beta_darts_jax.data.tfds import check_prepared, tfds_folder
+from beta_darts_jax.data.tfds import check_prepared, fingerprint, tfds_folder
 from beta_darts_jax.errors import InputError
 
 
@@ -35,6 +35,8 @@ class StreamedDataset:
     color_jitter: strengths of brightness, contrast, saturation and hue.
     resize: shorter side of a test image in pixels, before the central crop.
     mean, std: per channel, of images scaled to 0 … 1. The defaults are those of ImageNet, as the field uses them.
+    classes: names of the classes; () if they have numbers only.
+    fingerprints: {'train', 'test'} → SHA-256 of the names and sizes of the files.
   """
 
   name: str
@@ -48,6 +50,13 @@ class StreamedDataset:
   resize: int = 256
   mean: tuple[float, ...] = (0.485, 0.456, 0.406)
   std: tuple[float, ...] = (0.229, 0.224, 0.225)
+  classes: tuple[str, ...] = ()
+  fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """The names of the classes, or their numbers as text."""
+    return self.classes or tuple(map(str, range(self.num_classes)))
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -80,8 +89,18 @@ def load(source: str = 'imagenet2012', data_dir: str = '', image_size: int = 224
     train, test = (builder.as_data_source(split, decoders=decoders) for split in ('train', 'validation'))
   except Exception as error:  # TFDS raises many types if the files are damaged or have another format
     raise InputError(f'{source} in {builder.data_dir} cannot be read: {error}') from None
-  num_classes = builder.info.features['label'].num_classes
-  return StreamedDataset(source, train, test, num_classes, image_size=image_size or 224, **augmentation)
+  label = builder.info.features['label']
+  splits = {'train': 'train', 'test': 'validation'}
+  return StreamedDataset(
+    source,
+    train,
+    test,
+    label.num_classes,
+    image_size=image_size or 224,
+    classes=tuple(label.names or ()),
+    fingerprints={part: fingerprint(builder, split) for part, split in splits.items()},
+    **augmentation,
+  )
 
 
 # ---- one image, on the host ----

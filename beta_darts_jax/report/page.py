@@ -17,10 +17,11 @@ from flax.traverse_util import flatten_dict
 
 from beta_darts_jax.config import DEFAULTS
 from beta_darts_jax.config.schema import BUILT_IN_CHOICES
+from beta_darts_jax.data import describe
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.networks.operations import BUILT_IN
 from beta_darts_jax.report.run_folder import RunFolder, read_run_folder
-from beta_darts_jax.runtime.workdir import write_text
+from beta_darts_jax.runtime.workdir import KEPT, write_text
 from beta_darts_jax.search.result import three_digits
 from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.nas_bench_201 import DATASETS, NUM_CELLS
@@ -87,7 +88,8 @@ def _render(runs: list[RunFolder], sections: list, svg: Callable) -> str:
 
 def _texts(run: RunFolder) -> dict[str, Any]:
   """Returns what the page says about a run, besides the figures."""
-  environment = flatten_dict(run.environment, sep='.')
+  environment = {name: value for name, value in run.environment.items() if name not in KEPT}
+  facts = run.environment.get('data')
   return {
     'name': run.name,
     'status': f'{status(run)} Folder: {run.path}',
@@ -96,7 +98,8 @@ def _texts(run: RunFolder) -> dict[str, Any]:
     'tables': tables(run),
     'repeat': command(run, f'{run.path}-again'),
     'resume': command(run, str(run.path)) if run.result is None and not run.diverged else None,
-    'environment': ', '.join(f'{name} {value}' for name, value in environment.items() if name != 'command'),
+    'data': describe(facts) if facts else [],
+    'environment': ', '.join(f'{name} {value}' for name, value in flatten_dict(environment, sep='.').items()),
     'settings': settings(run.config),
   }
 

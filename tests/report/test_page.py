@@ -190,3 +190,14 @@ def test_package_is_imported_without_matplotlib_and_jinja2():
     'assert not {"matplotlib", "jinja2"} & set(sys.modules)'
   )
   assert subprocess.run([sys.executable, '-c', code]).returncode == 0
+
+
+def test_page_says_what_was_read(tmp_path):
+  path = make_search(tmp_path / 'run')
+  part = {'images': 1000, 'of_each_class': [400, 600]}
+  facts = {'image_shape': [8, 8, 1], 'classes': ['cat', 'dog'], 'train': part, 'test': part | {'images': 50}}
+  environment = {'device': 'cpu', 'devices': 1, 'data': facts | {'mean': [0.5], 'std': [0.2], 'pixels': [0, 255]}}
+  (path / 'environment.json').write_text(json.dumps(environment))
+  text, _ = read_page(report.write([path]))
+  assert '1,000 training and 50 test images of 8×8×1, pixels 0 … 255, mean 0.500, std 0.200; 2 classes, ' in text
+  assert 'sha256' not in text and 'of_each_class' not in text

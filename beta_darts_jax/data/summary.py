@@ -1,0 +1,128 @@
+"""What was read: a record of the data for the folder of a run, its text, and warnings."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from beta_darts_jax.data.dataset import Arrays, Dataset
+from beta_darts_jax.data.streaming import StreamedDataset
+
+PARTS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
+SMALL_CLASS = 10  # images
+FLAT = 16  # an image whose values span less, of 255, shows next to nothing
+
+
+def record(dataset: Dataset | StreamedDataset) -> dict[str, Any]:
+  """Returns the facts of a data set as a JSON tree. They differ if an image, a label or a class differs.
+
+  A data set in memory has for each part (PARTS) the number of images, the images of each class, and the SHA-256 of the
+  labels and of the pixels. A streamed data set has the number of images and the SHA-256 of the names and sizes of its
+  files.
+  """
+  facts: dict[str, Any] = {
+    'source': dataset.name,
+    'image_shape': list(dataset.image_shape),
+    'classes': list(dataset.class_names),
+  }
+  if isinstance(dataset, StreamedDataset):
+    for part in ('train', 'test'):
+      facts[part] = {'images': len(getattr(dataset, part)), 'files_sha256': dataset.fingerprints.get(part)}
+  else:
+    parts = _parts(dataset)
+    facts |= {part: _facts_of_part(arrays, dataset.num_classes) for part, arrays in parts.items()}
+    extremes = [(int(images.min()), int(images.max())) for images, _ in parts.values()]
+    facts['pixels'] = [min(low for low, _ in extremes), max(high for _, high in extremes)]
+  return facts | {'mean': list(dataset.mean), 'std': list(dataset.std)}
+
+
+def _parts(dataset: Dataset) -> dict[str, Arrays]:
+  arrays = {part: getattr(dataset, part) for part in PARTS}
+  return {part: pair for part, pair in arrays.items() if pair}
+
+
+def _facts_of_part(arrays: Arrays, num_classes) -> dict[str, Any]:
+  images, labels = arrays
+  return {
+    'images': len(labels),
+    'of_each_class': np.bincount(labels, minlength=num_classes).tolist(),
+    'labels_sha256': _sha256(labels),
+    'pixels_sha256': _sha256(images),
+  }
+
+
+def _sha256(array) -> str:
+  return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+# ---- text ----
+
+
+def describe(facts: Mapping[str, Any]) -> list[str]:
+  """Returns the facts of `record` in two lines."""
+  numbers = [f'{facts[part]["images"]:,} {name}' for part, name in PARTS.items() if part in facts]
+  size = '×'.join(map(str, facts['image_shape']))
+  pixels = 'pixels {} … {}, '.format(*facts['pixels']) if 'pixels' in facts else ''
+  statistics = ', '.join(f'{name} {" ".join(f"{x:.3f}" for x in facts[name])}' for name in ('mean', 'std'))
+  return [f'{_listed(numbers)} images of {size}, {pixels}{statistics}', _describe_classes(facts)]
+
+
+def _describe_classes(facts) -> str:
+  names, counts = facts['classes'], facts['train'].get('of_each_class')
+  if not counts:
+    return f'{len(names):,} classes'
+  if min(counts) == max(counts):
+    return f'{len(names):,} classes ({names[0]} … {names[-1]}) of {counts[0]:,} training images each'
+  smallest, largest = (f'{names[k]} ({counts[k]:,} training images)' for k in (np.argmin(counts), np.argmax(counts)))
+  return f'{len(names):,} classes, from {smallest} to {largest}'
+
+
+def _listed(texts: list[str]) -> str:
+  *first, last = texts
+  return f'{", ".join(first)} and {last}' if first else last
+
+
+# ---- warnings ----
+
+
+def find_warnings(dataset: Dataset | StreamedDataset, fraction: float = 1.0, searches: bool = False) -> list[str]:
+  """Returns a sentence about each thing that is likely to be a mistake in the data.
+
+  Args:
+    dataset: of a run.
+    fraction: of the training images that the run uses.
+    searches: whether the run is a search, which needs every class for the weights and for α.
+  """
+  if isinstance(dataset, StreamedDataset):
+    return []
+  warnings = [*dataset.left_out]
+  for part, (images, _) in _parts(dataset).items():
+    axes = tuple(range(1, images.ndim))
+    if num_flat := int(np.sum(images.max(axes) - images.min(axes) < FLAT)):
+      warnings.append(f'{num_flat:,} of {len(images):,} {PARTS[part]} images are constant or nearly so')
+  names = np.array(dataset.class_names)
+  sizes = np.bincount(dataset.train[1], minlength=len(names))
+  if (is_small := (sizes > 0) & (sizes < SMALL_CLASS)).any():
+    warnings.append(f'fewer than {SMALL_CLASS} training images: {_some(names[is_small], sizes[is_small])}')
+  used = {f'the {PARTS[part]} set': labels for part, (_, labels) in _parts(dataset).items()}
+  if searches:
+    used |= dict(
+      zip(('the part that trains the weights', 'the part that trains α'), dataset.search_labels(fraction), strict=True)
+    )
+  for part, labels in used.items():
+    if len(absent := np.setdiff1d(np.arange(len(names)), labels)):
+      warnings.append(f'{part} has no image of {_some(names[absent])}')
+  if dataset.valid is not None and _is_same(dataset.valid, dataset.test):
+    warnings.append('the validation images, which train α, are the test set, too')
+  return warnings
+
+
+def _some(names, counts=None) -> str:
+  """Names the first five of some classes, with their counts."""
+  shown = [str(name) if counts is None else f'{name} ({counts[k]})' for k, name in enumerate(names[:5])]
+  return ', '.join(shown) + (f' and {len(names) - 5} more classes' if len(names) > 5 else '')
+
+
+def _is_same(first: Arrays, second: Arrays) -> bool:
+  return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
