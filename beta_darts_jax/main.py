@@ -55,9 +55,10 @@ def run_search(config: ConfigDict, workdir: str | os.PathLike | None = None, com
   if values := _finished(path, config):
     return _show(SearchResult(path, values))
   dataset = data.load(config.data.source, config.data.data_dir, config.data.image_size).half(config.data.part)
+  facts = _show_data(dataset, config.data.fraction, searches=True)
   setup = make_search_setup(config, dataset)
   table = find_benchmark(config, space, dataset.name)
-  with _page_of_unfinished_run(path), Workdir(path, config.to_dict(), command) as folder:
+  with _page_of_unfinished_run(path), Workdir(path, config.to_dict(), command, facts) as folder:
     result = search_run.run(setup, dataset, table, folder)
   return _show(result)
 
@@ -70,8 +71,9 @@ def run_retrain(config: ConfigDict, workdir: str | os.PathLike | None = None, co
   if values := _finished(path, config):
     return _show(RetrainResult(path, values))
   dataset = load_dataset(config.data)
+  facts = _show_data(dataset, config.data.fraction)
   setup = make_retrain_setup(config, genotype, dataset)
-  with _page_of_unfinished_run(path), Workdir(path, config.to_dict(), command) as folder:
+  with _page_of_unfinished_run(path), Workdir(path, config.to_dict(), command, facts) as folder:
     result = retrain_run.run(setup, dataset, folder)
   return _show(result)
 
@@ -83,6 +85,14 @@ def _finished(path, config) -> dict | None:
   values = read_result(path)
   print(f'{path} is finished' if values else f'reading {config.data.source}', flush=True)
   return values
+
+
+def _show_data(dataset, fraction, searches=False) -> dict:
+  """Prints what was read, and returns its record for the folder of the run."""
+  facts = data.record(dataset)
+  lines = data.describe(facts) + [f'warning: {text}' for text in data.find_warnings(dataset, fraction, searches)]
+  print('\n'.join(lines), flush=True)
+  return facts
 
 
 def _show(result):

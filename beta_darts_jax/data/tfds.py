@@ -1,6 +1,8 @@
 """TFDS data sets without TensorFlow: where they are, how they are read, and how CIFAR is prepared."""
 
 import functools
+import hashlib
+import json
 import os
 import pathlib
 import tarfile
@@ -38,6 +40,15 @@ def check_prepared(builder, name: str) -> None:
       f'{name} is not prepared in {builder.data_dir}: prepare it once where TensorFlow is installed, with '
       f'`tfds build {name} --file_format=array_record`, and set TFDS_DATA_DIR or data_dir to its folder'
     )
+
+
+def fingerprint(builder, split: str, with_times: bool = False) -> str:
+  """Returns the SHA-256 of the names and sizes of the files of a split, and of their times of change if asked for."""
+  files = []
+  for name in sorted(builder.info.splits[split].filenames):
+    stat = (builder.data_path / name).stat()
+    files.append((name, stat.length, stat.mtime) if with_times else (name, stat.length))
+  return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 def open_tfds(source: str, data_dir: str, image_size: int):

@@ -20,6 +20,14 @@ from beta_darts_jax.runtime.processes import is_process_zero, run_on_process_zer
 
 # parts of a config that say where a run computes and what it logs, not what it computes
 NOT_COMPARED = ('parallel', 'profile', 'tensorboard')
+KEPT = ('command', 'data')  # what environment.json has besides the environment
+# settings of JAX that change results
+JAX_SETTINGS = (
+  'jax_enable_x64',
+  'jax_default_prng_impl',
+  'jax_default_matmul_precision',
+  'jax_threefry_partitionable',
+)
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 # ---- files ----
@@ -75,7 +83,7 @@ def read_json(file: pathlib.Path, remedy: str) -> dict:
 def _differences(before: dict, now: dict) -> dict[str, tuple]:
   """{dotted name: (value before, value now)} of the leaves that differ; None stands for a missing leaf."""
   before, now = flatten_dict(before, sep='.'), flatten_dict(now, sep='.')
-  names = sorted(before.keys() | now.keys())
+  names = dict.fromkeys([*before, *now])
   return {name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
 
 
@@ -104,12 +112,34 @@ def refuse_other_config(path, config: dict) -> None:
     before.pop(name, None)
     now.pop(name, None)
   if differences := _differences(before, now):
-    shown = [f'{name}: {json.dumps(old)}, yours: {json.dumps(new)}' for name, (old, new) in differences.items()]
-    more = [f'{len(shown) - 3} more'] if len(shown) > 3 else []
     raise InputError(
-      f'{path} belongs to a run with different settings ({"; ".join(shown[:3] + more)}). '
-      'Choose another workdir or config.name.'
+      f'{path} belongs to a run with different settings ({_some(differences)}). Choose another workdir or config.name.'
     )
+
+
+def refuse_other_data(path, data: dict) -> None:
+  """Checks that the run in the folder `path`, if there is one, had the data of the record `data`. Writes nothing.
+
+  Raises:
+    InputError: the run had other data, or its environment.json is damaged.
+  """
+  file = pathlib.Path(path) / 'environment.json'
+  before = read_json(file, 'remove it to resume the run').get('data') if file.is_file() else None
+  if before is None:
+    return
+  if differences := _differences(before, data):
+    raise InputError(f'{path} belongs to a run with different data ({_some(differences)}). Choose another workdir.')
+
+
+def _some(differences: dict[str, tuple]) -> str:
+  """Writes the first three differences out."""
+  shown = [f'{name}: {_short(old)}, yours: {_short(new)}' for name, (old, new) in differences.items()]
+  return '; '.join(shown[:3] + ([f'{len(shown) - 3} more'] if len(shown) > 3 else []))
+
+
+def _short(value) -> str:
+  text = json.dumps(value, ensure_ascii=False)
+  return text if len(text) <= 40 else f'{text[:32]} …'
 
 
 class Workdir:
@@ -119,17 +149,19 @@ class Workdir:
     path: the folder; it is made if it does not exist.
     config: a JSON tree.
     command: the command line that started the run, for environment.json.
+    data: the record of its data, a JSON tree, for environment.json.
 
   Raises:
-    InputError: the folder is not writable, another process uses it, or it holds a run of another config.
+    InputError: the folder is not writable, another process uses it, or it holds a run of another config or other data.
   """
 
-  def __init__(self, path, config: dict, command: str = ''):
-    self.path, self._command, self._lock = pathlib.Path(path), command, None
+  def __init__(self, path, config: dict, command: str = '', data: dict | None = None):
+    self.path, self._lock = pathlib.Path(path), None
+    self._kept = {'command': command} | ({'data': data} if data else {})
     run_on_process_zero(self._open, config)
 
   def _open(self, config):
-    refuse_other_config(self.path, config)
+    self._refuse_other_run(config)
     try:
       self.path.mkdir(parents=True, exist_ok=True)
       self._lock = open(self.path / 'lock', 'a')  # noqa: SIM115 (closed by __exit__)
@@ -137,13 +169,18 @@ class Workdir:
       raise InputError(f'cannot write to {self.path}: {error.strerror}') from None
     try:
       self._take_lock()
-      refuse_other_config(self.path, config)  # another process may have started its run before we got the lock
+      self._refuse_other_run(config)  # another process may have started its run before we got the lock
     except InputError:
       self._lock.close()
       raise
     (self.path / 'diverged.txt').unlink(missing_ok=True)
     if not (self.path / 'config.json').exists():
       write_json(self.path / 'config.json', config)
+
+  def _refuse_other_run(self, config):
+    refuse_other_config(self.path, config)
+    if data := self._kept.get('data'):
+      refuse_other_data(self.path, data)
 
   def _take_lock(self):
     for wait in (0.1, 0.4, 0):  # another process may hold the lock briefly (in_use): try again
@@ -169,15 +206,16 @@ class Workdir:
       return []
     file = self.path / 'environment.json'
     if not file.is_file():
-      write_json(file, environment | {'command': self._command})
+      write_json(file, environment | self._kept)
     before = read_json(file, 'remove it to resume the run')
-    before.pop('command', None)
+    for name in KEPT:
+      before.pop(name, None)
     return [f'{name}: {old} → {new}' for name, (old, new) in _differences(before, environment).items()]
 
   def report_environment(self, mesh: jax.sharding.Mesh) -> None:
     """Prints the differences from the environment in which the run started."""
     if changes := self.environment_changes(environment(mesh)):
-      print(f'resuming in a different environment ({"; ".join(changes)}): results may differ by rounding', flush=True)
+      print(f'resuming in a different environment ({"; ".join(changes)}): results may differ', flush=True)
 
   def trained_cells(self) -> dict[str, dict]:
     """Reads the results that `keep_trained_cells` wrote, {} if none. Raises InputError if the file is damaged."""
@@ -220,7 +258,7 @@ def in_use(path) -> bool:
 
 
 def environment(mesh: jax.sharding.Mesh) -> dict:
-  """Returns the devices, processes, cores and versions. If they are equal, a run repeats to the last bit."""
+  """Returns the devices, cores, versions and settings of JAX. If they are equal, a run repeats to the last bit."""
   return {
     'device': mesh.devices.flat[0].device_kind,
     'devices': mesh.size,
@@ -231,6 +269,8 @@ def environment(mesh: jax.sharding.Mesh) -> dict:
     'processor': platform.processor(),
     'python': platform.python_version(),
     'versions': {name: metadata.version(name) for name in PACKAGES},
+    'settings': {name: getattr(jax.config, name) for name in JAX_SETTINGS},
+    'XLA_FLAGS': os.environ.get('XLA_FLAGS', ''),
   }
 
 
