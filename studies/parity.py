@@ -8,7 +8,7 @@ two programs' means. The programs are equivalent if it is below MARGIN standard 
 confidence.
 """
 
-from configs import digits
+from beta_darts_jax.config import default
 from studies.study import Study
 
 SEEDS = 20
@@ -33,10 +33,19 @@ def get_study():
 
 
 def arm(method):
-  config = digits.get_config()
+  config = default()
   config.name = f'parity_{method}'
+  config.data.source = 'digits'
   config.data.crop_padding = 0
+  config.data.flip = False
+  config.supernet.channels = 8
+  config.supernet.cells_per_stage = 1
+  config.supernet.unroll = False
+  config.search.epochs = 20
+  config.search.batch_size = 32
+  config.search.alpha_learning_rate = 0.015
+  config.search.alpha_betas = (0.5, 0.91)
   config.search.beta_decay_weight = METHODS[method]
-  config.retrain.epochs = 0
+  config.retrain.update(channels=8, cells_per_stage=1, batch_size=32)  # no effect without a retraining, but kept so
   config.population.seeds = SEEDS
   return config

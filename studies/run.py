@@ -29,7 +29,9 @@ from studies.study import Study, load_study
 
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 END = '<!-- end of study -->'
-WHOLE_PAGE = 'all measures, seeds, equivalence, baselines, figure, provenance'  # the parts of a study's own page
+WHOLE_PAGE = (
+  'all measures, seeds, epochs, equivalence, baselines, figure, provenance'  # the parts of a study's own page
+)
 LEGEND = (
   'Mean ± standard deviation over seeds; no ± if all are equal. p: two-sided sign-flip test over paired seeds, exact '
   'for up to 20 pairs. Seconds: of one search; if an arm ran as one program, its seconds divided by its searches.'
@@ -90,6 +92,8 @@ def write_pages(
     tables.draw_percentiles(records, table, folder / 'percentile.svg')
   parts = make_parts(study, records, searches) | {
     'baselines': tables.baselines_table(table, dataset) if table else '',
+    'epochs': tables.epochs_table(records, table) if table else '',
+    'claims': tables.claims_table(records, searches) if table else '',
     'figure': '',  # its link depends on the page
   }
   page = folder / 'README.md'

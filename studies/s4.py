@@ -1,7 +1,4 @@
-"""S4, whose edges choose between a separable convolution and noise: the study s2, with noise in place of skips.
-
-make study STUDY=s4
-"""
+"""S4 when α runs ahead of the weights: the study `s2`, with noise in place of skips. The study is closed."""
 
 from studies import s2
 

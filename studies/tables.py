@@ -1,13 +1,24 @@
 """The tables and the figure of a study, made from its kept runs."""
 
+import itertools
 import pathlib
 
 import numpy as np
 import pandas as pd
 from flax.traverse_util import flatten_dict
 
+from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.nas_bench_201 import NasBench201
-from studies.measures import TESTS, baselines, measure_names, measures, percentile
+from studies.measures import (
+  PUBLISHED,
+  PUBLISHED_ACCURACIES,
+  TESTS,
+  baselines,
+  distance,
+  measure_names,
+  measures,
+  percentile,
+)
 from studies.records import histories
 from studies.statistics import centred_alphas, energy_p, gap_of_means, paired_p
 from studies.study import Study
@@ -68,6 +79,58 @@ def seeds_table(study: Study, searches: pd.DataFrame) -> str:
     'cell': '`' + cells + '`',
   }
   return to_markdown(pd.DataFrame(columns))
+
+
+def epochs_table(records: dict[str, dict], table: NasBench201) -> str:
+  """Returns the cells of every search as Markdown, one row for the epochs in a row that have the same cell."""
+  rows = []
+  for arm, record in records.items():
+    for seed, history in histories(record).items():
+      for text, group in itertools.groupby(history, key=lambda row: row['genotype']):
+        epochs = [row['epoch'] + 1 for row in group]
+        row = {'arm': arm, 'seed': str(seed), 'epochs': f'{epochs[0]} – {epochs[-1]}' if epochs[1:] else str(epochs[0])}
+        rows.append(row | describe_cell(text, table))
+  return to_markdown(pd.DataFrame(rows))
+
+
+def describe_cell(text: str | None, table: NasBench201) -> dict[str, str]:
+  """Returns the accuracies of a cell, its distance to the published cell of β-DARTS, and its text, as texts."""
+  if text is None:
+    return dict.fromkeys((*TESTS, 'rank', 'distance'), '') | {'cell': 'diverged'}
+  cell = Genotype.parse(text)
+  accuracies = {column: format_number(getattr(table[cell], column)) for column in TESTS}
+  others = {'rank': f'{table.rank(cell, TESTS[0]):,}', 'distance': str(distance(cell, Genotype.parse(PUBLISHED)))}
+  escaped = text.replace('|', r'\|')
+  return accuracies | others | {'cell': f'`{escaped}`'}
+
+
+def claims_table(records: dict[str, dict], searches: pd.DataFrame) -> str:
+  """Returns the published accuracies beside those of the final cells of each arm, as Markdown.
+
+  An arm belongs to the published method whose name it starts with.
+  """
+  rows = []
+  for method, published in PUBLISHED_ACCURACIES.items():
+    stated = ', '.join(map(format_number, published))
+    arms = [arm for arm in records if arm.startswith(method)]
+    rows += [
+      {'search': arm, 'published': stated, **_found(records[arm], searches[searches['arm'] == arm])} for arm in arms
+    ]
+    if not arms:
+      rows.append(
+        {'search': method, 'published': stated, 'here': 'not run', 'searches': '', 'epochs': '', 'distance': ''}
+      )
+  return to_markdown(pd.DataFrame(rows))
+
+
+def _found(record, searches):
+  numbers = searches[[*TESTS, 'epochs', 'distance_to_published']].astype(float)
+  return {
+    'here': ', '.join(format_spread(numbers[column]) for column in TESTS),
+    'searches': str(len(searches)),
+    'epochs': f'{numbers["epochs"].min():.0f} of {record["config"]["search"]["epochs"]}',
+    'distance': format_spread(numbers['distance_to_published']),
+  }
 
 
 def equivalence_table(study: Study, records: dict[str, dict]) -> str:

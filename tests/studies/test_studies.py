@@ -16,9 +16,11 @@ from beta_darts_jax.config import default
 from beta_darts_jax.spaces.nas_bench_201 import Row
 from beta_darts_jax.spaces.space import S2
 from configs import darts, robust_darts
+from studies import measures
+from studies.keep import keep_run
 from studies.measures import percentile
 from studies.records import changed_keys, is_kept, keep, read_records
-from studies.run import fill_marks, main, write_pages
+from studies.run import END, fill_marks, main, write_pages
 from studies.study import Study, known_studies, load_study
 from studies.tables import equivalence_table, provenance, searches_table
 
@@ -48,7 +50,7 @@ def test_every_study_loads(name):
 
 
 def test_load_study_names_what_it_expects(tmp_path):
-  with pytest.raises(InputError, match=r"unknown study 'center': expected .* centre, clock, dependence"):
+  with pytest.raises(InputError, match=r"unknown study 'center': expected .* centre, clock, mechanism"):
     load_study('center')
   with pytest.raises(InputError, match='unknown study'):
     load_study(str(tmp_path / 'none.py'))
@@ -88,8 +90,13 @@ def test_every_kept_arm_has_the_settings_of_its_study():
   evidence = ROOT / 'docs' / 'evidence'
   for folder in evidence.glob('*/runs'):
     study = load_study(folder.parent.name)
-    assert all(is_kept(folder / f'{arm}.json', config) for arm, config in study.arms.items())
-    assert set(study.closed_arms) <= set(read_records(study, evidence))
+    kept = [arm for arm, config in study.arms.items() if is_kept(folder / f'{arm}.json', config)]  # raises if changed
+    assert {path.stem for path in folder.glob('*.json')} == {*kept, *study.closed_arms} | own_borrowed(study)
+
+
+def own_borrowed(study):
+  """Returns the arms that another program wrote into the study's own folder."""
+  return {arm for arm, place in study.borrowed.items() if place == f'{study.name}/{arm}'}
 
 
 def test_changed_settings_of_a_kept_arm_are_refused(tmp_path):
@@ -156,7 +163,9 @@ def test_write_pages(tmp_path, table, capsys):
   text = (folder / 'README.md').read_text()
   assert cells_of(text, 'borrowed', '2')[-3:] == ['', '', '']
   assert cells_of(text, 'own', '2')[-3:] == ['-100.00', 'borrowed', '1.000']
-  assert cells_of(text, 'own', '6') == ['', '`diverged`']
+  assert cells_of(text, 'own', '6', '') == ['`diverged`']
+  assert cells_of(text, 'own', '6', '1 – 4')[-1] == 'diverged'
+  assert cells_of(text, 'borrowed', '5', '1 – 4')[3] == '1'  # the rank of the optimum
   assert cells_of(text, 'own and borrowed')[0] == '2, 2' and 'missing' not in text and 'jax 1.2.3' in text
   assert cells_of(text, 'random cell')[0] == '50.00'
   csv = pd.read_csv(folder / 'searches.csv')
@@ -167,6 +176,27 @@ def test_write_pages(tmp_path, table, capsys):
   assert all(path.read_bytes() == content for path, content in before.items())
   with pytest.raises(InputError, match='need the NAS-Bench-201 table'):
     write_pages(study, tmp_path, None)
+
+
+def test_a_kept_run_is_an_arm_of_its_study(tmp_path, table, monkeypatch):
+  """Two epochs of an unfinished search: the pages have its cells, epochs and distance beside what is published."""
+  cell = measures.PUBLISHED
+  rows = [{'epoch': epoch, 'genotype': cell, 'betas': {'cell': [[1.0]]}, 'seconds': 1.0} for epoch in range(2)]
+  (tmp_path / 'run').mkdir()
+  (tmp_path / 'run' / 'config.json').write_text(json.dumps(default().to_dict()))
+  (tmp_path / 'run' / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  study = a_study(arms={}, closed_arms={'beta_darts_seed_0': '48735b7'})
+  monkeypatch.setattr('studies.keep.load_study', lambda name: study)
+  with pytest.raises(InputError, match='beta_darts_seed_0'):
+    keep_run(tmp_path / 'run', 'mine/darts', tmp_path)
+  keep_run(tmp_path / 'run', 'mine/beta_darts_seed_0', tmp_path)
+  page = tmp_path / 'page.md'
+  page.write_text(f'<!-- study mine: claims, epochs -->\n{END}\n')
+  write_pages(study, tmp_path, table, (page,))
+  text = page.read_text()
+  assert cells_of(text, 'beta_darts_seed_0', '94.36, 73.51, 46.34')[1:] == ['1', '2 of 100', '0.00']
+  assert cells_of(text, 'darts')[1] == 'not run'
+  assert cells_of(text, 'beta_darts_seed_0', '0', '1 – 2')[4] == '0'
 
 
 def test_write_pages_of_a_space_without_a_benchmark(tmp_path, table):
@@ -250,9 +280,9 @@ def test_a_study_at_toy_size(tmp_path):
 def test_a_study_asks_for_its_table_before_it_computes(tmp_path, monkeypatch, capsys):
   monkeypatch.delenv('NAS_BENCH_201_TABLE', raising=False)
   monkeypatch.setattr('studies.run.run_arms', lambda *_: pytest.fail('it computes'))
-  assert main(['centre', '--runs', str(tmp_path / 'runs'), '--evidence', str(tmp_path / 'evidence')]) == 2
+  assert main(['clock', '--runs', str(tmp_path / 'runs'), '--evidence', str(tmp_path / 'evidence')]) == 2
   said = capsys.readouterr().err
-  assert said.startswith('error: the tables of centre need the NAS-Bench-201 table') and said.count('\n') == 1
+  assert said.startswith('error: the tables of clock need the NAS-Bench-201 table') and said.count('\n') == 1
   assert not list(tmp_path.iterdir())
 
 
