@@ -98,7 +98,7 @@ def test_tasks_of_slurm_join_with_all_their_virtual_devices(nodes, tasks):
   code = (
     'from beta_darts_jax.runtime.devices import set_up; set_up(cpu_devices=2); import jax;'
     'print("found", jax.process_index(), jax.process_count(), jax.local_device_count(), jax.device_count(),'
-    'jax.config.jax_cuda_visible_devices)'
+    'jax.config.read("jax_cuda_visible_devices"))'
   )
   port = str(free_port())
   running = [
