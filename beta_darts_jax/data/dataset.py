@@ -8,10 +8,9 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from beta_darts_jax.data.augmentation import normalize
+from beta_darts_jax.data.cache import Arrays
 from beta_darts_jax.data.splits import draw_by_class, halve, hold_out
 from beta_darts_jax.errors import InputError
-
-Arrays = tuple[np.ndarray, np.ndarray]  # (images uint8 [N, H, W, C], labels int32 [N])
 
 
 @dataclasses.dataclass(frozen=True)

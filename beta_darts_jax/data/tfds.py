@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from beta_darts_jax.data.cache import cached
 from beta_darts_jax.data.dataset import resize, stack_images
 from beta_darts_jax.errors import InputError
 
 _OWN_PROTOCOLS = ('digits', 'cifar10', 'cifar100', 'imagenet16_120', 'imagenet2012')
+
+_CACHED = ('cifar10', 'cifar100', 'imagenet16_120')  # decoding them takes long, and they are small when decoded
 
 
 def tfds_folder(data_dir: str = '') -> str:
@@ -82,7 +85,7 @@ def open_tfds(source: str, data_dir: str, image_size: int):
   check_prepared(builder, name)
   splits = {'train': 'train', 'valid': 'validation', 'test': 'test'}
   parts = {
-    part: functools.partial(_read_split, builder, split, source, image_size)
+    part: functools.partial(_read_or_map_split, builder, split, source, image_size)
     for part, split in splits.items()
     if split in builder.info.splits or part == 'train'
   }
@@ -98,6 +101,15 @@ def _prepare(builder, name):
     builder.download_and_prepare(file_format='array_record')
   except Exception as error:  # of the network, the disk or the checksum
     raise InputError(f'{name} is not in {builder.data_dir} and could not be prepared: {error}') from None
+
+
+def _read_or_map_split(builder, split, source, image_size):
+  """Reads a split, or maps it from the cache if its files are still the same ones."""
+  read = functools.partial(_read_split, builder, split, source, image_size)
+  if source not in _CACHED:
+    return read()
+  key = f'version 1, {image_size} pixels, {fingerprint(builder, split, with_times=True)}'
+  return cached(f'{source}-{split}', key, read)
 
 
 def _read_split(builder, split, source, image_size):

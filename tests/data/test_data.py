@@ -2,6 +2,7 @@ import hashlib
 import http.server
 import io
 import itertools
+import os
 import subprocess
 import sys
 import tarfile
@@ -310,13 +311,16 @@ builder = cifar_builder('cifar10', folder, url=url, url_infos=info)
 builder.download_and_prepare(file_format='array_record')
 dataset = data.load('cifar10', folder)
 np.savez(folder + '/read.npz', images=dataset.train[0], labels=dataset.train[1], test=dataset.test[0])
+mapped = data.load('cifar10', folder)
+assert not mapped.train[0].flags.writeable and np.array_equal(mapped.train[0], dataset.train[0])
 assert 'tensorflow' not in sys.modules
 """
 
 
 def prepare(url, size, checksum, folder):
   command = [sys.executable, '-c', PREPARE, url, str(size), checksum, str(folder)]
-  return subprocess.run(command, capture_output=True, text=True)
+  environment = os.environ | {'JAX_COMPILATION_CACHE_DIR': str(folder / 'cache')}
+  return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 def test_cifar_is_prepared_without_tensorflow(archive, tmp_path):
