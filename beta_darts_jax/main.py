@@ -31,7 +31,7 @@ from beta_darts_jax.runtime.processes import check_cluster, is_process_zero, run
 from beta_darts_jax.runtime.workdir import Workdir, local_folder, read_result, refuse_other_config
 from beta_darts_jax.search import run as search_run
 from beta_darts_jax.search.result import SearchResult
-from beta_darts_jax.search.setup import find_benchmark, make_search_setup, make_search_space
+from beta_darts_jax.search.setup import find_benchmark, load_search_data, make_search_setup, make_search_space
 
 CLUSTER = ('coordinator', 'processes', 'process')  # keys of config.parallel
 
@@ -54,7 +54,7 @@ def run_search(config: ConfigDict, workdir: str | os.PathLike | None = None, com
   space = make_search_space(config)
   if values := _finished(path, config):
     return _show(SearchResult(path, values))
-  dataset = data.load(config.data.source, config.data.data_dir, config.data.image_size).half(config.data.part)
+  dataset = load_search_data(config.data)
   facts = _show_data(dataset, config.data.fraction, searches=True)
   setup = make_search_setup(config, dataset)
   table = find_benchmark(config, space, dataset.name)

@@ -33,6 +33,7 @@ def keys_of(task: str) -> tuple[Key, ...]:
   return (
     *search_keys.NAME,
     *shared_keys.DATA,
+    *search_keys.SEARCH_DATA,
     *search_keys.SPACE,
     *keys,
     *search_keys.METHOD,

@@ -66,9 +66,10 @@ class Dataset:
     return dataclasses.replace(self, train=_rows(self.train, self._share(self.train[1], fraction)))
 
   def search_splits(self, fraction: float = 1.0) -> tuple[Arrays, Arrays]:
-    """Returns the images that train the weights and the images that train α, a fraction of each.
+    """Returns the images that train the weights and the images that train α.
 
-    They are the halves of the training images; or, with `valid`, all training images and the validation images.
+    They are a fraction of each half of the training images. With `valid` they are a fraction of all training images,
+    and the validation images.
     """
     weights, alpha = self._search_indices(fraction)
     return _rows(self.train, weights), _rows(self.valid or self.train, alpha)
@@ -80,7 +81,7 @@ class Dataset:
 
   def _search_indices(self, fraction):
     if self.valid:
-      return self._share(self.train[1], fraction), self._share(self.valid[1], fraction)
+      return self._share(self.train[1], fraction), np.arange(len(self.valid[1]))
     halves, labels = self._halves(), self.train[1]
     return tuple(half[self._share(labels[half], fraction)] for half in halves)
 

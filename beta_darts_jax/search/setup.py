@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from beta_darts_jax.config.check import check_profile, step_range
 from beta_darts_jax.config.schema import epochs_to_run, is_population, varied_names
-from beta_darts_jax.data import Augmentation, Dataset
+from beta_darts_jax.data import Augmentation, Dataset, load
 from beta_darts_jax.data.augmentation import check_augmentation
 from beta_darts_jax.errors import InputError, naming
 from beta_darts_jax.method.hypergradients import HYPERGRADIENTS
@@ -138,6 +138,12 @@ def find_benchmark(config: ConfigDict, space: SearchSpace, dataset_name: str) ->
   Raises:
     InputError: the table cannot be read.
   """
+def load_search_data(options: ConfigDict) -> Dataset:
+  """Loads the data set of a config's group `data`. Raises InputError."""
+  dataset = load(options.source, options.data_dir, options.image_size, options.alpha_split)
+  return dataset.half(options.part)
+
+
   if not covers(space, dataset_name):
     if config.benchmark.kendall_cells or config.diagnostics.kendall_cells:
       print(f"no benchmark has the cells of {space.name} on {dataset_name}: Kendall's τ is left out")
@@ -158,8 +164,7 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
   space = make_search_space(config)
   members = make_members(config.search.seed, config.population.seeds, {n: config.population[n] for n in varied_names()})
   batch_size = config.search.batch_size
-  smallest_half = min(len(labels) for _, labels in dataset.search_splits(config.data.fraction))
-  _check_sizes(config, dataset, smallest_half)
+  steps = _check_sizes(config, dataset)
   with naming('config.parallel'):
     mesh = make_mesh(batch_size, len(members), config.parallel.population, config.parallel.data)
   parts, data = _make_parts(config, space, members), config.data
@@ -181,7 +186,7 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
     evaluation_images=config.search.evaluation_images,
     session=SessionOptions(
       epochs=epochs_to_run(config.search),
-      steps_per_epoch=smallest_half // batch_size,
+      steps_per_epoch=steps,
       steps_per_dispatch=config.search.steps_per_dispatch,
       images_per_step=2 * batch_size,
       checkpoint_every=config.checkpoint.every_steps,
@@ -199,14 +204,15 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
   )
 
 
-def _check_sizes(config, dataset, smallest_half):
-  """Raises InputError where sizes do not fit the data, before anything is written."""
+def _check_sizes(config, dataset) -> int:
+  """Checks the sizes before anything is written, and returns the steps of an epoch. Raises InputError."""
   batch_size = config.search.batch_size
-  if batch_size > smallest_half:
+  num_weight_images, num_alpha_images = map(len, dataset.search_labels(config.data.fraction))
+  if batch_size > (smallest := min(num_weight_images, num_alpha_images)):
+    part = 'the smaller of the training and validation sets' if dataset.valid else 'half of the training images'
     share = f' with config.data.fraction={config.data.fraction}' if config.data.fraction < 1 else ''
-    raise InputError(
-      f'config.search.batch_size={batch_size}: expected at most {smallest_half}, half of the training images{share}'
-    )
+    raise InputError(f'config.search.batch_size={batch_size}: expected at most {smallest}, {part}{share}')
+  steps = num_weight_images // batch_size
   size = dataset.image_shape[:2]
   with naming('config.data'):
     check_image_size(size)
@@ -218,7 +224,8 @@ def _check_sizes(config, dataset, smallest_half):
     )
   if config.tensorboard:
     require_tensorboard()
-  check_profile(config.profile, epochs_to_run(config.search) * (smallest_half // batch_size))
+  check_profile(config.profile, epochs_to_run(config.search) * steps)
+  return steps
 
 
 def _make_supernet(config, space, num_classes, single_path):

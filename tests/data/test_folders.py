@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from beta_darts_jax import InputError, data
+from beta_darts_jax.config import default
+from beta_darts_jax.search.setup import load_search_data, make_search_setup
 
 PICTURES = {name: Image.new('RGB', (4, 4), (i, i, i)) for i, name in enumerate('abcdefgh')}
 
@@ -119,6 +121,7 @@ def test_what_is_left_out_of_a_folder_is_named(tmp_path, files, named):
 
 ARRAYS = {'images': np.zeros((4, 2, 2), np.uint8), 'labels': np.arange(4) % 2}
 VALID = {'valid_images': ARRAYS['images'][:2], 'valid_labels': np.array([0, 1])}
+TEST_8 = {'test_images': np.zeros((2, 8, 8, 3), np.uint8), 'test_labels': np.array([0, 1])}
 TEST = {'test_images': ARRAYS['images'][:1], 'test_labels': np.array([1])}
 
 
@@ -159,3 +162,43 @@ def test_an_npz_may_name_its_classes(tmp_path):
   np.savez(tmp_path / 'x.npz', **ARRAYS, classes=np.array(['cat', 'dog']))
   assert data.load(f'npz:{tmp_path}/x.npz').class_names == ('cat', 'dog')
   assert data.from_arrays(**ARRAYS).class_names == ('0', '1')
+
+
+# ---- α from a validation set ----
+
+
+def test_the_validation_set_trains_alpha_and_all_training_images_train_the_weights(tmp_path):
+  make(tmp_path, *PARTS, 'val/a/0.png', 'val/b/0.png', 'val/b/1.png')
+  dataset = data.load(f'folder:{tmp_path}', alpha_split='valid')
+  weights, alpha = dataset.search_splits()
+  assert weights[1].tolist() == [0, 1] and alpha[1].tolist() == [0, 1, 1]
+  assert alpha[0][:, 0, 0, 0].tolist() == [0, 1, 1] and not dataset.left_out
+  assert [len(labels) for labels in dataset.search_labels(0.5)] == [1, 3]
+  assert not any('too' in text for text in data.find_warnings(dataset, searches=True))
+
+
+def test_a_validation_set_that_is_also_the_test_set_is_named(tmp_path):
+  np.savez(tmp_path / 'x.npz', **ARRAYS, **VALID)
+  dataset = data.load(f'npz:{tmp_path}/x.npz', alpha_split='valid')
+  assert 'the validation images, which train α, are the test set, too' in data.find_warnings(dataset)
+
+
+@pytest.mark.parametrize('alpha_split, named', [('valid', 'has no validation set'), ('third', 'one of half, valid')])
+def test_without_a_validation_set_alpha_cannot_train_on_it(alpha_split, named):
+  with pytest.raises(InputError, match=f'alpha_split={alpha_split}|{alpha_split!r}.*{named}'):
+    data.load('digits', alpha_split=alpha_split)
+
+
+def test_the_steps_of_an_epoch_follow_from_the_images_that_train_the_weights(tmp_path):
+  images, labels = np.zeros((60, 8, 8, 3), np.uint8), np.arange(60) % 2
+  np.savez(
+    tmp_path / 'x.npz', images=images, labels=labels, valid_images=images[:20], valid_labels=labels[:20], **TEST_8
+  )
+  config = default()
+  config.update_from_flattened_dict({'data.source': f'npz:{tmp_path}/x.npz', 'data.alpha_split': 'valid'})
+  config.search.batch_size = 20
+  setup = make_search_setup(config, load_search_data(config.data))
+  assert setup.session.steps_per_epoch == 3
+  config.search.batch_size = 21
+  with pytest.raises(InputError, match='expected at most 20, the smaller of the training and validation sets'):
+    make_search_setup(config, load_search_data(config.data))
