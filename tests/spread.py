@@ -18,7 +18,7 @@ from beta_darts_jax import Hyperparameters, SearchSpace, SearchState, Supernet, 
 from beta_darts_jax.config import default
 from beta_darts_jax.config.check import check
 from beta_darts_jax.data import Augmentation, Dataset
-from beta_darts_jax.runtime.devices import make_mesh, named_sharding, replicate, set_up, shard
+from beta_darts_jax.runtime.devices import compile_together, make_mesh, named_sharding, replicate, set_up, shard
 from beta_darts_jax.runtime.processes import is_process_zero
 from beta_darts_jax.search.programs import make_train
 from beta_darts_jax.search.setup import make_search_setup
@@ -83,18 +83,20 @@ def run(population, data, members, steps, dtype, strategy='map', ulp=False, unro
   def stack(trees):
     return shard(jax.tree.map(lambda *x: np.stack(x), *trees), mesh, 'population')
 
-  key = (population, data, len(members), dtype, strategy, unroll)
-  if key not in PROGRAMS:
-    train = make_train(make_search_step(SUPERNETS[unroll]), make_setup(mesh, strategy))
-    PROGRAMS[key] = jax.jit(train, out_shardings=named_sharding(mesh, 'population'))
   order = np.arange(IMAGES, dtype=np.int32).reshape(-1, BATCH)
-  states = PROGRAMS[key](
+  arguments = (
     stack([make_state(seed, dtype, ulp) for seed in members]),
     stack([order[:: 1 - 2 * (seed % 2)] for seed in members]),
     stack([make_hyper(seed, dtype) for seed in members]),
     replicate((half(0), half(1)), mesh),
     replicate(np.int32(steps), mesh),
   )
+  key = (population, data, len(members), dtype, strategy, unroll)
+  if key not in PROGRAMS:
+    train = make_train(make_search_step(SUPERNETS[unroll]), make_setup(mesh, strategy))
+    lowered = jax.jit(train, out_shardings=named_sharding(mesh, 'population')).lower(*arguments)
+    (PROGRAMS[key],) = compile_together(lowered)
+  states = PROGRAMS[key](*arguments)
   kept = states.alphas['cell'], states.sums['train_loss'], states.params['network']['stem_conv']['kernel']
   return jax.device_get(jax.jit(lambda x: x, out_shardings=named_sharding(mesh))(kept))
 

@@ -16,7 +16,7 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.runtime.processes import join_cluster
+from beta_darts_jax.runtime.processes import join_cluster, wait_for_all
 
 # XLA:CPU gives float32 convolutions to YNNPACK, whose filter gradients are 3 to 12 times slower than Eigen's
 _EIGEN_CONVOLUTIONS = (
@@ -210,9 +210,14 @@ def put(tree, sharding: NamedSharding):
 
 
 def compile_together(*lowered) -> list:
-  """Compiles the results of jax.jit(…).lower(…), each in its own thread: XLA releases Python's lock."""
+  """Compiles the results of jax.jit(…).lower(…), each in its own thread: XLA releases Python's lock.
+
+  Every process of the run returns at the same time.
+  """
   with ThreadPoolExecutor() as pool:
-    return list(pool.map(lambda program: program.compile(), lowered))
+    compiled = list(pool.map(lambda program: program.compile(), lowered))
+  wait_for_all('compiled')
+  return compiled
 
 
 def map_members(function: Callable, strategy: str) -> Callable:

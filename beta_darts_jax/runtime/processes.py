@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from beta_darts_jax.errors import InputError
@@ -143,6 +144,16 @@ def run_on_process_zero(function: Callable, *arguments):
   if any_process(failure is not None):
     raise failure or InputError('process 0 reported an error')
   return result
+
+
+def wait_for_all(name: str) -> None:
+  """Waits until every process of the run has called it with this name, for up to an hour.
+
+  It uses JAX's coordination service and not a collective, because a collective on CPUs fails if a process starts it
+  30 seconds after the first one.
+  """
+  if jax.process_count() > 1:
+    ocp.multihost.get_barrier_sync_fn()(key=name, timeout_ms=3_600_000)
 
 
 def any_process(flag: bool) -> bool:
