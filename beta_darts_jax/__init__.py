@@ -42,15 +42,19 @@ if TYPE_CHECKING:
   from beta_darts_jax.config import default, default_retrain
   from beta_darts_jax.main import run_retrain, run_search
   from beta_darts_jax.retrain.result import RetrainResult, load_run
+  from beta_darts_jax.retrain.trained import TrainedNetwork
   from beta_darts_jax.runtime.devices import set_up
   from beta_darts_jax.search.result import SearchResult
+  from beta_darts_jax.search.trained import load
 
 __version__ = '0.1.0'
 _LAZY = {  # imported at the first use, because the import takes long
   'RetrainResult': 'beta_darts_jax.retrain.result',
   'SearchResult': 'beta_darts_jax.search.result',
+  'TrainedNetwork': 'beta_darts_jax.retrain.trained',
   'default': 'beta_darts_jax.config',
   'default_retrain': 'beta_darts_jax.config',
+  'load': 'beta_darts_jax.search.trained',
   'load_run': 'beta_darts_jax.retrain.result',
   'run_retrain': 'beta_darts_jax.main',
   'run_search': 'beta_darts_jax.main',
@@ -90,11 +94,13 @@ __all__ = [
   'SearchState',
   'Stopped',
   'Supernet',
+  'TrainedNetwork',
   'beta_decay',
   'default',
   'default_retrain',
   'from_penalty',
   'interop',
+  'load',
   'load_run',
   'make_search_step',
   'run_retrain',

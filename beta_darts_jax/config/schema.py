@@ -120,6 +120,15 @@ def _make_config(task: str) -> ConfigDict:
 DEFAULTS = {'search': default, 'retrain': default_retrain}
 
 
+def from_json(values: Mapping[str, Any]) -> ConfigDict:
+  """Returns a config with the values of a run's config.json. Keys that this version does not have are left out."""
+  config = DEFAULTS[values['task']]()
+  known, given = flatten(config), flatten_dict(values, sep='.')
+  tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+  config.update_from_flattened_dict({name: value for name, value in tuples.items() if name in known})
+  return config
+
+
 def task_of(config: ConfigDict) -> str:
   """Returns the task of a config, 'search' if it names none.
 

@@ -177,7 +177,7 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
     is_population=is_population(config.population),
     mesh=mesh,
     strategy=config.parallel.strategy,
-    supernet=_make_supernet(config, space, dataset.num_classes, parts.relaxation.sampling.single_path),
+    supernet=make_supernet(config, space, dataset.num_classes, parts.relaxation.sampling.single_path),
     parts=parts,
     schedule=make_schedule(config),
     augmentation=augmentation,
@@ -228,7 +228,8 @@ def _check_sizes(config, dataset) -> int:
   return steps
 
 
-def _make_supernet(config, space, num_classes, single_path):
+def make_supernet(config: ConfigDict, space: SearchSpace, num_classes: int, single_path: bool) -> Supernet:
+  """Returns the supernet that `config.supernet` describes. Raises InputError."""
   options = config.supernet
   with naming('config.supernet'):
     return Supernet(

@@ -8,7 +8,7 @@ import numpy as np
 
 from beta_darts_jax.config import default
 from beta_darts_jax.config.check import check
-from beta_darts_jax.data import Dataset
+from beta_darts_jax.data import Dataset, record
 from beta_darts_jax.runtime.checkpoint import Checkpoints
 from beta_darts_jax.runtime.workdir import Workdir
 from beta_darts_jax.search import run as search_run
@@ -40,7 +40,7 @@ def make_config(**changes):
 def run(config, path, table=None):
   """Runs a search, or resumes it, and returns what result.json holds."""
   setup = make_search_setup(config, DATASET)
-  with Workdir(path, config.to_dict()) as workdir:
+  with Workdir(path, config.to_dict(), data=record(DATASET)) as workdir:
     return search_run.run(setup, DATASET, table, workdir).values
 
 

@@ -4,19 +4,23 @@ import types
 import typing
 
 import chex
+import jax
 import numpy as np
 import pytest
 from conftest import made_up_lines
-from small_run import DATASET, make_config, read_rows, run
+from small_run import DATASET, final_state, make_config, read_rows, run
 
-from beta_darts_jax import NAS_BENCH_201, InputError, NasBench201
+from beta_darts_jax import NAS_BENCH_201, InputError, NasBench201, load
 from beta_darts_jax.config import default_retrain
 from beta_darts_jax.config.check import check
+from beta_darts_jax.data import record
+from beta_darts_jax.method.diagnostics import make_one_shot
 from beta_darts_jax.retrain import run as retrain_run
 from beta_darts_jax.retrain.setup import make_retrain_setup
 from beta_darts_jax.runtime.logs import Diagnostics, Row
 from beta_darts_jax.runtime.workdir import Workdir
 from beta_darts_jax.search.result import SearchResult
+from beta_darts_jax.search.setup import make_search_setup
 from beta_darts_jax.spaces import nas_bench_201
 from beta_darts_jax.spaces.lookup import find_genotype
 
@@ -114,12 +118,37 @@ def test_rows_of_a_retraining_have_the_schema(tmp_path):
   config.update_from_flattened_dict(changes)
   genotype = NAS_BENCH_201.parse('|nor_conv_1x1~0|+|skip_connect~0|none~1|+|none~0|none~1|skip_connect~2|')
   setup = make_retrain_setup(check(config), genotype, DATASET)
-  with Workdir(tmp_path, config.to_dict()) as workdir:
+  with Workdir(tmp_path, config.to_dict(), data=record(DATASET)) as workdir:
     result = retrain_run.run(setup, DATASET, workdir)
   rows = read_rows(tmp_path)
   check_rows(rows, EVERY_RUN | RETRAINING)
   assert [row['drop_path_rate'] for row in rows] == pytest.approx([0.0, 0.1])
   assert result.genotype == genotype and result.test_accuracy == rows[-1]['test_accuracy']
+
+  network, (images, labels) = load(tmp_path), DATASET.test
+  assert np.mean(np.argmax(network(images), axis=-1) == labels) == pytest.approx(result.test_accuracy)
+  assert network.genotype == genotype and network.classes == ('0', '1', '2', '3')
+  with pytest.raises(InputError, match=r'images are float64 \[64, 8, 8, 3\]: expected uint8 \[B, 8, 8, 3\]'):
+    network(images / 255)
+
+
+def test_a_search_loads_as_its_supernet_restricted_to_its_cell(single):
+  """Its accuracy is the one-shot accuracy of the cell."""
+  setup = make_search_setup(make_config(search__seed=1, **OPTIONS), DATASET)
+  network, (images, labels) = load(single.path), DATASET.test
+  variables = jax.tree.map(lambda x: x[0], {name: final_state(single.path)[name] for name in ('params', 'batch_stats')})
+  one_shot = make_one_shot(setup.supernet, DATASET.normalize)
+  (expected,) = one_shot(variables, [setup.space.one_hot(network.genotype)], images, labels)
+  assert np.mean(np.argmax(network(images), axis=-1) == labels) == pytest.approx(expected)
+  assert str(network.genotype) == single.values['genotype'] and network.image_shape == (8, 8, 3)
+
+
+@pytest.mark.full
+def test_a_member_of_a_population_loads_as_the_single_search(population, single):
+  logits = [load(path)(DATASET.test[0]) for path in (single.path, population.path / 'members' / '1')]
+  np.testing.assert_allclose(*logits, rtol=1e-3, atol=1e-4)
+  with pytest.raises(InputError, match='members/K'):
+    load(population.path)
 
 
 def test_diagnostics_of_a_search(single):

@@ -1,0 +1,75 @@
+"""A trained network that predicts from images. It needs the folder of its run, but not the data."""
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from beta_darts_jax.data.augmentation import normalize
+from beta_darts_jax.errors import InputError
+from beta_darts_jax.retrain.result import load_run
+from beta_darts_jax.retrain.setup import NetworkOptions, make_network
+from beta_darts_jax.retrain.step import evaluation_logits
+from beta_darts_jax.runtime.workdir import read_json
+from beta_darts_jax.spaces.genotype import Genotype
+
+
+class TrainedNetwork:
+  """A trained network: `network(images)` gives logits.
+
+  Attributes:
+    genotype: the cells.
+    classes: the name of each class, in the order of the logits.
+    image_shape: (H, W, C) of the images.
+    mean, std: per channel, of training images scaled to 0 … 1; a call normalizes the images by them.
+    variables: {'params', 'batch_stats'} of numpy arrays.
+  """
+
+  def __init__(self, genotype: Genotype, data: Mapping[str, Any], variables: dict, logits: Callable):
+    """Makes a network from `data`, a record of the data of a run, and `logits`: (variables, float images) → logits."""
+    self.genotype, self.variables = genotype, variables
+    self.classes, self.image_shape = tuple(data['classes']), tuple(data['image_shape'])
+    self.mean, self.std = tuple(data['mean']), tuple(data['std'])
+
+    def predict(variables, images):
+      return logits(variables, normalize(images, self.mean, self.std))
+
+    self._predict = jax.jit(predict)
+
+  def __call__(self, images: ArrayLike) -> jax.Array:
+    """Returns the logits [B, number of classes] of uint8 images [B, H, W, C]. Raises InputError for other images."""
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
+      raise InputError(
+        f'images are {images.dtype} {list(images.shape)}: expected uint8 [B, {str(list(self.image_shape))[1:]}'
+      )
+    return self._predict(self.variables, images)
+
+
+def load_retrained(path: str | pathlib.Path) -> TrainedNetwork:
+  """Loads the network of a finished retraining from its folder. Raises InputError, as `load_run` and `read_data`."""
+  genotype, variables = load_run(path)
+  data = read_data(path)
+  options = NetworkOptions(**read_json(pathlib.Path(path) / 'config.json', 'expected JSON')['network'])
+  network = make_network(genotype, len(data['classes']), options, tuple(data['image_shape'][:2]))
+
+  def logits(variables, images):
+    return evaluation_logits(network, variables, images)
+
+  return TrainedNetwork(genotype, data, variables, logits)
+
+
+def read_data(path: str | pathlib.Path) -> dict[str, Any]:
+  """Reads the record of the data of a run from its folder.
+
+  Raises:
+    InputError: there is none. Versions before this one did not write it.
+  """
+  file = pathlib.Path(path) / 'environment.json'
+  data = read_json(file, 'expected JSON').get('data') if file.is_file() else None
+  if not data:
+    raise InputError(f'{path} has no record of its data: expected the folder of a run of this version')
+  return data
