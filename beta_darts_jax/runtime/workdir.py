@@ -1,13 +1,16 @@
 """The folder of a run: one process and one config at a time, and files that are written whole or not at all."""
 
 import contextlib
+import datetime
 import fcntl
+import functools
 import json
 import math
 import os
 import pathlib
 import platform
 import resource
+import subprocess
 import sys
 import time
 from importlib import metadata
@@ -15,12 +18,14 @@ from importlib import metadata
 import jax
 from flax.traverse_util import flatten_dict
 
+from beta_darts_jax import __version__
 from beta_darts_jax.errors import InputError, NonFiniteLoss
 from beta_darts_jax.runtime.processes import is_process_zero, run_on_process_zero
 
 # parts of a config that say where a run computes and what it logs, not what it computes
 NOT_COMPARED = ('parallel', 'profile', 'tensorboard')
-KEPT = ('command', 'data')  # what environment.json has besides the environment
+# what environment.json has besides the environment; older runs have no 'started', 'version' and 'commit'
+KEPT = ('command', 'data', 'started', 'version', 'commit')
 # settings of JAX that change results
 JAX_SETTINGS = (
   'jax_enable_x64',
@@ -157,7 +162,7 @@ class Workdir:
 
   def __init__(self, path, config: dict, command: str = '', data: dict | None = None):
     self.path, self._lock = pathlib.Path(path), None
-    self._kept = {'command': command} | ({'data': data} if data else {})
+    self._kept = {'command': command} | ({'data': data} if data else {}) | _origin()
     run_on_process_zero(self._open, config)
 
   def _open(self, config):
@@ -272,6 +277,25 @@ def environment(mesh: jax.sharding.Mesh) -> dict:
     'settings': {name: getattr(jax.config, name) for name in JAX_SETTINGS},
     'XLA_FLAGS': os.environ.get('XLA_FLAGS', ''),
   }
+
+
+def _origin() -> dict[str, str]:
+  """Returns when a run starts, the version of the package and, if the package is a clone, the git commit."""
+  now = datetime.datetime.now().astimezone().isoformat(timespec='seconds')
+  return {'started': now, 'version': __version__} | ({'commit': commit} if (commit := _commit()) else {})
+
+
+@functools.cache
+def _commit() -> str:
+  """The git commit of the clone that holds the package, with '-dirty' if files differ from it; '' without a clone."""
+  clone = pathlib.Path(__file__).parents[2]
+  if not (clone / '.git').exists():
+    return ''
+  command = ['git', '-C', str(clone), 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*']
+  try:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):  # no git, or the clone belongs to another user
+    return ''
 
 
 def peak_memory() -> dict[str, int]:

@@ -1,12 +1,14 @@
+import datetime
 import errno
 import fcntl
 import json
 import os
+import re
 import threading
 
 import pytest
 
-from beta_darts_jax import InputError
+from beta_darts_jax import InputError, __version__
 from beta_darts_jax.errors import NonFiniteLoss
 from beta_darts_jax.runtime.workdir import Workdir, in_use, read_result, refuse_other_config
 
@@ -92,7 +94,10 @@ def test_changes_of_the_environment_are_named(tmp_path):
     assert run.environment_changes({'cores': 2, 'versions': {'jax': '1'}}) == []
     assert run.environment_changes({'cores': 2, 'versions': {'jax': '1'}}) == []
     assert run.environment_changes({'cores': 1, 'versions': {'jax': '2'}}) == ['cores: 2 → 1', 'versions.jax: 1 → 2']
-  assert json.loads((tmp_path / 'environment.json').read_text())['command'] == 'python run.py'
+  kept = json.loads((tmp_path / 'environment.json').read_text())
+  assert kept['command'] == 'python run.py' and kept['version'] == __version__
+  assert datetime.datetime.fromisoformat(kept['started']).tzinfo
+  assert re.fullmatch('[0-9a-f]{12,}(-dirty)?', kept.get('commit', '0' * 12))  # there is none without git
 
 
 def test_trained_cells_are_kept(tmp_path):
