@@ -63,7 +63,7 @@ def _archs(text) -> list[str]:
   """Returns the arch strings in a text. Raises ValueError if a part of an arch string would be left out."""
   around = [part.strip() for part in _ARCH.split(text)]
   cut = [part for part in around if re.search(r'[|~]|^\+|\+$', part)]
-  if cut and (len(around) > 1 or text.startswith('|')):
+  if cut and len(around) > 1:
     raise ValueError(f'{abbreviate(cut[0])} is no part of a cell')
   return _ARCH.findall(text)
 
@@ -128,7 +128,8 @@ def _evaluate(node):
 
 def _read_literal(text):
   """Reads JSON or a literal of Python, without the text in front of its first bracket."""
-  if not (bracket := re.search(r'[{\[(]', text)):
+  bracket = re.search(r'[{\[(]', text)
+  if not bracket or text.startswith('|'):
     raise ValueError('it has no cell')
   try:
     return json.loads(text[bracket.start() :])

@@ -5,13 +5,14 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
 from conftest import COMPILED_FAST
 from test_devices import free_port
 
 from beta_darts_jax import InputError
 from beta_darts_jax.runtime.devices import set_compilation_cache
-from beta_darts_jax.runtime.processes import announced_processes, local_device_ids
+from beta_darts_jax.runtime.processes import announced_processes, join_cluster, local_device_ids
 
 
 def slurm(nodes, tasks, **more):
@@ -76,6 +77,19 @@ def test_tasks_that_cannot_share_the_devices_equally_are_refused():
 def test_a_process_knows_for_whom_it_waits(environment, coordinator, processes, waited):
   found = announced_processes(environment, coordinator, processes)
   assert found.startswith(waited) and bool(found) == bool(waited)
+
+
+@pytest.mark.parametrize('error', [KeyError('OMPI_COMM_WORLD_SIZE'), Exception('Service token file does not exist')])
+def test_whatever_the_detection_of_a_cluster_raises_becomes_one_line(error, monkeypatch):
+  """The package of Kubernetes, for example, has types of its own."""
+
+  def initialize(*_, **__):
+    raise error
+
+  monkeypatch.setattr(jax.distributed, 'initialize', initialize)
+  with pytest.raises(InputError, match=f'cannot join the cluster of the environment .{type(error).__name__}: '):
+    join_cluster()
+  join_cluster(cluster='none')
 
 
 def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch):
