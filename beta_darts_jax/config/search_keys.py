@@ -26,10 +26,6 @@ NAME = (
   Key('name', 'nas_bench_201', 'name of the run; the default folder is runs/NAME-DATASET-SEED'),
 )
 
-SPACE = (
-  Key('space.name', 'nas_bench_201', 'search space', choices=SPACES),
-  Key('space.nodes', 0, 'number of intermediate nodes of a cell; 0 keeps that of the space', maximum=32),
-  Key(
 SEARCH_DATA = (
   Key(
     'data.alpha_split', 'half', 'images that train α (half: half of the training images; valid: the validation set of '
@@ -37,6 +33,10 @@ SEARCH_DATA = (
   ),
 )  # fmt: skip
 
+SPACE = (
+  Key('space.name', 'nas_bench_201', 'search space', choices=SPACES),
+  Key('space.nodes', 0, 'number of intermediate nodes of a cell; 0 keeps that of the space', maximum=32),
+  Key(
     'space.operations', (), 'candidate operations of every edge, at least two; () keeps those of the space', items=str
   ),
   Key('space.auxiliary_skip', False, 'adds a skip connection to every edge of the supernet and of the found network'),

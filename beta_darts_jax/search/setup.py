@@ -132,18 +132,18 @@ def make_search_space(config: ConfigDict) -> SearchSpace:
   return space
 
 
-def find_benchmark(config: ConfigDict, space: SearchSpace, dataset_name: str) -> NasBench201 | None:
-  """Loads the table of the benchmark if it has the space and the data set, and prints what is missing.
-
-  Raises:
-    InputError: the table cannot be read.
-  """
 def load_search_data(options: ConfigDict) -> Dataset:
   """Loads the data set of a config's group `data`. Raises InputError."""
   dataset = load(options.source, options.data_dir, options.image_size, options.alpha_split)
   return dataset.half(options.part)
 
 
+def find_benchmark(config: ConfigDict, space: SearchSpace, dataset_name: str) -> NasBench201 | None:
+  """Loads the table of the benchmark if it has the space and the data set, and prints what is missing.
+
+  Raises:
+    InputError: the table cannot be read.
+  """
   if not covers(space, dataset_name):
     if config.benchmark.kendall_cells or config.diagnostics.kendall_cells:
       print(f"no benchmark has the cells of {space.name} on {dataset_name}: Kendall's τ is left out")
