@@ -6,6 +6,7 @@ differ.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping
 
 import flax
@@ -20,6 +21,7 @@ from beta_darts_jax.spaces.space import SearchSpace
 # layout → the permutation of axes from PyTorch's layout to ours
 _AXES = {'convolution': (2, 3, 1, 0), 'linear': (1, 0), 'vector': (0,)}
 _COLLECTIONS = ('params', 'batch_stats')
+_ALPHAS = ('_arch_parameters', 'arch_parameters', 'alphas_normal', 'alphas_reduce')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +113,9 @@ def _nas_bench_201(cell: list[Entry], cells_per_stage: int) -> Iterator[Entry]:
   yield from _linear('classifier', 'classifier')
 
 
-def _search_cell(space: SearchSpace, cell_type: str, edge_name: Callable[[int], str]) -> Iterator[Entry]:
+def _search_cell(
+  space: SearchSpace, cell_type: str, edge_name: Callable[[int], str], auxiliary_skip: bool = False
+) -> Iterator[Entry]:
   """Yields the entries of a cell of the supernet, relative to it; `edge_name` gives the official name of row e of α."""
   for stride, edges in equal_edges(space, cell_type):
     for i, e in enumerate(edges):
@@ -122,6 +126,10 @@ def _search_cell(space: SearchSpace, cell_type: str, edge_name: Callable[[int], 
           entries += _norm('1', f'{operation}_batch_norm', affine=False)
         for entry in entries:
           yield entry.within(f'{edge_name(e)}.{k}.', (f'edges_{edges[0]}',), *stack)
+      if auxiliary_skip:
+        name = f'{edge_name(e).removesuffix("_ops")}auxiliary_op.'
+        for entry in _operation('skip_connect', stride, affine=False):
+          yield entry.within(name, (f'edges_{edges[0]}', 'auxiliary_skip'), *stack)
 
 
 def _discrete_cell(cell: Cell, cell_type: str, edges: str) -> Iterator[Entry]:
@@ -176,7 +184,7 @@ def _darts(
   yield from _linear('classifier', 'classifier')
 
 
-def _supernet_entries(space: SearchSpace, num_cells: int) -> list[Entry]:
+def _supernet_entries(space: SearchSpace, num_cells: int, auxiliary_skip: bool) -> list[Entry]:
   def darts_edge(e: int) -> str:
     return f'_ops.{e}._ops'
 
@@ -185,7 +193,9 @@ def _supernet_entries(space: SearchSpace, num_cells: int) -> list[Entry]:
     return f'edges.{target}<-{source}'
 
   if space.skeleton == 'darts':
-    cells = {cell_type: list(_search_cell(space, cell_type, darts_edge)) for cell_type in space.cell_types}
+    cells = {
+      cell_type: list(_search_cell(space, cell_type, darts_edge, auxiliary_skip)) for cell_type in space.cell_types
+    }
     return list(_darts(cells, num_cells, affine=False))
   return list(_nas_bench_201(list(_search_cell(space, 'cell', nas_bench_201_edge)), num_cells))
 
@@ -235,12 +245,26 @@ def _take_array(state_dict: dict[str, np.ndarray], entry: Entry) -> np.ndarray:
   return array.transpose(axes)
 
 
-def _to_variables(state_dict: Mapping[str, np.ndarray], entries: list[Entry]) -> dict:
-  remaining = {
-    name: np.asarray(value) for name, value in state_dict.items() if not name.endswith('num_batches_tracked')
+def _with_our_names(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Returns the weights alone, with the names of the official β-DARTS.
+
+  AutoDL-Projects has a bias between a convolution and its BatchNorm. It is subtracted from the running mean, which
+  changes no output. DrNAS has one more `op` in the name of a pool's BatchNorm.
+  """
+  arrays = {
+    re.sub(r'\.op\.1\.(running_mean|running_var)$', r'.1.\1', name): np.asarray(value)
+    for name, value in state_dict.items()
+    if name not in _ALPHAS and not name.endswith('num_batches_tracked')
   }
-  for alphas in ('_arch_parameters', 'alphas_normal', 'alphas_reduce'):
-    remaining.pop(alphas, None)
+  for name in [name for name in arrays if name.endswith('.op.1.bias')]:
+    mean = f'{name.removesuffix("1.bias")}2.running_mean'
+    if mean in arrays:
+      arrays[mean] = arrays[mean] - arrays.pop(name)
+  return arrays
+
+
+def _to_variables(state_dict: Mapping[str, np.ndarray], entries: list[Entry]) -> dict:
+  remaining = _with_our_names(state_dict)
   stacked: dict[tuple[str, ...], np.ndarray] = {}
   for entry in entries:
     array = _take_array(remaining, entry)
@@ -268,12 +292,15 @@ def _to_state_dict(variables: Mapping, entries: list[Entry]) -> dict[str, np.nda
 def supernet_variables(state_dict: Mapping[str, np.ndarray], space: SearchSpace) -> dict:
   """Converts the weights of the official supernet of a space to variables of `Supernet(space, …)`.
 
-  `state_dict` is `model.state_dict()` as numpy arrays; dtypes are kept and α is ignored.
+  `state_dict` is `model.state_dict()` as numpy arrays; dtypes are kept and α is ignored. The supernets of β-DARTS,
+  DARTS, PC-DARTS, DrNAS, DARTS-, SmoothDARTS, Λ-DARTS, DARTS-PT and AutoDL-Projects (GDAS) have such names.
 
   Raises:
     InputError: a weight is missing or superfluous.
   """
-  return _to_variables(state_dict, _supernet_entries(space, _official_cells(state_dict, len(space.cell_types))))
+  auxiliary_skip = any('.auxiliary_op.' in name for name in state_dict)
+  num_cells = _official_cells(state_dict, len(space.cell_types))
+  return _to_variables(state_dict, _supernet_entries(space, num_cells, auxiliary_skip))
 
 
 def supernet_state_dict(variables: Mapping, space: SearchSpace) -> dict[str, np.ndarray]:
@@ -281,7 +308,9 @@ def supernet_state_dict(variables: Mapping, space: SearchSpace) -> dict[str, np.
 
   It does not contain α. NAS-Bench-201's supernet has α among its parameters, so it needs `strict=False`.
   """
-  return _to_state_dict(variables, _supernet_entries(space, _our_cells(variables, len(space.cell_types))))
+  auxiliary_skip = any('auxiliary_skip' in path for path in flax.traverse_util.flatten_dict(variables['params']))
+  num_cells = _our_cells(variables, len(space.cell_types))
+  return _to_state_dict(variables, _supernet_entries(space, num_cells, auxiliary_skip))
 
 
 def network_variables(state_dict: Mapping[str, np.ndarray], genotype: Genotype) -> dict:
