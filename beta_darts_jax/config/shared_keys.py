@@ -16,6 +16,10 @@ DATA = (
   Key('data.fraction', 1.0, 'fraction of the training images that is used', above=0, maximum=1),
   Key('data.crop_padding', 4, 'padding of random crops, in pixels; 0 turns random crops off'),
   Key('data.flip', True, 'mirrors each training image with probability ½'),
+  Key(
+    'data.class_weights', 'none', 'weights of the classes in the losses (balanced: the classes count the same, however '
+    'many images they have)', choices=('none', 'balanced'),
+  ),
   Key('data.cutout', 0, 'side of the square that cutout sets to zero, in pixels; 0 turns cutout off'),
 )  # fmt: skip
 

@@ -65,6 +65,17 @@ class Dataset:
     """Returns this data set with a fraction of its training images: the first ones, or a draw by class."""
     return dataclasses.replace(self, train=_rows(self.train, self._share(self.train[1], fraction)))
 
+  def class_weights(self, kind: str) -> tuple[float, ...]:
+    """Returns the weights of the classes in a loss: () for 'none'; for 'balanced' all classes count the same.
+
+    The balanced weight of a class of n images is N/(K·n), for N training images and K classes. So the mean of the
+    weights over the training images is 1.
+    """
+    if kind == 'none':
+      return ()
+    sizes = np.bincount(self.train[1], minlength=self.num_classes)
+    return tuple((len(self.train[1]) / (np.count_nonzero(sizes) * np.maximum(sizes, 1))).tolist())
+
   def search_splits(self, fraction: float = 1.0) -> tuple[Arrays, Arrays]:
     """Returns the images that train the weights and the images that train α.
 

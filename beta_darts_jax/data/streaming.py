@@ -58,6 +58,12 @@ class StreamedDataset:
     """The names of the classes, or their numbers as text."""
     return self.classes or tuple(map(str, range(self.num_classes)))
 
+  def class_weights(self, kind: str) -> tuple[float, ...]:
+    """Returns () for 'none'. Raises InputError for 'balanced', since the labels of a stream are not counted."""
+    if kind != 'none':
+      raise InputError(f'class_weights={kind}: {self.name} is streamed: expected none')
+    return ()
+
   @property
   def image_shape(self) -> tuple[int, int, int]:
     """(H, W, C) after augmentation."""

@@ -26,7 +26,9 @@ def make_alpha_step(supernet, parts: StepParts) -> Callable:
 
   Only hypergradients beyond the first order use `train_batch`.
   """
-  loss, cell_gradients = make_loss(supernet), make_cell_gradients(supernet)
+  loss, cell_gradients = (
+    make(supernet, parts.class_weights) for make in (make_loss, make_cell_gradients)
+  )
 
   def alpha_step(state, train_batch, valid_batch, hyper, key):
     def relax(architecture):
@@ -92,7 +94,7 @@ def _update_architecture(state, gradient, forces, optimizer: Optimizer, hyper):
 
 def make_weight_step(supernet, parts: StepParts) -> Callable:
   """Builds `weight_step(state, batch, hyper, key) → (state, (train loss, accuracy))`."""
-  loss = make_loss(supernet)
+  loss = make_loss(supernet, parts.class_weights)
 
   def weight_step(state, batch, hyper, key):
     def loss_of_betas(betas):
@@ -123,6 +125,7 @@ def make_search_step(
   weight_optimizer: str | Optimizer = weight_sgd,
   alpha_optimizer: str | Optimizer = alpha_adam,
   flooding: bool = False,
+  class_weights: Sequence[float] = (),
 ) -> Callable:
   """Builds `step(state, train_batch, valid_batch, hyper) -> (state, metrics)`: the α step, then the weight step.
 
@@ -141,6 +144,7 @@ def make_search_step(
     weight_optimizer, alpha_optimizer: functions Hyperparameters → optax.GradientTransformation, or names of OPTIMIZERS.
       Give the same ones to `SearchState.create`.
     flooding: the loss of the weights is `regularizers.flooded` at `hyper.flood_level`.
+    class_weights: [K] factors of the losses of the images of each class, at both levels; () weights no class.
 
   Raises:
     InputError: a part is unknown, or the parts do not fit together.
@@ -160,7 +164,9 @@ def make_search_step(
     >>> state.alphas['cell'].shape, sorted(metrics)
     ((6, 5), ['alpha_accuracy', 'alpha_loss', 'beta_decay', 'train_accuracy', 'train_loss'])
   """
-  parts = resolve_parts(regularizer, hypergradient, relaxation, weight_optimizer, alpha_optimizer, flooding)
+  parts = resolve_parts(
+    regularizer, hypergradient, relaxation, weight_optimizer, alpha_optimizer, flooding, class_weights
+  )
   return make_step(supernet, parts)
 
 

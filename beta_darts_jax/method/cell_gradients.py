@@ -1,6 +1,6 @@
 """The gradient of every single cell in its own architecture weights, for the layer alignment of Λ-DARTS."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from beta_darts_jax.method.losses import make_loss
 
 
-def make_cell_gradients(supernet) -> Callable:
+def make_cell_gradients(supernet, class_weights: Sequence[float] = ()) -> Callable:
   """Builds `cell_gradients(alphas, relax, params, batch_stats, batch, key)` → {cell type: [cells, E, O]}.
 
   Each cell c of the supernet gets an α of its own; the result has the gradients of the loss in these, in no particular
   order. `relax` is the function α → β. The result is differentiable in α.
   """
-  beta_gradients = _make_beta_gradients(supernet)
+  beta_gradients = _make_beta_gradients(supernet, class_weights)
 
   def cell_gradients(alphas, relax, params, batch_stats, batch, key):
     betas, pull_back = jax.vjp(relax, alphas)
@@ -34,13 +34,13 @@ def make_cell_gradients(supernet) -> Callable:
   return cell_gradients
 
 
-def _make_beta_gradients(supernet):
+def _make_beta_gradients(supernet, class_weights):
   """Builds `gradients(betas, params, rest)`: for each cell c the gradient g_c of L in its offset o_c, at o = 0.
 
   Cell c computes with β + o_c. The result is a tree like the collection 'offsets'. It is differentiable in β by the
   identity ∂⟨g, v⟩/∂β = d/dt ∇_β L(β, o = t·v) at t = 0: forward over reverse, the fast way.
   """
-  loss = make_loss(supernet)
+  loss = make_loss(supernet, class_weights)
 
   def loss_of_offsets(params, betas, offsets, rest):
     batch_stats, batch, key = rest

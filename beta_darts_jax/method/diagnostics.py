@@ -141,7 +141,7 @@ def make_diagnose(supernet, parts: StepParts) -> Callable:
   regularizers, 'theta' {cell type: [E, O]}: the `beta_change_ratio` of the regularizers in one α step on these batches,
   optimizer included.
   """
-  loss = make_loss(supernet.clone(single_path=False))
+  loss = make_loss(supernet.clone(single_path=False), parts.class_weights)
 
   def valid_loss(params, alphas, state, batch, hyper):
     betas = parts.relaxation.with_skip(parts.relaxation.mean((alphas, state.edge_logits)), hyper)

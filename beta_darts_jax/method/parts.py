@@ -24,6 +24,7 @@ class StepParts:
     relaxation: how α becomes β.
     weight_optimizer, alpha_optimizer: Hyperparameters → optax.GradientTransformation.
     flooding: whether the loss of the weights is flooded.
+    class_weights: of the losses of both levels; () weights no class.
   """
 
   regularizers: tuple[Regularizer, ...]
@@ -32,6 +33,7 @@ class StepParts:
   weight_optimizer: Optimizer
   alpha_optimizer: Optimizer
   flooding: bool = False
+  class_weights: tuple[float, ...] = ()
 
 
 def resolve_parts(
@@ -41,6 +43,7 @@ def resolve_parts(
   weight_optimizer: str | Optimizer,
   alpha_optimizer: str | Optimizer,
   flooding: bool = False,
+  class_weights: Sequence[float] = (),
 ) -> StepParts:
   """Looks up the parts that are given by name and checks the others; arguments as in `make_search_step`.
 
@@ -54,6 +57,7 @@ def resolve_parts(
     weight_optimizer=_find(weight_optimizer, OPTIMIZERS, 'weight_optimizer'),
     alpha_optimizer=_find(alpha_optimizer, OPTIMIZERS, 'alpha_optimizer'),
     flooding=flooding,
+    class_weights=tuple(class_weights),
   )
   if parts.weight_optimizer is alpha_adam or parts.alpha_optimizer is weight_sgd:
     raise InputError('expected weight_sgd or an optimizer of your own for the weights, alpha_adam or your own for α')

@@ -23,6 +23,7 @@ class Recipe:
     label_smoothing: share of the target that is spread over all classes.
     drop_path_rate: its rate grows linearly from 0 towards this one.
     ema_decay: of the moving average of the weights that is evaluated in their place; 0 turns it off.
+    class_weights: factors of the losses of the images of each class; () weights no class.
   """
 
   epochs: int
@@ -37,6 +38,7 @@ class Recipe:
   label_smoothing: float = 0.0
   drop_path_rate: float = 0.0
   ema_decay: float = 0.0
+  class_weights: tuple[float, ...] = ()
 
   def learning_rates(self, epoch: int, steps: int) -> np.ndarray:
     """Returns the learning rate of each step of an epoch: [steps] float32."""

@@ -108,7 +108,8 @@ def make_retrain_setup(config: ConfigDict, genotype: Genotype, dataset: Dataset 
   """
   data, train = config.data, dict(config.train)
   seed, steps_per_dispatch = train.pop('seed'), train.pop('steps_per_dispatch')
-  recipe = Recipe(**train)
+  with naming('config.data'):
+    recipe = Recipe(**train, class_weights=dataset.class_weights(data.class_weights))
   options = NetworkOptions(**config.network)
   with naming('config.network'):
     network = make_network(genotype, dataset.num_classes, options, dataset.image_shape[:2])

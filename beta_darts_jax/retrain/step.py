@@ -84,9 +84,9 @@ def make_train_step(network, recipe: Recipe, auxiliary_weight: float = 0.0) -> C
       rngs={'draw': key},
     )
     logits, auxiliary_logits = output if auxiliary_weight else (output, None)
-    value = cross_entropy(logits, labels, recipe.label_smoothing)
+    value = cross_entropy(logits, labels, recipe.label_smoothing, recipe.class_weights)
     if auxiliary_weight:
-      value += auxiliary_weight * cross_entropy(auxiliary_logits, labels, recipe.label_smoothing)
+      value += auxiliary_weight * cross_entropy(auxiliary_logits, labels, recipe.label_smoothing, recipe.class_weights)
     return value, (accuracy(logits, labels), updates['batch_stats'])
 
   def step(state, images, labels, learning_rate, drop_path_rate):

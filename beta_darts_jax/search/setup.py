@@ -167,7 +167,9 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
   steps = _check_sizes(config, dataset)
   with naming('config.parallel'):
     mesh = make_mesh(batch_size, len(members), config.parallel.population, config.parallel.data)
-  parts, data = _make_parts(config, space, members), config.data
+  data = config.data
+  class_weights = dataset.class_weights(data.class_weights)
+  parts = _make_parts(config, space, members, class_weights)
   augmentation = Augmentation(dataset.mean, dataset.std, data.crop_padding, data.flip, data.cutout)
   return SearchSetup(
     dataset_name=dataset.name,
@@ -200,7 +202,7 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
       final_kendall_cells=config.benchmark.kendall_cells,
       kendall_images=config.benchmark.kendall_images,
     ),
-    comparison=_make_comparison(config, space, augmentation) if config.retrain.epochs else None,
+    comparison=_make_comparison(config, space, augmentation, class_weights) if config.retrain.epochs else None,
   )
 
 
@@ -245,7 +247,7 @@ def make_supernet(config: ConfigDict, space: SearchSpace, num_classes: int, sing
     )
 
 
-def _make_parts(config, space, members) -> StepParts:
+def _make_parts(config, space, members, class_weights) -> StepParts:
   """The parts of the step. Regularizers whose weight is 0 in every member are left out, and flooding likewise."""
 
   def is_used(name):
@@ -271,6 +273,7 @@ def _make_parts(config, space, members) -> StepParts:
       weight_optimizer=config.search.weight_optimizer,
       alpha_optimizer=config.search.alpha_optimizer,
       flooding=is_used('flood_level'),
+      class_weights=class_weights,
     )
 
 
@@ -289,14 +292,14 @@ def make_schedule(config: ConfigDict) -> HyperparameterSchedule:
   )
 
 
-def _make_comparison(config, space, augmentation) -> Comparison:
+def _make_comparison(config, space, augmentation, class_weights) -> Comparison:
   options = dict(config.retrain)
   sizes = {name: options.pop(name) for name in ('channels', 'layers', 'cells_per_stage')}
   random_cells = options.pop('random_cells')
   stem = 'nas_bench_201' if space.skeleton == 'nas_bench_201' else 'cifar'
   return Comparison(
     network=NetworkOptions(stem=stem, auxiliary_skip=space.auxiliary_skip, **sizes),
-    recipe=Recipe(**options),
+    recipe=Recipe(**options, class_weights=class_weights),
     augmentation=augmentation,
     random_cells=random_cells,
     seed=config.search.seed,
