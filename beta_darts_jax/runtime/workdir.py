@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from importlib import metadata
+from typing import Any
 
 import jax
 from flax.traverse_util import flatten_dict
@@ -162,7 +163,7 @@ class Workdir:
 
   def __init__(self, path, config: dict, command: str = '', data: dict | None = None):
     self.path, self._lock = pathlib.Path(path), None
-    self._kept = {'command': command} | ({'data': data} if data else {}) | _origin()
+    self._kept: dict[str, Any] = {'command': command, **_origin()} | ({'data': data} if data else {})
     run_on_process_zero(self._open, config)
 
   def _open(self, config):
