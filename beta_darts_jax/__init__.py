@@ -18,6 +18,7 @@ from beta_darts_jax.method import (
   Relaxation,
   Sampling,
   SearchState,
+  WeightContext,
   beta_decay,
   from_penalty,
   make_search_step,
@@ -41,6 +42,7 @@ from beta_darts_jax.spaces import (
 if TYPE_CHECKING:
   from beta_darts_jax.config import default, default_retrain
   from beta_darts_jax.main import run_retrain, run_search
+  from beta_darts_jax.retrain.export import export
   from beta_darts_jax.retrain.result import RetrainResult, load_run
   from beta_darts_jax.retrain.trained import TrainedNetwork
   from beta_darts_jax.runtime.devices import set_up
@@ -54,6 +56,7 @@ _LAZY = {  # imported at the first use, because the import takes long
   'TrainedNetwork': 'beta_darts_jax.retrain.trained',
   'default': 'beta_darts_jax.config',
   'default_retrain': 'beta_darts_jax.config',
+  'export': 'beta_darts_jax.retrain.export',
   'load': 'beta_darts_jax.search.trained',
   'load_run': 'beta_darts_jax.retrain.result',
   'run_retrain': 'beta_darts_jax.main',
@@ -95,9 +98,11 @@ __all__ = [
   'Stopped',
   'Supernet',
   'TrainedNetwork',
+  'WeightContext',
   'beta_decay',
   'default',
   'default_retrain',
+  'export',
   'from_penalty',
   'interop',
   'load',

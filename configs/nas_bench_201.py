@@ -1,6 +1,7 @@
 """Differentiable searches on NAS-Bench-201: β-DARTS and other methods, at full size or as a proxy for two CPU cores.
 
   python -m beta_darts_jax.main --config configs/nas_bench_201.py:DATASET[,proxy][,METHOD]
+  python -m beta_darts_jax.main --config configs/nas_bench_201.py:DATASET,METHOD,own
 
 DATASET is cifar10, cifar100, imagenet16_120 or svhn.
 
@@ -31,10 +32,20 @@ of its own paper. It changes only what this list names:
   rdarts_l2                weight decay 81e-4
   sdarts_rs, sdarts_adv    random perturbation of β, or an adversarial perturbation of seven steps
   pc_darts                 a quarter of the channels, edge weights, α starts after 30 % of the epochs
-  gdas                     one sampled operation per edge, temperature from 10 to 0.1
+  gdas                     one sampled operation per edge, temperature from 10 to 0.1, weights first
+  snas                     a soft sample of all operations, with the same temperature
   drnas                    β from a Dirichlet distribution
   darts_minus              an auxiliary skip connection whose weight falls to 0
-  lambda_darts             alignment of the gradients of the cells; we chose its weight of 0.125
+  lambda_darts             alignment of the gradients of the cells, its weight from 0 to 0.125, weights first
+  fair_darts               β = sigmoid(α) and the zero-one loss with the weight 10
+  darts_pt                 the cell is selected by perturbation; α and the weights train between the decisions
+
+own is the protocol of the method's official program on NAS-Bench-201, where it differs from the protocol above:
+
+  gdas                     250 epochs, Nesterov momentum, weight decay 5e-4
+  lambda_darts             learning rate 1e-4 of α, weight 0.25
+  darts_pt                 five epochs between two decisions at learning rate 0.0025 with a new momentum; accuracies on
+                           all images of α's half, augmented
 """
 
 from beta_darts_jax.config import default
@@ -57,21 +68,41 @@ METHODS = {  # the values that each method changes; λ is 0 unless the name star
   'pc_darts': {
     'relaxation.partial_channels': 4, 'relaxation.edge_normalization': True, 'search.alpha_warmup_epochs': 30,
   },
-  'gdas': {'relaxation.sampling': 'gumbel'},
-  'drnas': {'relaxation.sampling': 'dirichlet'},
+  'gdas': {
+    'relaxation.sampling': 'gumbel', 'relaxation.undrawn_gradient': True, 'search.order': 'weights_first',
+  },
+  'snas': {'relaxation.sampling': 'soft_gumbel'},
+  'drnas': {'relaxation.sampling': 'pathwise_dirichlet'},
   'darts_minus': {'relaxation.auxiliary_skip': True},
-  'lambda_darts': {'search.regularizers': ('lambda_darts',), 'search.alignment_weight': 0.125},
+  'lambda_darts': {
+    'search.regularizers': ('lambda_darts',), 'search.alignment_weight': 0.125,
+    'search.alignment_schedule': 'linear_to_last', 'search.order': 'weights_first',
+  },
+  'fair_darts': {
+    'relaxation.sampling': 'sigmoid', 'search.regularizers': ('zero_one',), 'search.zero_one_weight': 10.0,
+  },
+  'darts_pt': {'derivation.method': 'perturbation', 'derivation.train_alpha': True},
+}  # fmt: skip
+OWN = {  # the values that `own` changes, too
+  'gdas': {
+    'search.epochs': 250, 'search.weight_optimizer': 'weight_sgd_nesterov', 'search.weight_decay': 5e-4,
+  },
+  'lambda_darts': {'search.alpha_learning_rate': 1e-4, 'search.alignment_weight': 0.25},
+  'darts_pt': {
+    'derivation.tune_epochs': 5, 'derivation.learning_rate': 0.0025, 'derivation.reset_optimizer': True,
+    'derivation.images': 0, 'derivation.augment': True,
+  },
 }  # fmt: skip
 
 
 def get_config(argument: str = 'cifar10'):
   dataset, *rest = argument.split(',')
-  is_proxy = rest[:1] == ['proxy']
-  method = ','.join(rest[is_proxy:]) or 'beta_darts'
-  if dataset not in TRAIN_IMAGES or method not in METHODS:
+  is_proxy, is_own = rest[:1] == ['proxy'], rest[1:] == ['own']
+  method = rest[0] if is_own else ','.join(rest[is_proxy:]) or 'beta_darts'
+  if dataset not in TRAIN_IMAGES or method not in (OWN if is_own else METHODS):
     raise InputError(
-      f'nas_bench_201.py:{argument}: expected DATASET[,proxy][,METHOD] with DATASET one of '
-      f'{", ".join(TRAIN_IMAGES)} and METHOD one of {", ".join(METHODS)}'
+      f'nas_bench_201.py:{argument}: expected DATASET[,proxy][,METHOD] or DATASET,METHOD,own with DATASET one of '
+      f'{", ".join(TRAIN_IMAGES)} and METHOD one of {", ".join(METHODS)}; own is one of {", ".join(OWN)}'
     )
   config = default()
   config.name = 'nas_bench_201' if method == 'beta_darts' else f'nas_bench_201_{method}'
@@ -82,6 +113,9 @@ def get_config(argument: str = 'cifar10'):
   if not method.startswith('beta_'):
     config.search.beta_decay_weight = 0.0
   config.update_from_flattened_dict(METHODS[method])
+  if is_own:
+    config.name += '_own'
+    config.update_from_flattened_dict(OWN[method])
   if is_proxy:
     proxy(config, TRAIN_IMAGES[dataset])
   return config

@@ -8,8 +8,11 @@ from beta_darts_jax.config.key import Key
 from beta_darts_jax.config.shared_keys import DTYPES, RATE_SCHEDULES
 from beta_darts_jax.method.hypergradients import HYPERGRADIENTS, SOLVERS
 from beta_darts_jax.method.optimizers import OPTIMIZERS
+from beta_darts_jax.method.parts import ORDERS
+from beta_darts_jax.method.perturbations import PERTURBATIONS
 from beta_darts_jax.method.regularizers import REGULARIZERS
-from beta_darts_jax.method.relaxations import PERTURBATIONS, RELAXATIONS
+from beta_darts_jax.method.relaxations import STRENGTHS
+from beta_darts_jax.method.samplings import RELAXATIONS
 from beta_darts_jax.spaces.space import SPACES
 
 # values of other keys, for `only_with`
@@ -17,7 +20,8 @@ _DARTS_SPACES = ('space.name', tuple(name for name, space in SPACES.items() if s
 _NAS_BENCH_201 = ('space.name', ('nas_bench_201',))
 _FINITE_DIFFERENCE = ('hypergradient.method', ('finite_difference',))
 _IMPLICIT = ('hypergradient.method', ('implicit',))
-_GUMBEL = ('relaxation.sampling', ('gumbel',))
+_GUMBEL = ('relaxation.sampling', ('gumbel', 'soft_gumbel'))
+_ONE_HOT = ('relaxation.sampling', ('gumbel',))
 _PERTURBED = ('relaxation.perturbation', ('random', 'adversarial'))
 _DARTS_PT = ('derivation.method', ('perturbation',))
 
@@ -78,8 +82,13 @@ SEARCH = (
   Key('search.alpha_warmup_epochs', 0, 'number of first epochs in which α is not trained'),
   Key('search.alpha_epochs', 0, 'number of epochs after which α no longer changes; 0: all epochs train α'),
   Key(
-    'search.regularizers', ('beta_decay',), 'regularizers of α; their forces are added (docs/methods.md)',
+    'search.regularizers', ('beta_decay',), 'regularizers of α and of the weights; their forces are added '
+    '(docs/methods.md)',
     choices=REGULARIZERS, items=str,
+  ),
+  Key(
+    'search.order', 'alpha_first', 'which level moves first in a step (GDAS and Λ-DARTS: weights_first)',
+    choices=ORDERS,
   ),
 )  # fmt: skip
 
@@ -119,7 +128,8 @@ METHOD = (
   ),
   Key('hypergradient.damping', 0.0, 'multiple of the identity that is added to the Hessian', only_with=_IMPLICIT),
   Key(
-    'relaxation.sampling', 'softmax', 'how β is computed from α (softmax: DARTS, gumbel: GDAS, dirichlet: DrNAS)',
+    'relaxation.sampling', 'softmax', 'how β is computed from α (softmax: DARTS, gumbel: GDAS, soft_gumbel: SNAS, '
+    'pathwise_dirichlet: DrNAS, dirichlet: DrNAS with gamma variables, sigmoid: FairDARTS)',
     choices=RELAXATIONS,
   ),
   Key(
@@ -127,8 +137,12 @@ METHOD = (
     above=0, only_with=_GUMBEL,
   ),
   Key(
-    'relaxation.temperature_min', 0.1, 'temperature of the Gumbel softmax after the last epoch', above=0,
+    'relaxation.temperature_min', 0.1, 'temperature of the Gumbel softmax in the last epoch', above=0,
     only_with=_GUMBEL,
+  ),
+  Key(
+    'relaxation.undrawn_gradient', False, 'also gives a gradient to the operations that were not drawn, as the '
+    'official GDAS does on NAS-Bench-201', only_with=_ONE_HOT,
   ),
   Key(
     'relaxation.perturbation', 'none', 'perturbation of β in the weight step (random: SDARTS-RS, adversarial: '
@@ -146,6 +160,10 @@ METHOD = (
   Key(
     'relaxation.auxiliary_skip', False, 'adds a skip connection to every edge of the supernet, but not of the found '
     'network; its weight falls from 1 to 0 (DARTS-)',
+  ),
+  Key(
+    'relaxation.strength', 'mean', 'what ranks operations and edges when a cell is derived (mean: the mean of β, '
+    'softmax: softmax(α), as DrNAS does in the DARTS space)', choices=STRENGTHS,
   ),
 )  # fmt: skip
 
@@ -177,8 +195,19 @@ SELECTION = (
     only_with=_DARTS_PT,
   ),
   Key(
-    'derivation.images', 2000, 'number of images on which DARTS-PT measures an accuracy, from those that train α',
-    above=0, only_with=_DARTS_PT,
+    'derivation.train_alpha', False, 'also trains α between two decisions, as the official DARTS-PT does',
+    only_with=_DARTS_PT,
+  ),
+  Key(
+    'derivation.reset_optimizer', False, 'sets the momentum of the weights to 0 before the decisions, as the official '
+    'DARTS-PT does', only_with=_DARTS_PT,
+  ),
+  Key(
+    'derivation.images', 2000, 'number of images on which DARTS-PT measures an accuracy, from those that train α; '
+    '0: all', only_with=_DARTS_PT,
+  ),
+  Key(
+    'derivation.augment', False, 'augments these images, as the official DARTS-PT does', only_with=_DARTS_PT,
   ),
   Key(
     'diagnostics.every_epochs', 0, 'number of epochs from one diagnosis to the next (eigenvalues of the Hessian of '

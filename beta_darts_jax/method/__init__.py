@@ -1,21 +1,25 @@
 """The algorithm: pure functions of (state, batch).
 
-Start with `bilevel.py`. The exchangeable parts are in `regularizers.py`, `hypergradients.py`, `relaxations.py` and
-`optimizers.py`. This folder must not know a network class (`networks`), a config or a file.
+Start with `bilevel.py`. The exchangeable parts are in `regularizers.py`, `hypergradients.py`, `relaxations.py`,
+`samplings.py`, `perturbations.py` and `optimizers.py`. This folder must not know a network class (`networks`), a config
+or a file.
 """
 
 from beta_darts_jax.method.bilevel import make_search_step
 from beta_darts_jax.method.hypergradients import HYPERGRADIENTS, Problem
 from beta_darts_jax.method.optimizers import OPTIMIZERS, Hyperparameters
+from beta_darts_jax.method.perturbations import PERTURBATIONS
 from beta_darts_jax.method.regularizers import (
   REGULARIZERS,
   SCHEDULES,
   Regularizer,
   RegularizerContext,
+  WeightContext,
   beta_decay,
   from_penalty,
 )
-from beta_darts_jax.method.relaxations import PERTURBATIONS, RELAXATIONS, Relaxation, Sampling
+from beta_darts_jax.method.relaxations import Relaxation
+from beta_darts_jax.method.samplings import RELAXATIONS, Sampling
 from beta_darts_jax.method.state import SearchState
 
 __all__ = [
@@ -32,6 +36,7 @@ __all__ = [
   'Relaxation',
   'Sampling',
   'SearchState',
+  'WeightContext',
   'beta_decay',
   'from_penalty',
   'make_search_step',

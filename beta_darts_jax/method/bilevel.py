@@ -1,7 +1,8 @@
 """One bilevel step of differentiable architecture search, as a pure function.
 
 min_α L_valid(w*(α), α) + λ·L_β(α) with w*(α) = argmin_w L_train(w, α). The parts of the step can be exchanged:
-hypergradients approximate w*, regularizers stand for L_β, relaxations turn α into β, optimizers move w and α.
+hypergradients approximate w*, regularizers stand for L_β or act on w, relaxations turn α into β, optimizers move w and
+α.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,12 +12,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from beta_darts_jax.method.cell_gradients import make_cell_gradients
+from beta_darts_jax.method.cell_gradients import make_cell_gradients, make_loss_of_offsets
 from beta_darts_jax.method.hypergradients import Problem, first_order
 from beta_darts_jax.method.losses import DRAW_SALT, make_loss
 from beta_darts_jax.method.optimizers import Hyperparameters, Optimizer, alpha_adam, unclipped_step, weight_sgd
 from beta_darts_jax.method.parts import RegularizerLike, RelaxationLike, StepParts, resolve_parts
-from beta_darts_jax.method.regularizers import RegularizerContext, beta_decay, flooded, sum_forces
+from beta_darts_jax.method.regularizers import (
+  RegularizerContext,
+  WeightContext,
+  beta_decay,
+  flooded,
+  sum_forces,
+)
 from beta_darts_jax.method.relaxations import SOFTMAX
 from beta_darts_jax.method.state import METRICS, SearchState
 
@@ -26,9 +33,7 @@ def make_alpha_step(supernet, parts: StepParts) -> Callable:
 
   Only hypergradients beyond the first order use `train_batch`.
   """
-  loss, cell_gradients = (
-    make(supernet, parts.class_weights) for make in (make_loss, make_cell_gradients)
-  )
+  loss = make_loss(supernet, parts.class_weights)
 
   def alpha_step(state, train_batch, valid_batch, hyper, key):
     def relax(architecture):
@@ -45,12 +50,6 @@ def make_alpha_step(supernet, parts: StepParts) -> Callable:
       value, (accuracy, _) = loss(params, relax(architecture), state.batch_stats, valid_batch, key)
       return value, accuracy
 
-    def expected_betas(alphas):
-      return parts.relaxation.with_skip(parts.relaxation.mean((alphas, state.edge_logits)), hyper)
-
-    def gradients_of_cells(alphas):
-      return cell_gradients(alphas, expected_betas, state.params, state.batch_stats, valid_batch, key)
-
     problem = Problem(
       train_loss=train_loss,
       step_loss=step_loss,
@@ -62,8 +61,8 @@ def make_alpha_step(supernet, parts: StepParts) -> Callable:
       weight_decay=hyper.weight_decay,
     )
     metrics, gradient = parts.hypergradient(problem)
-    context = RegularizerContext(epoch=hyper.epoch, gradient=gradient[0], cell_gradients=gradients_of_cells)
-    forces = sum_forces(parts.regularizers, state.alphas, context, hyper)
+    context = RegularizerContext(epoch=hyper.epoch, gradient=gradient[0])
+    forces = sum_forces(parts.alpha_regularizers, state.alphas, context, hyper)
     return _update_architecture(state, gradient, forces, parts.alpha_optimizer, hyper), metrics
 
   return alpha_step
@@ -94,7 +93,7 @@ def _update_architecture(state, gradient, forces, optimizer: Optimizer, hyper):
 
 def make_weight_step(supernet, parts: StepParts) -> Callable:
   """Builds `weight_step(state, batch, hyper, key) → (state, (train loss, accuracy))`."""
-  loss = make_loss(supernet, parts.class_weights)
+  loss, regularize = make_loss(supernet, parts.class_weights), _make_regularize(supernet, parts)
 
   def weight_step(state, batch, hyper, key):
     def loss_of_betas(betas):
@@ -108,6 +107,7 @@ def make_weight_step(supernet, parts: StepParts) -> Callable:
       return descended, (value, accuracy, batch_stats)
 
     (_, (value, accuracy, batch_stats)), gradient = jax.value_and_grad(weight_loss, has_aux=True)(state.params)
+    gradient = regularize(state, batch, betas, gradient, hyper, key)
     optimizer = parts.weight_optimizer(hyper)
     updates, optimizer_state = optimizer.update(gradient, state.weight_optimizer_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -115,6 +115,30 @@ def make_weight_step(supernet, parts: StepParts) -> Callable:
     return state, (value, accuracy)
 
   return weight_step
+
+
+def _make_regularize(supernet, parts: StepParts):
+  """Builds the function that adds the forces of the weights' regularizers to the gradient of the weights."""
+  loss, loss_of_offsets, cell_gradients = (
+    make(supernet, parts.class_weights) for make in (make_loss, make_loss_of_offsets, make_cell_gradients)
+  )
+
+  def regularize(state, batch, betas, gradient, hyper, key):
+    if not parts.weight_regularizers:
+      return gradient
+    rest = state.batch_stats, batch, key
+    context = WeightContext(
+      epoch=hyper.epoch,
+      batch=batch,
+      betas=betas,
+      gradient=gradient,
+      loss=lambda params, betas: loss(params, betas, *rest)[0],
+      cell_gradients=lambda params: cell_gradients(params, betas, rest),
+      gradient_at=lambda offsets: jax.grad(loss_of_offsets)(state.params, betas, offsets, rest),
+    )
+    return optax.tree.add(gradient, sum_forces(parts.weight_regularizers, state.params, context, hyper)['weights'])
+
+  return regularize
 
 
 def make_search_step(
@@ -125,9 +149,10 @@ def make_search_step(
   weight_optimizer: str | Optimizer = weight_sgd,
   alpha_optimizer: str | Optimizer = alpha_adam,
   flooding: bool = False,
+  order: str = 'alpha_first',
   class_weights: Sequence[float] = (),
 ) -> Callable:
-  """Builds `step(state, train_batch, valid_batch, hyper) -> (state, metrics)`: the α step, then the weight step.
+  """Builds `step(state, train_batch, valid_batch, hyper) -> (state, metrics)`: an α step and a weight step.
 
   The step is pure and jitted. It knows no data set and no space. Batches are
   `(images, labels)`, float [B, H, W, C] already augmented and int [B].
@@ -144,6 +169,7 @@ def make_search_step(
     weight_optimizer, alpha_optimizer: functions Hyperparameters → optax.GradientTransformation, or names of OPTIMIZERS.
       Give the same ones to `SearchState.create`.
     flooding: the loss of the weights is `regularizers.flooded` at `hyper.flood_level`.
+    order: 'alpha_first', as in β-DARTS, or 'weights_first', as in GDAS and Λ-DARTS.
     class_weights: [K] factors of the losses of the images of each class, at both levels; () weights no class.
 
   Raises:
@@ -165,7 +191,7 @@ def make_search_step(
     ((6, 5), ['alpha_accuracy', 'alpha_loss', 'beta_decay', 'train_accuracy', 'train_loss'])
   """
   parts = resolve_parts(
-    regularizer, hypergradient, relaxation, weight_optimizer, alpha_optimizer, flooding, class_weights
+    regularizer, hypergradient, relaxation, weight_optimizer, alpha_optimizer, flooding, order, class_weights
   )
   return make_step(supernet, parts)
 
@@ -177,8 +203,11 @@ def make_step(supernet: Any, parts: StepParts) -> Callable:
   def step(state: SearchState, train_batch, valid_batch, hyper: Hyperparameters):
     alpha_key, weight_key = step_keys(state)
     penalty = beta_decay(state.alphas)
+    if parts.order == 'weights_first':
+      state, weight_metrics = weight_step(state, train_batch, hyper, weight_key)
     state, alpha_metrics = alpha_step(state, train_batch, valid_batch, hyper, alpha_key)
-    state, weight_metrics = weight_step(state, train_batch, hyper, weight_key)
+    if parts.order == 'alpha_first':
+      state, weight_metrics = weight_step(state, train_batch, hyper, weight_key)
     metrics = dict(zip(METRICS, (*weight_metrics, *alpha_metrics, penalty), strict=True))
     sums = {name: total + metrics[name] for name, total in state.sums.items()}
     return state.replace(step=state.step + 1, sums=sums), metrics

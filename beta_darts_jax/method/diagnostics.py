@@ -137,9 +137,9 @@ def eigenvalues(product: Callable, alphas, exact: int = 64, count: int = 5) -> n
 def make_diagnose(supernet, parts: StepParts) -> Callable:
   """Builds `diagnose(state, train_batch, valid_batch, hyper)` → dict: the expensive diagnostics of one search.
 
-  The dict has 'eigenvalues', the dominant ones of ∇²_α L_valid on the batch at the mean of β, and, if there are
-  regularizers, 'theta' {cell type: [E, O]}: the `beta_change_ratio` of the regularizers in one α step on these batches,
-  optimizer included.
+  The dict has 'eigenvalues', the dominant ones of ∇²_α L_valid on the batch at the mean of β. If there are regularizers
+  of α, it also has 'theta' {cell type: [E, O]}: their `beta_change_ratio` in one α step on the batches, optimizer
+  included.
   """
   loss = make_loss(supernet.clone(single_path=False), parts.class_weights)
 
@@ -163,7 +163,7 @@ def make_diagnose(supernet, parts: StepParts) -> Callable:
     measured = {}
     with contextlib.suppress(ArithmeticError):  # the search continues without eigenvalues
       measured['eigenvalues'] = eigenvalues(product, state.alphas)[:5].tolist()
-    if parts.regularizers:
+    if parts.alpha_regularizers:
       without, decayed = jax.device_get(both_alphas(state, train_batch, valid_batch, hyper))
       decay = {name: without[name] - decayed[name] for name in without}
       ratios = beta_change_ratio(without, decay)

@@ -24,7 +24,7 @@ class Hyperparameters(struct.PyTreeNode):
   Attributes:
     learning_rate, momentum, weight_decay, clip_norm: of the SGD of the network weights.
     alpha_learning_rate, alpha_b1, alpha_b2, alpha_weight_decay: of the Adam of α. At rate 0, α and its moments stay.
-    beta_decay_weight, l2_weight, alignment_weight: λ of the built-in regularizers.
+    beta_decay_weight, l2_weight, alignment_weight, kl_weight, zero_one_weight: λ of the built-in regularizers.
     flood_level: level b of `regularizers.flooded`, in nats.
     perturbation: ε of the perturbed relaxations.
     temperature: τ of the Gumbel-softmax.
@@ -44,6 +44,8 @@ class Hyperparameters(struct.PyTreeNode):
   beta_decay_weight: float | jax.Array = 0.0
   l2_weight: float | jax.Array = 0.0
   alignment_weight: float | jax.Array = 0.0
+  kl_weight: float | jax.Array = 0.0
+  zero_one_weight: float | jax.Array = 0.0
   flood_level: float | jax.Array = 0.0
   perturbation: float | jax.Array = 0.0
   temperature: float | jax.Array = 1.0
@@ -87,6 +89,15 @@ def weight_sgd(hyper: Hyperparameters) -> optax.GradientTransformation:
   )
 
 
+def weight_sgd_nesterov(hyper: Hyperparameters) -> optax.GradientTransformation:
+  """`weight_sgd` with Nesterov's form of momentum, as the official GDAS has it."""
+  return optax.chain(
+    clip_by_global_norm(hyper.clip_norm),
+    optax.add_decayed_weights(hyper.weight_decay),
+    optax.sgd(hyper.learning_rate, momentum=hyper.momentum, nesterov=True),
+  )
+
+
 def alpha_adam(hyper: Hyperparameters) -> optax.GradientTransformation:
   """Adam of the architecture logits with coupled L2 decay."""
   return optax.chain(
@@ -97,7 +108,11 @@ def alpha_adam(hyper: Hyperparameters) -> optax.GradientTransformation:
 
 # The name says which level's scalars an optimizer reads. A config file may register its own:
 # OPTIMIZERS['name'] = function.
-OPTIMIZERS: dict[str, Optimizer] = {'weight_sgd': weight_sgd, 'alpha_adam': alpha_adam}
+OPTIMIZERS: dict[str, Optimizer] = {
+  'weight_sgd': weight_sgd,
+  'weight_sgd_nesterov': weight_sgd_nesterov,
+  'alpha_adam': alpha_adam,
+}
 
 
 def unclipped_step(optimizer: Optimizer, hyper: Hyperparameters, optimizer_state) -> Callable:

@@ -6,12 +6,14 @@ from typing import Any
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.method.hypergradients import ASSUME_SGD, HYPERGRADIENTS
-from beta_darts_jax.method.optimizers import OPTIMIZERS, Optimizer, alpha_adam, weight_sgd
+from beta_darts_jax.method.optimizers import OPTIMIZERS, Optimizer, alpha_adam, weight_sgd, weight_sgd_nesterov
 from beta_darts_jax.method.regularizers import REGULARIZERS, Regularizer, from_penalty
-from beta_darts_jax.method.relaxations import Relaxation, Sampling
+from beta_darts_jax.method.relaxations import Relaxation
+from beta_darts_jax.method.samplings import Sampling
 
 RegularizerLike = str | Callable | Regularizer
 RelaxationLike = str | Callable | Sampling | Relaxation
+ORDERS = ('alpha_first', 'weights_first')  # β-DARTS and DARTS; GDAS and Λ-DARTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +21,12 @@ class StepParts:
   """The parts of one bilevel step; see `make_search_step`.
 
   Attributes:
-    regularizers: of α.
+    regularizers: of α and of the weights.
     hypergradient: Problem → ((validation loss, accuracy), gradient of the architecture).
     relaxation: how α becomes β.
     weight_optimizer, alpha_optimizer: Hyperparameters → optax.GradientTransformation.
     flooding: whether the loss of the weights is flooded.
+    order: of the two levels in a step, one of ORDERS.
     class_weights: of the losses of both levels; () weights no class.
   """
 
@@ -33,7 +36,18 @@ class StepParts:
   weight_optimizer: Optimizer
   alpha_optimizer: Optimizer
   flooding: bool = False
+  order: str = 'alpha_first'
   class_weights: tuple[float, ...] = ()
+
+  @property
+  def alpha_regularizers(self) -> tuple[Regularizer, ...]:
+    """The regularizers that act on α."""
+    return tuple(regularizer for regularizer in self.regularizers if regularizer.mode != 'weights')
+
+  @property
+  def weight_regularizers(self) -> tuple[Regularizer, ...]:
+    """The regularizers that act on the weights."""
+    return tuple(regularizer for regularizer in self.regularizers if regularizer.mode == 'weights')
 
 
 def resolve_parts(
@@ -43,6 +57,7 @@ def resolve_parts(
   weight_optimizer: str | Optimizer,
   alpha_optimizer: str | Optimizer,
   flooding: bool = False,
+  order: str = 'alpha_first',
   class_weights: Sequence[float] = (),
 ) -> StepParts:
   """Looks up the parts that are given by name and checks the others; arguments as in `make_search_step`.
@@ -50,6 +65,8 @@ def resolve_parts(
   Raises:
     InputError: a part is not known, or not what is expected, or the parts do not fit together.
   """
+  if order not in ORDERS:
+    raise InputError(f'order={order!r}: expected one of {", ".join(ORDERS)}')
   parts = StepParts(
     regularizers=resolve_regularizers(regularizer),
     hypergradient=_find(hypergradient, HYPERGRADIENTS, 'hypergradient'),
@@ -57,9 +74,10 @@ def resolve_parts(
     weight_optimizer=_find(weight_optimizer, OPTIMIZERS, 'weight_optimizer'),
     alpha_optimizer=_find(alpha_optimizer, OPTIMIZERS, 'alpha_optimizer'),
     flooding=flooding,
+    order=order,
     class_weights=tuple(class_weights),
   )
-  if parts.weight_optimizer is alpha_adam or parts.alpha_optimizer is weight_sgd:
+  if parts.weight_optimizer is alpha_adam or parts.alpha_optimizer in (weight_sgd, weight_sgd_nesterov):
     raise InputError('expected weight_sgd or an optimizer of your own for the weights, alpha_adam or your own for α')
   function: Any = getattr(parts.hypergradient, 'func', parts.hypergradient)  # of a functools.partial
   if function in ASSUME_SGD and parts.weight_optimizer is not weight_sgd:

@@ -1,4 +1,4 @@
-"""Regularizers of α. A regularizer pulls α by a force F(α), scaled by its weight λ, which follows a schedule.
+"""Regularizers of α and of the network weights w: a force F, scaled by its weight λ, which follows a schedule.
 
 Legend: E edges, O candidate operations of an edge.
 """
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from beta_darts_jax.errors import InputError
+from beta_darts_jax.method.samplings import dirichlet_kl
 
 # ---- scalar functions of α ----
 
@@ -46,12 +47,12 @@ def l2(alphas) -> jax.Array:
 
 
 def alignment(gradients) -> jax.Array:
-  """Layer alignment of Λ-DARTS: the mean cosine of the gradients of two cells in α, summed over cell types.
+  """Layer alignment Λ of Λ-DARTS: the mean cosine of the gradients of two cells in β, summed over cell types.
 
   Movahedi et al., Λ-DARTS, ICLR 2023.
 
   Args:
-    gradients: tree of [cells, E, O], as from `RegularizerContext.cell_gradients`.
+    gradients: tree of [cells, E, O], as from `WeightContext.cell_gradients`.
 
   Returns:
     A scalar, −1 … 1 per cell type. A cell type with fewer than two cells contributes 0.
@@ -67,38 +68,70 @@ def alignment(gradients) -> jax.Array:
   return total
 
 
+def zero_one(alphas) -> jax.Array:
+  """Zero-one loss of FairDARTS, −mean of (sigmoid(α) − ½)² over all logits: it drives each β to 0 or 1.
+
+  Chu et al., Fair DARTS, ECCV 2020, whose weight is 10.
+  """
+  return -jnp.mean(jnp.concatenate([jnp.square(jax.nn.sigmoid(a) - 0.5).ravel() for a in jax.tree.leaves(alphas)]))
+
+
 # ---- regularizers ----
 
 
 @dataclasses.dataclass(frozen=True)
 class RegularizerContext:
-  """What a regularizer may use in addition to α.
+  """What a regularizer of α may use in addition to α.
 
   Attributes:
     epoch: of the step, a scalar.
     gradient: gradient of the validation loss in α, tree of [E, O] like α.
-    cell_gradients: function α → {cell type: [cells, E, O]}. Each cell gets its own copy of α; the result has the
-      first-order gradient of each copy, at the mean of β. It is differentiable, and computed only when it is called.
   """
 
   epoch: Any
   gradient: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightContext:
+  """What a regularizer of the weights may use in addition to the weights w.
+
+  Attributes:
+    epoch: of the step, a scalar.
+    batch: the training batch: images [B, H, W, C], labels [B].
+    betas: β of the weight step, {cell type: [E, O]}.
+    gradient: gradient of the training loss in w, a tree like w.
+    loss: function (w, β) → training loss in nats.
+    cell_gradients: function w → {cell type: [cells, E, O]}: each cell gets its own copy of β, and the result has the
+      gradient of the training loss in each copy. It is differentiable, and computed only when it is called.
+    gradient_at: function {cell type: [cells, E, O]} → gradient of the training loss in w, where each cell adds these
+      offsets to its β.
+  """
+
+  epoch: Any
+  batch: Any
+  betas: Any
+  gradient: Any
+  loss: Callable
   cell_gradients: Callable
+  gradient_at: Callable
 
 
-MODES = ('coupled', 'decoupled')
+MODES = ('coupled', 'decoupled', 'weights')
 
 
 @dataclasses.dataclass(frozen=True)
 class Regularizer:
-  """A force F on α, its weight λ, and where the force acts.
+  """A force F, its weight λ, and where the force acts.
 
   Attributes:
-    force: F, a function (α, RegularizerContext) → tree like α.
+    force: F, a function (α, RegularizerContext) → tree like α; with mode='weights' a function (w, WeightContext) →
+      tree like w.
     weight: name of its λ: a field of Hyperparameters or a key of `Hyperparameters.regularizer_weights`. In a config
       the weight named 'x_weight' has the keys search.x_weight, search.x_schedule and population.x_weight.
     mode: 'coupled' adds λ·F(α) to the gradient that α's optimizer gets. 'decoupled' moves α by −η·λ·F(α) after the
-      optimizer's update, with η = alpha_learning_rate.
+      optimizer's update, with η = alpha_learning_rate. 'weights' adds λ·F(w) to the gradient that the weights'
+      optimizer gets, before clipping.
 
   Raises:
     InputError: `force` is no function, or the mode is unknown.
@@ -115,18 +148,47 @@ class Regularizer:
 
   def __post_init__(self):
     if not callable(self.force):
-      raise InputError(f'force={self.force!r}: expected a function (alphas, context) → tree like α')
+      raise InputError(f'force={self.force!r}: expected a function (alphas or weights, context) → tree like it')
     if self.mode not in MODES:
-      raise InputError(f'mode={self.mode!r}: expected {" or ".join(MODES)}')
+      raise InputError(f'mode={self.mode!r}: expected one of {", ".join(MODES)}')
 
 
 def from_penalty(penalty: Callable, weight: str, mode: str = 'coupled') -> Regularizer:
-  """Returns the regularizer with F = ∇penalty, where `penalty` is a scalar function of α, and with the λ `weight`."""
-  return Regularizer(lambda alphas, context: jax.grad(penalty)(alphas), weight, mode)
+  """Returns the regularizer with F = ∇penalty and with the λ `weight`.
+
+  `penalty` is a scalar function of α, or of w with mode='weights'.
+  """
+  return Regularizer(lambda tree, context: jax.grad(penalty)(tree), weight, mode)
 
 
-def _negative_alignment_gradient(alphas, context: RegularizerContext):
-  return jax.grad(lambda alphas: -alignment(context.cell_gradients(alphas)))(alphas)
+def lambda_darts(params, context: WeightContext):
+  """−∂Λ/∂w, exactly: the weights maximize the alignment of the cells (Λ-DARTS)."""
+  return jax.grad(lambda params: -alignment(_aligned(context.cell_gradients(params))))(params)
+
+
+def lambda_darts_finite_difference(params, context: WeightContext, distance: float = 1e-4):
+  """Approximates `lambda_darts` as the official program does, from two gradients of the training loss in w.
+
+  (∇L at β − εv − ∇L at β + εv)/(2ε), where v is the derivative of Λ in the cells' gradients.
+
+  Args:
+    params: w.
+    context: of the step.
+    distance: ε·‖v‖ over all cells, 1e-4 in the official program.
+  """
+  gradients = context.cell_gradients(params)
+  directions = jax.grad(lambda gradients: alignment(_aligned(gradients)))(gradients)
+  epsilon = distance / jnp.maximum(optax.tree.norm(directions), 1e-12)  # the norm is 0 where all gradients are 0
+
+  def gradient_at(sign):
+    return context.gradient_at(optax.tree.scale(sign * epsilon, directions))
+
+  return jax.tree.map(lambda minus, plus: (minus - plus) / (2 * epsilon), gradient_at(-1.0), gradient_at(1.0))
+
+
+def _aligned(gradients):
+  """The gradients of the cells that Λ-DARTS compares: no reduction cells."""
+  return {name: gradient for name, gradient in gradients.items() if name != 'reduce'} or gradients
 
 
 # A config file may register its own: REGULARIZERS['name'] = Regularizer(…).
@@ -135,15 +197,18 @@ REGULARIZERS: dict[str, Regularizer] = {
   'decoupled_beta_decay': from_penalty(beta_decay, 'beta_decay_weight', mode='decoupled'),
   'l2': from_penalty(l2, 'l2_weight'),
   'weight_decay': from_penalty(l2, 'l2_weight', mode='decoupled'),
-  'lambda_darts': Regularizer(_negative_alignment_gradient, 'alignment_weight'),
+  'dirichlet_kl': from_penalty(dirichlet_kl, 'kl_weight'),
+  'zero_one': from_penalty(zero_one, 'zero_one_weight'),
+  'lambda_darts': Regularizer(lambda_darts, 'alignment_weight', mode='weights'),
+  'lambda_darts_finite_difference': Regularizer(lambda_darts_finite_difference, 'alignment_weight', mode='weights'),
 }
 
 
-def sum_forces(regularizers: Iterable[Regularizer], alphas, context: RegularizerContext, hyper) -> dict[str, Any]:
-  """Returns {mode: Σ λ·F(α)}, trees like α, for the modes that occur."""
+def sum_forces(regularizers: Iterable[Regularizer], tree, context, hyper) -> dict[str, Any]:
+  """Returns {mode: Σ λ·F}, trees like `tree` (α, or w for the mode 'weights'), for the modes that occur."""
   sums: dict[str, Any] = {}
   for regularizer in regularizers:
-    scaled = optax.tree.scale(hyper.weight_of(regularizer.weight), regularizer.force(alphas, context))
+    scaled = optax.tree.scale(hyper.weight_of(regularizer.weight), regularizer.force(tree, context))
     before = sums.get(regularizer.mode)
     sums[regularizer.mode] = scaled if before is None else optax.tree.add(before, scaled)
   return sums
@@ -167,6 +232,16 @@ def linear_ramp(maximum: float, epoch: int, epochs: int) -> float:
   return maximum * epoch / epochs
 
 
+def linear_to_last(maximum: float, epoch: int, epochs: int) -> float:
+  """λ(epoch) = maximum·epoch/(epochs − 1): `maximum` is reached in the last epoch (the schedule of Λ-DARTS).
+
+  Example:
+    >>> [linear_to_last(0.125, epoch, 101) for epoch in (0, 50, 100)]
+    [0.0, 0.0625, 0.125]
+  """
+  return maximum * epoch / max(1, epochs - 1)
+
+
 def constant(maximum: float, epoch: int, epochs: int) -> float:
   """λ(epoch) = maximum."""
   del epoch, epochs
@@ -174,4 +249,8 @@ def constant(maximum: float, epoch: int, epochs: int) -> float:
 
 
 # A config file may register its own: SCHEDULES['name'] = function.
-SCHEDULES: dict[str, Callable] = {'linear': linear_ramp, 'constant': constant}
+SCHEDULES: dict[str, Callable] = {
+  'linear': linear_ramp,
+  'linear_to_last': linear_to_last,
+  'constant': constant,
+}

@@ -1,204 +1,24 @@
 """How the logits α become β, the weights of the mixed operations.
 
-A relaxation is a function (α, key, hyper) → β. Legend: E edges, O candidate operations of an edge; trees have a leaf
-[E, O] for each cell type. Each row of β sums to 1 until edge weights multiply it.
+A relaxation is a function (α, key, hyper) → β: a draw of samplings.py, a perturbation of perturbations.py, and the
+weights of edges. Legend: E edges, O candidate operations of an edge; trees have a leaf [E, O] for each cell type.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.method.optimizers import Hyperparameters
+from beta_darts_jax.method.perturbations import PERTURBATIONS
+from beta_darts_jax.method.samplings import find_sampling
 from beta_darts_jax.spaces.space import SearchSpace, softmax_betas
 
-# ---- draws: (α, key, hyper) → β, differentiable in α ----
-
-
-def softmax(alphas, key, hyper: Hyperparameters):
-  """DARTS: β = softmax(α). Nothing is drawn."""
-  del key, hyper
-  return softmax_betas(alphas)
-
-
-def gumbel(alphas, key, hyper: Hyperparameters):
-  """GDAS: β is one-hot, with operation k drawn with probability softmax(α)_k.
-
-  The gradient is that of softmax((log softmax(α) + G)/τ), where G are Gumbel variables and τ = `hyper.temperature`
-  (straight-through; Jang et al., ICLR 2017; Dong and Yang, CVPR 2019). With Supernet(single_path=True) only the drawn
-  operation is computed, and α learns from its output.
-  """
-
-  def draw(alpha, key):
-    noise = jax.random.gumbel(key, alpha.shape, alpha.dtype)
-    soft = jax.nn.softmax((jax.nn.log_softmax(alpha) + noise) / hyper.temperature)
-    hard = jax.nn.one_hot(jnp.argmax(soft, axis=-1), soft.shape[-1], dtype=soft.dtype)
-    return hard + (soft - lax.stop_gradient(soft))
-
-  return jax.tree.map(draw, alphas, _split_like(alphas, key))
-
-
-def dirichlet(alphas, key, hyper: Hyperparameters):
-  """DrNAS: β ~ Dirichlet(elu(α) + 1), differentiated through the draw (Chen et al., ICLR 2021)."""
-  del hyper
-
-  def draw(alpha, key):
-    return jax.random.dirichlet(key, concentration(alpha), dtype=alpha.dtype)
-
-  return jax.tree.map(draw, alphas, _split_like(alphas, key))
-
-
-def concentration(alpha: jax.Array) -> jax.Array:
-  """Parameters of DrNAS's Dirichlet distribution, elu(α) + 1, at least 1e-8: [E, O].
-
-  For α < 0 this is e^α, computed without the rounding of (e^α − 1) + 1.
-  """
-  return jnp.maximum(jnp.where(alpha > 0, alpha + 1, jnp.exp(jnp.minimum(alpha, 0))), 1e-8)
-
-
-def _split_like(tree, key):
-  """Splits the key: one key for each leaf of the tree."""
-  leaves, structure = jax.tree.flatten(tree)
-  return structure.unflatten(list(jax.random.split(key, len(leaves))))
-
-
-def _normalize(rows):
-  return rows / jnp.sum(rows, axis=-1, keepdims=True)
-
-
-def dirichlet_mean(alphas):
-  """The mean of `dirichlet`: each concentration divided by the sum of its edge."""
-  return jax.tree.map(lambda alpha: _normalize(concentration(alpha)), alphas)
-
-
-def _dirichlet_logits(betas):
-  """α with mean β, whose concentrations sum to the number of operations, as those of α = 0 do."""
-
-  def invert(c):
-    return jnp.where(c > 1, c - 1, jnp.log(jnp.clip(c, 1e-8, 1)))
-
-  return jax.tree.map(lambda beta: invert(beta * beta.shape[-1]), betas)
-
-
-def _softmax_logits(betas):
-  return jax.tree.map(lambda beta: jnp.log(jnp.maximum(beta, 1e-13)), betas)  # 1e-13 is negligible in float32
-
-
-def most_likely(alphas):
-  """One-hot β at the largest logit of each edge."""
-  return jax.tree.map(lambda a: jax.nn.one_hot(jnp.argmax(a, axis=-1), a.shape[-1], dtype=a.dtype), alphas)
-
-
-class Sampling(NamedTuple):
-  """A draw of β with what belongs to it.
-
-  Attributes:
-    draw: (α, key, hyper) → β, differentiable in α.
-    mean: α → the expected β; cells are derived from it.
-    evaluation: α → the β at which the supernet is evaluated; None is the mean.
-    logits: β → an α with that mean, the inverse of `mean`; DARTS-PT uses it.
-    single_path: β is one-hot, so the supernet computes one operation per edge in training.
-  """
-
-  draw: Callable
-  mean: Callable = softmax_betas
-  evaluation: Callable | None = None
-  logits: Callable = _softmax_logits
-  single_path: bool = False
-
-
-# A config file may register its own: RELAXATIONS['name'] = a Sampling, or a function (α, key, hyper) → β. The mean of
-# such a function is softmax(α).
-RELAXATIONS: dict[str, Sampling | Callable] = {
-  'softmax': Sampling(softmax),
-  'gumbel': Sampling(gumbel, evaluation=most_likely, single_path=True),
-  'dirichlet': Sampling(dirichlet, mean=dirichlet_mean, logits=_dirichlet_logits),
-}
-
-
-def find_sampling(given: str | Sampling | Callable) -> Sampling:
-  """Returns the Sampling that is given: itself, as a function (α, key, hyper) → β, or as a name of RELAXATIONS.
-
-  Raises:
-    InputError: it is none of these.
-  """
-  if isinstance(given, str):
-    if given not in RELAXATIONS:
-      raise InputError(f'relaxation {given!r}: expected one of {", ".join(RELAXATIONS)}')
-    given = RELAXATIONS[given]
-  if isinstance(given, Sampling):
-    return given
-  if not callable(given):
-    raise InputError(f'relaxation {given!r}: expected a name, a Sampling or a function (alphas, key, hyper) → betas')
-  return Sampling(given)
-
-
-# ---- perturbations of β in the weight step: (β, key, hyper, loss: β → scalar) → β ----
-
-
-def project_to_simplex(betas):
-  """Clips each row to [0, 1] and divides it by its sum. A row of zeros becomes one-hot at its largest entry."""
-
-  def project(beta):
-    clipped = jnp.clip(beta, 0, 1)
-    total = jnp.sum(clipped, axis=-1, keepdims=True)
-    largest = jax.nn.one_hot(jnp.argmax(beta, axis=-1), beta.shape[-1], dtype=beta.dtype)
-    return jnp.where(total > 0, clipped / jnp.where(total > 0, total, 1), largest)
-
-  return jax.tree.map(project, betas)
-
-
-def _add_uniform_noise(betas, key, radius):
-  def add(beta, key):
-    return beta + radius * jax.random.uniform(key, beta.shape, beta.dtype, -1, 1)
-
-  return project_to_simplex(jax.tree.map(add, betas, _split_like(betas, key)))
-
-
-def random_perturbation(betas, key, hyper: Hyperparameters, loss: Callable):
-  """SDARTS-RS: adds uniform noise within ±ε, ε = `hyper.perturbation` (Chen and Hsieh, ICML 2020)."""
-  del loss
-  return _add_uniform_noise(betas, key, hyper.perturbation)
-
-
-def adversarial_perturbation(betas, key, hyper: Hyperparameters, loss: Callable, steps: int = 7):
-  """SDARTS-ADV: finds a β within ±ε that raises the loss, by projected gradient ascent from a random start.
-
-  Args:
-    betas: each row sums to 1.
-    key: of the random start.
-    hyper: ε is `perturbation`.
-    loss: β → nats, with the running statistics of BatchNorm.
-    steps: ascent steps along the sign of the gradient, each 2ε/steps long (Madry et al., ICLR 2018).
-
-  Returns:
-    The β of the last step, or `betas` if the loss there is not larger.
-  """
-  epsilon = hyper.perturbation
-
-  def ascend(_, current):
-    moved = jax.tree.map(lambda beta, g: beta + 2 * epsilon / steps * jnp.sign(g), current, jax.grad(loss)(current))
-    near = jax.tree.map(lambda beta, m: beta + jnp.clip(m - beta, -epsilon, epsilon), betas, moved)
-    return project_to_simplex(near)
-
-  attacked = lax.fori_loop(0, steps, ascend, _add_uniform_noise(betas, key, epsilon))
-  is_worse = loss(attacked) > loss(betas)
-  return jax.tree.map(lambda new, old: jnp.where(is_worse, new, old), attacked, betas)
-
-
-# A config file may register its own: PERTURBATIONS['name'] = function.
-PERTURBATIONS: dict[str, Callable | None] = {
-  'none': None,
-  'random': random_perturbation,
-  'adversarial': adversarial_perturbation,
-}
-
-# ---- the relaxation of a search ----
+STRENGTHS = ('mean', 'softmax')
 
 
 def edge_weights(logits: jax.Array, edges) -> jax.Array:
@@ -220,8 +40,11 @@ class Relaxation:
     auxiliary_skip: adds the skip connections of DARTS-: `betas['auxiliary_skip']` is `hyper.auxiliary_skip` (Chu et
       al., ICLR 2021).
 
+    strength: what ranks operations and edges when a cell is derived: the 'mean' of β, or the 'softmax' of α, as in the
+      official DrNAS of the DARTS space.
+
   Raises:
-    InputError: unknown sampling or perturbation.
+    InputError: unknown sampling, perturbation or strength.
 
   Example:
     >>> Relaxation(sampling='dirichlet').mean(({'cell': jnp.zeros((1, 4))}, {}))['cell'].tolist()
@@ -232,9 +55,12 @@ class Relaxation:
   perturbation: Any = 'none'
   edges: tuple[tuple[int, int], ...] = ()
   auxiliary_skip: bool = False
+  strength: str = 'mean'
 
   def __post_init__(self):
     object.__setattr__(self, 'sampling', find_sampling(self.sampling))
+    if self.strength not in STRENGTHS:
+      raise InputError(f'strength {self.strength!r}: expected one of {", ".join(STRENGTHS)}')
     if isinstance(self.perturbation, str):
       if self.perturbation not in PERTURBATIONS:
         raise InputError(f'perturbation {self.perturbation!r}: expected one of {", ".join(PERTURBATIONS)}')
@@ -269,13 +95,20 @@ class Relaxation:
     return complete(betas)
 
   def mean(self, architecture: tuple[dict, dict]) -> dict[str, jax.Array]:
-    """Returns the expected weight of every operation, from which cells are derived: {cell type: [E, O]}."""
+    """Returns the expected weight of every operation, {cell type: [E, O]}."""
     alphas, edge_logits = architecture
     return self._with_edge_weights(self.sampling.mean(alphas), edge_logits)
 
+  def strengths(self, architecture: tuple[dict, dict]) -> dict[str, jax.Array]:
+    """Returns the weights from which cells are derived, {cell type: [E, O]}: the mean, or softmax(α)."""
+    if self.strength == 'mean':
+      return self.mean(architecture)
+    alphas, edge_logits = architecture
+    return self._with_edge_weights(softmax_betas(alphas), edge_logits)
+
   def logits(self, betas: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """Returns an α whose mean is proportional to `betas` {cell type: [E, O]} on every edge."""
-    return self.sampling.logits(jax.tree.map(_normalize, betas))
+    return self.sampling.logits(jax.tree.map(lambda beta: beta / jnp.sum(beta, axis=-1, keepdims=True), betas))
 
   def evaluation_betas(self, architecture: tuple[dict, dict], hyper: Hyperparameters) -> dict:
     """Returns the β at which the supernet is evaluated: the mean, or the most likely operations in GDAS."""

@@ -1,6 +1,7 @@
 """Which cell a search keeps: early stopping, the best epoch, and selection by perturbation (DARTS-PT)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -57,65 +58,91 @@ def best_epoch(accuracies: Sequence[float | None]) -> int:
 # ---- selection by perturbation ----
 
 
+class Order(NamedTuple):
+  """The order of DARTS-PT's decisions: {cell type: edges} and {cell type: nodes that more than two edges enter}."""
+
+  edges: Mapping[str, Sequence[int]]
+  nodes: Mapping[str, Sequence[int]]
+
+
+def draw_order(space: SearchSpace, seed: int) -> Order:
+  """Returns a random order of the edges and of the nodes of each cell type."""
+  rng = np.random.default_rng(seed)
+  nodes = [node for node in dict.fromkeys(target for target, _ in space.edges) if len(_entering(space, node)) > 2]
+  return Order(
+    edges={name: rng.permutation(len(space.edges)).tolist() for name in space.cell_types},
+    nodes={name: rng.permutation(nodes).tolist() if space.skeleton == 'darts' else [] for name in space.cell_types},
+  )
+
+
+def _no_tuning(betas, decided):
+  del decided
+  return betas
+
+
 def select_by_perturbation(
-  space: SearchSpace, betas, accuracy_of: Callable, tune: Callable = lambda betas: None, seed: int = 0
+  space: SearchSpace, betas, accuracy_of: Callable, tune: Callable = _no_tuning, order: Order | int = 0
 ) -> Genotype:
   """DARTS-PT (Wang et al., ICLR 2021): each edge keeps the operation that the supernet misses most.
 
-  The edges are visited in random order. On each edge the supernet is evaluated without one operation at a time; the
-  operation without which the accuracy is lowest stays. Where a node keeps two edges, the edges follow, node by node,
-  by the same rule. The weights are not tuned between these decisions, since no α removes an edge. `none` stays only
-  where the space can derive it.
+  A stage decides one edge of each cell type. The supernet is evaluated without one operation of the edge at a time. The
+  operation without which the accuracy is lowest stays, the first of equals. Where a node keeps two edges, a stage then
+  decides one node of each cell type: the edge without which the accuracy is highest is dropped, the last of equals,
+  until two are left. `none` stays only where the space can derive it.
 
   Args:
     space: the search space.
     betas: of the supernet, {cell type: [E, O]}.
     accuracy_of: list of n β of this form → [n] accuracies.
-    tune: called with the remaining β before each decision but the first, to train the weights for it.
-    seed: of the orders.
+    tune: function (β, decided) → β. It is called before each stage but the first to train the supernet, and once before
+      the nodes are decided. `decided` {cell type: bool [E]} tells which edges have one operation left.
+    order: of the decisions, or the seed of a random one.
   """
-  betas = {name: np.array(betas[name], np.float32) for name in space.cell_types}
-  rng = np.random.default_rng(seed)
-  betas = select_operations(space, betas, accuracy_of, tune, rng)
-  if space.skeleton == 'darts':
-    betas = select_edges(space, betas, accuracy_of, tune, rng)
+  betas = {name: np.array(betas[name]) for name in space.cell_types}
+  order = draw_order(space, order) if isinstance(order, int) else order
+  betas = select_operations(space, betas, accuracy_of, tune, order)
+  if any(order.nodes.values()):
+    betas = tune(betas, {name: np.ones(len(space.edges), bool) for name in space.cell_types})
+    betas = select_edges(space, betas, accuracy_of, order)
   return space.derive(betas)
 
 
-def select_operations(space, betas, accuracy_of, tune, rng) -> dict[str, np.ndarray]:
+def select_operations(space, betas, accuracy_of, tune, order: Order) -> dict[str, np.ndarray]:
   """Returns β in which each edge has one operation left, with the sum of the edge's β; see select_by_perturbation."""
   can_derive_none = space.skeleton != 'darts'
-  places = [(name, e) for name in space.cell_types for e in range(len(space.edges))]
-  for number, place in enumerate(rng.permutation(len(places))):
-    name, e = places[place]
-    if number:
-      tune(_copy(betas))
-    candidates = [k for k, o in enumerate(space.candidates(name)[e]) if o != 'none' or can_derive_none]
-    accuracies = accuracy_of([_without(betas, name, e, k) for k in candidates])
-    kept = candidates[int(np.argmin(accuracies))]
-    betas[name][e] = betas[name][e].sum() * np.eye(len(betas[name][e]))[kept]
+  decided = {name: np.zeros(len(space.edges), bool) for name in space.cell_types}
+  for stage in range(len(space.edges)):
+    if stage:
+      betas = _copy(tune(_copy(betas), _copy(decided)))
+    for name in space.cell_types:
+      e = order.edges[name][stage]
+      candidates = [k for k, o in enumerate(space.candidates(name)[e]) if o != 'none' or can_derive_none]
+      accuracies = accuracy_of([_without(betas, name, e, k) for k in candidates])
+      kept = candidates[int(np.argmin(accuracies))]
+      betas[name][e] = betas[name][e].sum() * np.eye(len(betas[name][e]))[kept]
+      decided[name][e] = True
   return betas
 
 
-def select_edges(space, betas, accuracy_of, tune, rng) -> dict[str, np.ndarray]:
-  """Returns β whose strengths rank the edges of each node as the supernet misses them; see select_by_perturbation."""
-  entering = [
-    (name, [e for e, (target, _) in enumerate(space.edges) if target == node])
-    for name in space.cell_types
-    for node in dict.fromkeys(target for target, _ in space.edges)
-  ]
-  if any(len(edges) > 2 for _, edges in entering):
-    tune(_copy(betas))
-  strengths = _copy(betas)
-  for i in rng.permutation(len(entering)):
-    name, edges = entering[i]
-    accuracies = accuracy_of([_without(betas, name, e) for e in edges])
-    most_missed_first = [edges[k] for k in np.argsort(accuracies, kind='stable')]
-    for rank, e in enumerate(most_missed_first):
-      strengths[name][e] *= (len(edges) - rank) / strengths[name][e].sum()
-      if rank >= 2:
+def select_edges(space, betas, accuracy_of, order: Order) -> dict[str, np.ndarray]:
+  """Returns β in which each node has at most two edges left, the others being 0; see select_by_perturbation."""
+  betas = _copy(betas)
+  for nodes in zip(*order.nodes.values(), strict=True):
+    for name, node in zip(order.nodes, nodes, strict=True):
+      edges = _entering(space, node)
+      kept = list(edges)
+      while len(kept) > 2:
+        accuracies = accuracy_of([_without(betas, name, e) for e in kept])
+        last_of_equals = len(kept) - 1 - int(np.argmax(accuracies[::-1]))
+        del kept[last_of_equals]
+      for e in set(edges) - set(kept):
         betas[name][e] = 0
-  return strengths
+  return betas
+
+
+def _entering(space, node):
+  """The edges that enter a node, as rows of α."""
+  return [e for e, (target, _) in enumerate(space.edges) if target == node]
 
 
 def _without(betas, name, e, k=slice(None)):
@@ -125,5 +152,5 @@ def _without(betas, name, e, k=slice(None)):
   return copy
 
 
-def _copy(betas):
-  return {name: beta.copy() for name, beta in betas.items()}
+def _copy(tree):
+  return {name: array.copy() for name, array in tree.items()}

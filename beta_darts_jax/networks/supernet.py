@@ -31,6 +31,8 @@ class MixedOperation(Module):
       multiplied by Σ_k β_k, the weight of the edge, and 2×2-max-pooled if the stride is 2. Then the channels are
       shuffled.
     single_path: training computes only the operation with the largest β, as in GDAS (Dong and Yang, CVPR 2019).
+    undrawn_gradient: with single_path, adds the β of the other operations, which are 0, to the output. So they get the
+      gradient of the sum of the output, as in the official GDAS of NAS-Bench-201.
   """
 
   operations: tuple[str, ...]
@@ -39,6 +41,7 @@ class MixedOperation(Module):
   normalize_pools: bool = False  # a BatchNorm without affine parameters follows every pool, as in the DARTS family
   channel_divisor: int = 1
   single_path: bool = False
+  undrawn_gradient: bool = False
   dtype: jnp.dtype | None = None
 
   @nn.compact
@@ -77,7 +80,9 @@ class MixedOperation(Module):
         return total if name == 'none' else mixed._operation(name, name)(x, train, betas[k])
 
       branches = [functools.partial(branch, k=k) for k in range(len(self.operations))]
-      return nn.switch(jnp.argmax(betas), branches, self, x, betas)
+      drawn = jnp.argmax(betas)
+      y = nn.switch(drawn, branches, self, x, betas)
+      return y + (jnp.sum(betas) - betas[drawn]).astype(y.dtype) if self.undrawn_gradient else y
     for k, name in enumerate(self.operations):
       if name != 'none':
         total += self._operation(name, name)(x, train, betas[k])
@@ -99,9 +104,10 @@ class SearchCell(Module):
   space: SearchSpace
   cell_type: str  # one of `space.cell_types`; the edges from the inputs of a 'reduce' cell have stride 2
   channels: int  # C of each node
-  unroll: bool = False  # this and the next two: see Supernet
+  unroll: bool = False  # this and the next three: see Supernet
   partial_channels: int = 1
   single_path: bool = False
+  undrawn_gradient: bool = False
   dtype: jnp.dtype | None = None
 
   @nn.compact
@@ -125,6 +131,7 @@ class SearchCell(Module):
       normalize_pools=self.space.skeleton == 'darts',
       channel_divisor=self.partial_channels,
       single_path=self.single_path,
+      undrawn_gradient=self.undrawn_gradient,
       dtype=self.dtype,
       **kwargs,
     )
@@ -167,7 +174,8 @@ class Supernet(Module):
     layers: number of cells of the skeleton 'darts'.
     unroll: compiles every cell and edge separately, instead of one loop body for equal ones. On CPU a step is twice as
       fast, and compilation takes more than twice as long, in the DARTS family many times. The variables are the same.
-    partial_channels, single_path: `channel_divisor` and `single_path` of MixedOperation.
+    partial_channels, single_path, undrawn_gradient: `channel_divisor`, `single_path` and `undrawn_gradient` of
+      MixedOperation.
     dtype: of the computation, such as bfloat16 on accelerators. Parameters, statistics, β and logits keep theirs.
 
   Raises:
@@ -190,6 +198,7 @@ class Supernet(Module):
   unroll: bool = False
   partial_channels: int = 1
   single_path: bool = False
+  undrawn_gradient: bool = False
   dtype: jnp.dtype | None = None
 
   def __post_init__(self):
@@ -222,6 +231,7 @@ class Supernet(Module):
         unroll=self.unroll,
         partial_channels=self.partial_channels,
         single_path=self.single_path,
+        undrawn_gradient=self.undrawn_gradient,
         dtype=self.dtype,
       )
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from beta_darts_jax.errors import NonFiniteLoss
 from beta_darts_jax.method.selection import best_epoch, eigenvalue_stop, select_by_perturbation, skip_stop
 from beta_darts_jax.method.state import SearchState
@@ -86,21 +88,29 @@ def _select_by_perturbation(setup, programs, states, last_epoch, member) -> Geno
   step, epoch = (last_epoch + 1) * session.steps_per_epoch, last_epoch
 
   def accuracy_of(betas):
-    return programs.one_shot(states, member, betas, selection.images, last_epoch)
+    return programs.one_shot(states, member, betas, selection.images, last_epoch, selection.augment)
 
-  def tune(betas):
+  def mean_betas():
+    return {name: value[member] for name, value in programs.mean_betas(states).items()}
+
+  def tune(betas, decided):
     nonlocal states, step, epoch
     for _ in range(selection.tune_epochs):
       epoch += 1  # the images of the extra epochs come in orders of their own
       end = step + session.steps_per_epoch
       while step < end:
         step = next_stop(step, end, session.steps_per_dispatch, every=0)
-        states, is_finite = programs.tune(states, epoch, member, betas, step)
+        states, is_finite = programs.tune(states, epoch, member, betas, decided, step)
         if not is_finite:
           raise NonFiniteLoss(
             'the loss is no longer finite while DARTS-PT tunes the weights at learning rate '
             f'{selection.learning_rate}. The search itself is saved'
           )
 
-  betas = {name: value[member] for name, value in programs.mean_betas(states).items()}
-  return select_by_perturbation(setup.space, betas, accuracy_of, tune, seed=setup.members[member].seed)
+    if not selection.train_alpha:
+      return betas
+    return {name: np.where(decided[name][:, None], betas[name], trained) for name, trained in mean_betas().items()}
+
+  if selection.reset_optimizer:
+    states = programs.reset_weight_optimizer(states)
+  return select_by_perturbation(setup.space, mean_betas(), accuracy_of, tune, setup.members[member].seed)

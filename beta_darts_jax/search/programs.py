@@ -173,9 +173,19 @@ class SearchPrograms:
     setup, relaxation = self._setup, self._setup.parts.relaxation
     split, whole = named_sharding(setup.mesh, 'population'), named_sharding(setup.mesh)
 
-    def set_betas(states, member, betas):
-      alphas = jax.tree.map(lambda a, b: a.at[member].set(b), states.alphas, relaxation.logits(betas))
-      return states.replace(alphas=alphas)
+    def set_betas(states, member, betas, decided):
+      def set_rows(alpha, decided, logits):
+        return alpha.at[member].set(jnp.where(decided[:, None], logits, alpha[member]))
+
+      return states.replace(alphas=jax.tree.map(set_rows, states.alphas, decided, relaxation.logits(betas)))
+
+    def reset_weight_optimizer(states):
+      start = setup.parts.weight_optimizer(Hyperparameters()).init
+      return states.replace(weight_optimizer_state=jax.vmap(start)(states.params))
+
+    def augmented(images):
+      key = jax.random.fold_in(jax.random.key(0), jnp.sum(images, dtype=jnp.uint32))  # a key for each batch
+      return setup.augmentation(key, images)
 
     def take_member(tree, member):
       return jax.tree.map(lambda x: x[member], tree)
@@ -185,10 +195,15 @@ class SearchPrograms:
 
     quick = setup.supernet.clone(unroll=False)  # quick to compile
     self._set_betas = jax.jit(set_betas, out_shardings=split)
+    self.reset_weight_optimizer = jax.jit(reset_weight_optimizer, out_shardings=split)
     self._take_member = jax.jit(take_member, out_shardings=whole)
     self._first_batches = jax.jit(first_batches)
     self._mean_betas = jax.jit(jax.vmap(relaxation.mean), out_shardings=whole)
-    self._one_shot = make_one_shot(quick.clone(single_path=False), normalize)
+    self._strengths = jax.jit(jax.vmap(relaxation.strengths), out_shardings=whole)
+    whole_edges = quick.clone(single_path=False)
+    self._one_shot = {
+      augment: make_one_shot(whole_edges, prepare) for augment, prepare in ((False, normalize), (True, augmented))
+    }
     self._diagnose = make_diagnose(quick, setup.parts)
     self._inspect = make_inspect(setup.mesh)
 
@@ -216,16 +231,17 @@ class SearchPrograms:
     """
     return self._train(states, *self._epoch_arguments(epoch), self._halves, self._replicate(np.int32(until)))
 
-  def tune(self, states: SearchState, epoch: int, member: int, betas, until: int) -> tuple[SearchState, bool]:
-    """Sets one member's α so that its mean β is proportional to `betas`; then trains the weights with α fixed.
+  def tune(self, states: SearchState, epoch: int, member: int, betas, decided, until: int) -> tuple[SearchState, bool]:
+    """Sets α of one member's decided edges so that their mean β is proportional to `betas`; then trains for DARTS-PT.
 
-    The other members are trained, too. `states` are donated.
+    The weights are trained, and α if selection.train_alpha. The other members are trained, too. `states` are donated.
 
     Args:
       states: of all members.
       epoch: number that determines the order of the images.
       member: index.
       betas: {cell type: [E, O]}.
+      decided: {cell type: bool [E]}.
       until: step.
 
     Returns:
@@ -233,10 +249,10 @@ class SearchPrograms:
     """
     setup = self._setup
     orders, _ = self._epoch_arguments(epoch)
-    hypers = self._place_hypers(
-      setup.session.epochs - 1, alpha_learning_rate=0.0, learning_rate=setup.selection.learning_rate
-    )
-    states = self._set_betas(states, self._replicate(np.int32(member)), self._replicate(betas))
+    fixed = {} if setup.selection.train_alpha else {'alpha_learning_rate': 0.0}
+    hypers = self._place_hypers(setup.session.epochs - 1, learning_rate=setup.selection.learning_rate, **fixed)
+    arguments = map(self._replicate, (np.int32(member), betas, decided))
+    states = self._set_betas(states, *arguments)
     states = self._train(states, orders, hypers, self._halves, self._replicate(np.int32(until)))
     return states, bool(self._inspect(states).finite[member])
 
@@ -251,18 +267,26 @@ class SearchPrograms:
     """Returns the mean of β on the host, {cell type: [M, E, O]}."""
     return jax.device_get(self._mean_betas(states.architecture))
 
-  def one_shot(self, states: SearchState, member: int, betas: list[dict], count: int, epoch: int | None = None):
+  def strengths(self, states: SearchState) -> dict[str, np.ndarray]:
+    """Returns the weights from which cells are derived on the host, {cell type: [M, E, O]}."""
+    is_mean = self._setup.parts.relaxation.strength == 'mean'  # then both are one program
+    return self.mean_betas(states) if is_mean else jax.device_get(self._strengths(states.architecture))
+
+  def one_shot(
+    self, states: SearchState, member: int, betas: list[dict], count: int, epoch: int | None = None, augment=False
+  ):
     """Returns the accuracies [n] of a member's weights under each of n given β, on `count` images of α's half.
 
-    With `epoch`, the auxiliary skip connections of DARTS- have the weight of that epoch; without, they are left out.
+    If `count` is 0, all images of the half are used. `augment` augments them, in the same way for each β. With `epoch`,
+    the auxiliary skip connections of DARTS- have the weight of that epoch; without, they are left out.
     """
     setup = self._setup
-    images, labels = (array[:count] for array in self._halves[1])
+    images, labels = (array[: count or None] for array in self._halves[1])
     if epoch is not None:
       hyper = jax.tree.map(np.float32, setup.hyperparameters(setup.members[member], epoch))
       betas = [setup.parts.relaxation.with_skip(beta, hyper) for beta in betas]
     state = self._take_member(states, self._replicate(np.int32(member)))
-    return self._one_shot(state.variables, betas, images, labels)
+    return self._one_shot[augment](state.variables, betas, images, labels)
 
   def diagnose(self, states: SearchState, member: int, epoch: int) -> dict:
     """Returns the expensive diagnostics of a member, as from diagnostics.make_diagnose."""

@@ -31,12 +31,12 @@ def epoch_rows(
   """
   losses, accuracies, _ = programs.evaluate(states, epoch)
   finite = finite & np.isfinite(losses)
-  betas = programs.mean_betas(states)
+  betas, strengths = programs.mean_betas(states), programs.strengths(states)
   rows = []
   for k, member in enumerate(setup.members):
-    beta = {cell_type: value[k] for cell_type, value in betas.items()}
+    beta, strength = ({cell_type: value[k] for cell_type, value in tree.items()} for tree in (betas, strengths))
     has_cell = finite[k] and all(np.isfinite(value).all() for value in beta.values())
-    genotype = setup.space.derive(beta) if has_cell else None
+    genotype = setup.space.derive(strength) if has_cell else None
     hyper = setup.hyperparameters(member, epoch)
     row: Row = {'member': k, 'seed': member.seed} if setup.is_population else {}
     row |= {

@@ -35,7 +35,8 @@ class HyperparameterSchedule:
     alpha_betas: b1 and b2 of α's Adam.
     alpha_epochs: α moves in the epochs of range(*alpha_epochs).
     weight_schedules: {name of a regularizer's weight: (λ_max, epoch, epochs) → λ}, of the regularizers in use.
-    perturbation, temperature: start and end of a line over the epochs; the end is reached after the last epoch.
+    perturbation, temperature: start and end of a line over the epochs. The end of the perturbation is reached after the
+      last epoch, that of the temperature in the last epoch, as in the official SDARTS and GDAS.
   """
 
   epochs: int
@@ -65,7 +66,7 @@ class HyperparameterSchedule:
       alpha_weight_decay=scalars['alpha_weight_decay'],
       flood_level=scalars['flood_level'],
       perturbation=line(*self.perturbation, epoch, self.epochs),
-      temperature=line(*self.temperature, epoch, self.epochs),
+      temperature=line(*self.temperature, epoch, max(1, self.epochs - 1)),
       auxiliary_skip=line(1.0, 0.0, epoch, self.epochs),
       epoch=float(epoch),
       regularizer_weights=own_weights,
@@ -84,5 +85,5 @@ def cosine(maximum: float, minimum: float, epoch: int, epochs: int) -> float:
 
 
 def line(first: float, last: float, epoch: int, epochs: int) -> float:
-  """Returns a value that goes linearly from `first` in the first epoch to `last` after the last one."""
+  """Returns a value that goes linearly from `first` in epoch 0 to `last` in epoch `epochs`."""
   return first + (last - first) * epoch / epochs

@@ -46,14 +46,20 @@ class Selection:
     epoch: 'last', or 'best' by validation accuracy.
     method: 'argmax', or 'perturbation' (DARTS-PT).
     tune_epochs, learning_rate: training of the weights between the decisions of DARTS-PT.
-    images: of α's half, for each accuracy of DARTS-PT.
+    train_alpha: α is trained, too.
+    reset_optimizer: the optimizer of the weights starts again before the first decision.
+    images: of α's half, for each accuracy of DARTS-PT; 0 is all of it.
+    augment: these images are augmented.
   """
 
   epoch: str = 'last'
   method: str = 'argmax'
   tune_epochs: int = 1
   learning_rate: float = 0.001
+  train_alpha: bool = False
+  reset_optimizer: bool = False
   images: int = 2000
+  augment: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,6 +249,7 @@ def make_supernet(config: ConfigDict, space: SearchSpace, num_classes: int, sing
       unroll=options.unroll,
       partial_channels=config.relaxation.partial_channels,
       single_path=single_path,
+      undrawn_gradient=config.relaxation.undrawn_gradient,
       dtype=None if options.dtype == 'float32' else jnp.dtype(options.dtype),
     )
 
@@ -269,10 +276,12 @@ def _make_parts(config, space, members, class_weights) -> StepParts:
         perturbation=config.relaxation.perturbation,
         edges=space.edges if config.relaxation.edge_normalization else (),
         auxiliary_skip=config.relaxation.auxiliary_skip,
+        strength=config.relaxation.strength,
       ),
       weight_optimizer=config.search.weight_optimizer,
       alpha_optimizer=config.search.alpha_optimizer,
       flooding=is_used('flood_level'),
+      order=config.search.order,
       class_weights=class_weights,
     )
 

@@ -1,6 +1,7 @@
 """The files in configs/."""
 
 import importlib.util
+import itertools
 import json
 import pathlib
 
@@ -31,6 +32,8 @@ def config(name, *arguments):
 
 
 METHODS = tuple(module('nas_bench_201').METHODS)
+OWN = [(name, f'cifar10,{method},own') for name in ('nas_bench_201', 'darts') for method in module(name).OWN]
+NAMED = [(f, f'cifar10,{size}{m}') for f in ('nas_bench_201', 'darts') for size in ('', 'proxy,') for m in METHODS]
 SUITE = [f'{space},{ops}' for space in ('wide', 'deep', 'single_cell') for ops in ('regular', 'no_skip', 'all_skip')]
 
 # Values of the papers and the official programs, to be compared by eye.
@@ -45,6 +48,19 @@ OFFICIAL = {
   ('darts', 'cifar10'): {
     'space.name': 'darts', 'supernet.channels': 16, 'supernet.layers': 8, 'search.epochs': 50,
     'search.batch_size': 64, 'search.beta_decay_weight': 25.0,
+  },
+  ('nas_bench_201', 'cifar10,gdas,own'): {
+    'search.epochs': 250, 'search.weight_optimizer': 'weight_sgd_nesterov', 'search.weight_decay': 5e-4,
+    'search.order': 'weights_first', 'relaxation.undrawn_gradient': True,
+  },
+  ('nas_bench_201', 'cifar10,lambda_darts,own'): {
+    'search.alpha_learning_rate': 1e-4, 'search.alignment_weight': 0.25, 'search.alignment_schedule': 'linear_to_last',
+    'search.order': 'weights_first', 'search.epochs': 100,
+  },
+  ('darts', 'cifar10,pc_darts,own'): {
+    'space.name': 'darts_with_none', 'search.batch_size': 256, 'search.learning_rate': 0.1,
+    'search.learning_rate_min': 0.0, 'search.alpha_learning_rate': 6e-4, 'search.alpha_warmup_epochs': 15,
+    'search.epochs': 50, 'relaxation.partial_channels': 4,
   },
   ('retrain_cifar10',): {
     'data.cutout': 16, 'network.channels': 36, 'network.layers': 20, 'network.auxiliary_weight': 0.4,
@@ -71,7 +87,8 @@ def test_the_official_protocols(name):
   [
     ('digits',),
     *(('nas_bench_201', dataset) for dataset in ('cifar100', 'imagenet16_120', 'svhn')),
-    *(('nas_bench_201', f'cifar10,{size}{method}') for size in ('', 'proxy,') for method in METHODS),
+    *NAMED,
+    *OWN,
     *(('darts', dataset) for dataset in ('cifar100', 'svhn')),
     *(('robust_darts', f'{space},cifar10{size}') for space in ('s1', 's2', 's3', 's4') for size in ('', ',proxy')),
     *(('darts_bench_suite', f'{argument}{task}') for argument in SUITE for task in ('', ',retrain')),
@@ -86,13 +103,13 @@ def test_every_config_is_allowed_and_nothing_in_it_is_ignored(name):
 
 def test_methods_have_names_of_their_own():
   """The name is a part of the default folder, so that two methods never share one."""
-  names = [config('nas_bench_201', f'cifar10,{size}{method}').name for size in ('', 'proxy,') for method in METHODS]
+  names = [config(*name).name for name in NAMED + OWN]
   assert len(set(names)) == len(names)
 
 
 def test_only_beta_methods_use_beta_decay():
-  for method in METHODS:
-    search = config('nas_bench_201', f'cifar10,{method}').search
+  for name, method in itertools.product(('nas_bench_201', 'darts'), METHODS):
+    search = config(name, f'cifar10,{method}').search
     assert (search.beta_decay_weight > 0) == method.startswith('beta_')
 
 
@@ -100,10 +117,13 @@ def test_svhn_is_not_mirrored():
   assert not config('nas_bench_201', 'svhn').data.flip and not config('darts', 'svhn').data.flip
 
 
-@pytest.mark.parametrize('argument', ['mnist', 'cifar10,tiny', 'cifar10,proxy,proxy', 'cifar10,darts,proxy'])
-def test_unknown_arguments(argument):
+@pytest.mark.parametrize(
+  'argument', ['mnist', 'cifar10,tiny', 'cifar10,proxy,proxy', 'cifar10,darts,proxy', 'cifar10,darts,own']
+)
+@pytest.mark.parametrize('name', ['nas_bench_201', 'darts'])
+def test_unknown_arguments(name, argument):
   with pytest.raises(InputError, match='DATASET one of cifar10'):
-    config('nas_bench_201', argument)
+    config(name, argument)
 
 
 # ---- values that are derived from others ----

@@ -14,7 +14,7 @@ from beta_darts_jax.config import DEFAULTS, default, default_retrain, flatten, i
 from beta_darts_jax.config.check import check, unknown_key
 from beta_darts_jax.config.schema import varied_names
 from beta_darts_jax.method.regularizers import REGULARIZERS, from_penalty
-from beta_darts_jax.method.relaxations import RELAXATIONS
+from beta_darts_jax.method.samplings import RELAXATIONS
 
 DOCS = pathlib.Path(__file__).parents[2] / 'docs'
 KEYS = [pytest.param(task, key, id=f'{task}: {key.name}') for task in DEFAULTS for key in keys_of(task)]
@@ -181,7 +181,8 @@ def test_a_registered_relaxation_may_use_any_option(monkeypatch):
   assert not ignored_options(check(config))
   config.relaxation.sampling = 'dirichlet'
   assert ignored_options(check(config)) == [
-    'config.relaxation.temperature=3.0 is ignored: it applies only with config.relaxation.sampling=gumbel'
+    'config.relaxation.temperature=3.0 is ignored: it applies only with config.relaxation.sampling=gumbel or '
+    'soft_gumbel'
   ]
 
 

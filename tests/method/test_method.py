@@ -23,12 +23,10 @@ from beta_darts_jax import (
   softmax_betas,
 )
 from beta_darts_jax.method.bilevel import make_weight_step
-from beta_darts_jax.method.cell_gradients import make_cell_gradients
 from beta_darts_jax.method.hypergradients import finite_difference, first_order, implicit, second_order
 from beta_darts_jax.method.losses import make_loss
 from beta_darts_jax.method.optimizers import alpha_adam, weight_sgd
-from beta_darts_jax.method.parts import resolve_parts
-from beta_darts_jax.method.regularizers import RegularizerContext, alignment
+from beta_darts_jax.method.parts import ORDERS, resolve_parts
 from beta_darts_jax.networks.initialization import Module
 from beta_darts_jax.networks.layers import Conv
 from beta_darts_jax.networks.skeletons import classify
@@ -155,9 +153,9 @@ METHODS = {
 BUNDLES = [
   (),
   ('beta_decay', 'l2', 'lambda_darts'),
-  ('decoupled_beta_decay', 'weight_decay'),
-  ('beta_decay',),
-  ('lambda_darts',),
+  ('decoupled_beta_decay', 'weight_decay', 'zero_one'),
+  ('beta_decay', 'dirichlet_kl'),
+  ('lambda_darts_finite_difference',),
 ]
 
 
@@ -187,10 +185,15 @@ def test_any_combination_takes_two_finite_steps(method, name, bundle):
   relaxation, attributes = RELAXATIONS[name]
   supernet = TwoCells(**attributes)
   step = make_search_step(
-    supernet, [REGULARIZERS[r] for r in BUNDLES[bundle]], METHODS[method], relaxation, flooding=bundle % 2 == 0
+    supernet,
+    [REGULARIZERS[r] for r in BUNDLES[bundle]],
+    METHODS[method],
+    relaxation,
+    flooding=bundle % 2 == 0,
+    order=ORDERS[bundle % 2],
   )
   before = small_start(supernet, relaxation)
-  hyper = HYPER.replace(beta_decay_weight=1.0, l2_weight=0.1, alignment_weight=0.5, flood_level=0.1)
+  hyper = HYPER.replace(beta_decay_weight=1.0, l2_weight=0.1, alignment_weight=0.5, kl_weight=0.1, flood_level=0.1)
   state = after(step, 2, hyper, before)
   chex.assert_tree_all_finite(state)
   assert int(state.step) == 2
@@ -248,57 +251,18 @@ def test_the_attack_is_on_the_running_statistics():
     assert same == (perturbation == 'none')
 
 
-@pytest.mark.parametrize('unroll', [False, True])
-def test_cells_gradients_add_up(unroll):
-  supernet, state = SUPERNET.clone(unroll=unroll), start()
-  loss, cell_gradients = make_loss(supernet), make_cell_gradients(supernet)
-  arguments = state.params, state.batch_stats, BATCHES[0], jax.random.key(0)
+def test_the_weights_regularizer_descends_its_penalty():
+  """λ·F joins the gradient of the weights before clipping; the context has the batch, β and the loss."""
 
-  @jax.jit
-  def both(alphas):
-    whole = lambda alphas: loss(state.params, softmax_betas(alphas), *arguments[1:])[0]
-    return cell_gradients(alphas, softmax_betas, *arguments), jax.grad(whole)(alphas)
+  def pull(params, context):
+    value = context.loss(params, context.betas)
+    assert context.batch[0].shape == (8, 8, 8, 3) and context.betas['cell'].shape == SPACE.alpha_shape
+    return jax.tree.map(lambda w, g: w - g + 0 * value, params, context.gradient)  # w alone is left
 
-  cells, whole = both(state.alphas)
-  assert cells['cell'].shape == (3, *SPACE.alpha_shape)
-  np.testing.assert_allclose(cells['cell'].sum(0), whole['cell'], rtol=1e-4, atol=1e-7)
-  assert len(np.unique(np.asarray(cells['cell'])[:, 0, 1])) == 3
-
-
-def test_cells_of_two_types():
-  space = SearchSpace('small', 'darts', 1, ('skip_connect', 'nor_conv_1x1'))
-  supernet = Supernet(space, 4, channels=2, layers=4)  # normal, reduction, reduction, normal
-  alphas = space.init_alphas(jax.random.key(1))
-  variables = jax.jit(supernet.init)(jax.random.key(0), BATCHES[0][0], softmax_betas(alphas))
-  cell_gradients, loss = make_cell_gradients(supernet), make_loss(supernet)
-  arguments = variables['batch_stats'], BATCHES[0], jax.random.key(0)
-  found, whole = jax.jit(
-    lambda alphas: (
-      cell_gradients(alphas, softmax_betas, variables['params'], *arguments),
-      jax.grad(lambda alphas: loss(variables['params'], softmax_betas(alphas), *arguments)[0])(alphas),
-    )
-  )(alphas)
-  assert {name: len(cells) for name, cells in found.items()} == {'normal': 2, 'reduce': 2}
-  for name, cells in found.items():
-    np.testing.assert_allclose(cells.sum(0), whole[name], rtol=1e-3, atol=1e-6)
-
-
-def test_lambda_darts_aligns_cells():
-  """One step of it alone raises the alignment of the cells' gradients; α's own gradient is switched off."""
-  state, cell_gradients = start(), make_cell_gradients(SUPERNET)
-  of_cells = lambda alphas: cell_gradients(
-    alphas, softmax_betas, state.params, state.batch_stats, BATCHES[1], jax.random.key(0)
-  )
-
-  @jax.jit
-  def aligned(alphas):
-    seen = RegularizerContext(0.0, None, of_cells)
-    force = REGULARIZERS['lambda_darts'].force(alphas, seen)
-    moved = jax.tree.map(lambda a, f: a - 0.01 * f, alphas, force)
-    return alignment(of_cells(alphas)), alignment(of_cells(moved))
-
-  before, after_it = aligned(state.alphas)
-  assert -1 <= before < after_it <= 1
+  step = make_search_step(SUPERNET, Regularizer(pull, 'l2_weight', mode='weights'))
+  still = HYPER.replace(l2_weight=1.0, learning_rate=0.1, momentum=0.0, weight_decay=0.0, clip_norm=1e9)
+  moved = after(step, 1, still)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 0.9 * b, atol=1e-5), moved.params, start().params)
 
 
 def test_a_regularizer_of_ones_own_stops_an_operation():
@@ -334,19 +298,3 @@ def test_flooding_climbs_below_its_level():
   moves = jax.tree.map(lambda a, b, c: (a - c, b - c), low, high, start().params)
   for down, up in jax.tree.leaves(moves, is_leaf=lambda x: isinstance(x, tuple)):
     np.testing.assert_allclose(up, -down, rtol=1e-3, atol=1e-6)
-
-
-def test_the_alignments_gradient_is_its_slope():
-  """∂Λ/∂α, by its own rule forward over reverse, against numerical differences in float64."""
-  with jax.enable_x64(True):
-    wide = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64), tree)
-    state, cell_gradients = start(), make_cell_gradients(SUPERNET)
-    images, labels = BATCHES[1]
-    arguments = wide(state.params), wide(state.batch_stats), (images.astype(np.float64), labels), jax.random.key(0)
-    aligned = jax.jit(jax.value_and_grad(lambda alphas: alignment(cell_gradients(alphas, softmax_betas, *arguments))))
-    alphas = wide(state.alphas)
-    _, gradient = aligned(alphas)
-    for seed in range(3):
-      direction = np.random.default_rng(seed).standard_normal(SPACE.alpha_shape)
-      at = lambda sign, d=direction: aligned({'cell': alphas['cell'] + sign * 1e-6 * d})[0]
-      np.testing.assert_allclose(np.vdot(gradient['cell'], direction), (at(1) - at(-1)) / 2e-6, rtol=1e-5)

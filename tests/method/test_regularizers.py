@@ -18,9 +18,10 @@ from beta_darts_jax.method.regularizers import (
   linear_ramp,
   sum_forces,
 )
+from beta_darts_jax.method.samplings import dirichlet_kl
 
 ALPHAS = {'cell': jax.random.normal(jax.random.key(0), (6, 5))}
-NOTHING = RegularizerContext(epoch=0.0, gradient=None, cell_gradients=None)
+NOTHING = RegularizerContext(epoch=0.0, gradient=None)
 
 
 def test_beta_decay_at_zero_is_log_of_operations():
@@ -45,6 +46,8 @@ def test_beta_decay_adds_cell_types():
 def test_schedules():
   assert [linear_ramp(50.0, epoch, 100) for epoch in (0, 1, 99)] == [0.0, 0.5, 49.5]
   assert [SCHEDULES['constant'](50.0, epoch, 100) for epoch in (0, 99)] == [50.0, 50.0]
+  assert [SCHEDULES['linear_to_last'](50.0, epoch, 101) for epoch in (0, 1, 100)] == [0.0, 0.5, 50.0]
+  assert SCHEDULES['linear_to_last'](50.0, 0, 1) == 0.0
 
 
 def test_initial_alphas_are_small():
@@ -54,11 +57,13 @@ def test_initial_alphas_are_small():
 
 
 BETAS = softmax_betas(ALPHAS)['cell']
+SIGMOIDS = 1 / (1 + np.exp(-np.asarray(ALPHAS['cell'])))
 CLOSED_FORMS = {  # name → (F(α), field of λ, mode)
   'beta_decay': (BETAS / 6, 'beta_decay_weight', 'coupled'),
   'decoupled_beta_decay': (BETAS / 6, 'beta_decay_weight', 'decoupled'),
   'l2': (ALPHAS['cell'], 'l2_weight', 'coupled'),
   'weight_decay': (ALPHAS['cell'], 'l2_weight', 'decoupled'),
+  'zero_one': (-2 / 30 * (SIGMOIDS - 0.5) * SIGMOIDS * (1 - SIGMOIDS), 'zero_one_weight', 'coupled'),
 }
 
 
@@ -73,7 +78,8 @@ def test_regularizer_has_its_closed_form(name):
 
 def test_forces_add_up():
   hyper = Hyperparameters(beta_decay_weight=2.0, l2_weight=0.5)
-  sums = sum_forces([REGULARIZERS[name] for name in CLOSED_FORMS], ALPHAS, NOTHING, hyper)
+  names = 'beta_decay', 'decoupled_beta_decay', 'l2', 'weight_decay'
+  sums = sum_forces([REGULARIZERS[name] for name in names], ALPHAS, NOTHING, hyper)
   for mode in ('coupled', 'decoupled'):
     np.testing.assert_allclose(sums[mode]['cell'], 2 * BETAS / 6 + 0.5 * ALPHAS['cell'], rtol=1e-5)
   assert sum_forces([], ALPHAS, NOTHING, hyper) == {}
@@ -115,6 +121,12 @@ def test_alignment_with_a_zero_gradient_is_zero():
   cells = jnp.array([[[1.0, 0.0]], [[0.0, 0.0]]])
   value, gradient = jax.value_and_grad(alignment)({'cell': cells})
   assert value == 0 and np.all(np.isfinite(gradient['cell']))
+
+
+def test_the_anchor_of_drnas_is_zero_at_uniform_concentrations():
+  """At α = 0 all c are 1. For two operations with c = (2, 1) the divergence is log 2 − ½."""
+  assert abs(float(dirichlet_kl({'cell': jnp.zeros((3, 4))}))) < 1e-5
+  np.testing.assert_allclose(dirichlet_kl({'cell': jnp.array([[1.0, 0.0]])}), np.log(2) - 0.5, rtol=1e-5)
 
 
 def test_flooding_by_hand():

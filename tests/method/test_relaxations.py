@@ -8,16 +8,9 @@ from scipy import stats
 
 from beta_darts_jax import DARTS, NAS_BENCH_201, Hyperparameters, Relaxation, SearchSpace, Supernet, softmax_betas
 from beta_darts_jax.method.losses import make_loss
-from beta_darts_jax.method.relaxations import (
-  adversarial_perturbation,
-  concentration,
-  dirichlet,
-  edge_weights,
-  gumbel,
-  project_to_simplex,
-  random_perturbation,
-  softmax,
-)
+from beta_darts_jax.method.perturbations import adversarial_perturbation, project_to_simplex, random_perturbation
+from beta_darts_jax.method.relaxations import edge_weights
+from beta_darts_jax.method.samplings import concentration, dirichlet, gumbel, pathwise_factors, soft_gumbel, softmax
 from beta_darts_jax.networks.operations import OPERATIONS
 from beta_darts_jax.networks.supernet import MixedOperation, shuffle_channels
 
@@ -59,12 +52,33 @@ def test_dirichlet_has_the_mean_and_variance_of_its_concentration():
   np.testing.assert_allclose(Relaxation('dirichlet').mean((ALPHAS, {}))['cell'], share, rtol=1e-5)
 
 
-@pytest.mark.parametrize('sampling', ['softmax', 'gumbel', 'dirichlet'])
+@pytest.mark.parametrize('sampling', ['softmax', 'gumbel', 'dirichlet', 'sigmoid'])
 def test_logits_are_the_means_inverse(sampling):
   relaxation = Relaxation(sampling)
   betas = {'cell': jnp.array([[0.1, 0.2, 0.7], [0.0, 1.0, 0.0], [2.0, 1.0, 1.0]])}
   mean = relaxation.mean((relaxation.logits(betas), {}))['cell']
   np.testing.assert_allclose(mean, [[0.1, 0.2, 0.7], [0.0, 1.0, 0.0], [0.5, 0.25, 0.25]], atol=1e-6)
+
+
+def test_a_soft_sample_is_the_softmax_of_perturbed_logits():
+  """SNAS: rows sum to 1; the share of draws whose largest entry is k is softmax(α)_k at every temperature."""
+  betas = draws(soft_gumbel, temperature=0.5)
+  np.testing.assert_allclose(betas.sum(-1), 1, rtol=1e-5)
+  share = np.mean(betas == betas.max(-1, keepdims=True), axis=0)
+  np.testing.assert_allclose(share, softmax_betas(ALPHAS)['cell'], atol=4 * np.sqrt(0.25 / len(KEYS)))
+
+
+def test_operations_of_fair_darts_do_not_compete():
+  betas = Relaxation('sigmoid')((ALPHAS, {}), KEYS[0], HYPER)['cell']
+  np.testing.assert_allclose(betas, 1 / (1 + np.exp(-ALPHAS['cell'])), rtol=1e-6)
+
+
+def test_the_derivative_of_a_uniform_draw():
+  """c = (1, 1): β₀ is uniform, ∂β₀/∂c₀ = −β₀·log β₀ and p = −β₀·log(β₀)/(1 − β₀), by the distribution x^a at b = 1."""
+  x = jnp.array([[0.1, 0.9], [0.5, 0.5], [0.8, 0.2], [1e-6, 1 - 1e-6]])
+  p = pathwise_factors(jnp.ones_like(x), x)
+  np.testing.assert_allclose(p[:3], (-x * jnp.log(x) / (1 - x))[:3], rtol=1e-4)
+  assert np.all(np.isfinite(p)) and np.all(p > 0)
 
 
 def test_concentrations_are_right_where_elu_rounds():

@@ -25,7 +25,9 @@ RELAXATIONS = {
   'sdarts_adv': Relaxation(perturbation='adversarial'),
   'pc_darts': Relaxation(edges=NAS_BENCH_201.edges),
   'gdas': Relaxation('gumbel'),
-  'drnas': Relaxation('dirichlet'),
+  'snas': Relaxation('soft_gumbel'),
+  'drnas': Relaxation('pathwise_dirichlet'),
+  'fair_darts': Relaxation('sigmoid'),
   'darts_minus': Relaxation(auxiliary_skip=True),
 }
 
@@ -33,8 +35,14 @@ RELAXATIONS = {
 @pytest.mark.parametrize('method', nas_bench_201.METHODS)
 def test_make_search_setup_gives_a_named_method_its_parts(method):
   setup = make_search_setup(check(nas_bench_201.get_config(f'cifar10,{method}')), DATASET)
-  weights = ['beta_decay_weight'] * method.startswith('beta') + ['alignment_weight'] * (method == 'lambda_darts')
+  weight = {'lambda_darts': ['alignment_weight'], 'fair_darts': ['zero_one_weight']}.get(method, [])
+  weights = ['beta_decay_weight'] * method.startswith('beta') + weight
   assert [regularizer.weight for regularizer in setup.parts.regularizers] == weights
+  assert (setup.parts.order == 'weights_first') == (method in ('gdas', 'lambda_darts'))
+  assert setup.supernet.undrawn_gradient == (method == 'gdas')
+  assert (setup.selection.method, setup.selection.train_alpha) == (
+    ('perturbation', True) if method == 'darts_pt' else ('argmax', False)
+  )
   hypergradient = getattr(setup.parts.hypergradient, 'func', setup.parts.hypergradient)
   assert (hypergradient is second_order) == (method == 'darts_second_order')
   assert setup.parts.flooding == (method == 'beta_darts_plus_plus')

@@ -181,8 +181,8 @@ def test_perturbation_tunes_the_weights_between_decisions(tmp_path, monkeypatch)
   """DARTS-PT: an epoch of weight steps between two decisions, with α fixed where an operation is decided."""
   calls, tune = [], SearchPrograms.tune
 
-  def tune_and_record(self, states, epoch, member, betas, until):
-    state, is_finite = tune(self, states, epoch, member, betas, until)
+  def tune_and_record(self, states, epoch, member, betas, decided, until):
+    state, is_finite = tune(self, states, epoch, member, betas, decided, until)
     calls.append(Call(epoch, member, betas, until, jax.device_get(state), is_finite))
     return state, is_finite
 
@@ -193,14 +193,22 @@ def test_perturbation_tunes_the_weights_between_decisions(tmp_path, monkeypatch)
   space = make_search_space(config)
   space.parse(values['genotype'])
   assert values['derivation'] == 'perturbation'
-  assert len(calls) == 3  # for four edges: each node has two, so none is dropped
-  assert [call.epoch for call in calls] == [2, 3, 4]  # the epochs have orders of their own
+  assert [call.epoch for call in calls] == [2]  # between two stages; each node has two edges, so none is dropped
   last = calls[-1]
-  assert (last.member, last.until, last.is_finite) == (0, 2 * 2 + 3 * 2, True)
+  assert (last.member, last.until, last.is_finite) == (0, 2 * 2 + 2, True)
   assert int(last.state.step[0]) == last.until
   for name in space.cell_types:  # α stays as it was set
     np.testing.assert_allclose(jax.nn.softmax(last.state.alphas[name][0]), last.betas[name], atol=1e-6)
-  assert sum(int((last.betas[name] == 1).any(-1).sum()) for name in space.cell_types) == 3
+  assert sum(int((last.betas[name] == 1).any(-1).sum()) for name in space.cell_types) == 2
+
+  official = {f'derivation__{name}': True for name in ('train_alpha', 'reset_optimizer', 'augment')}
+  values = run(make_config(**options | official | {'derivation__images': 0}), tmp_path / 'official')
+  trained, last = calls[-1], calls[-1].state
+  for name in space.cell_types:  # the undecided edge has moved from where it was set
+    before, now = trained.betas[name], jax.nn.softmax(last.alphas[name][0])
+    is_decided = (before == 1).any(-1)
+    np.testing.assert_allclose(now[is_decided], before[is_decided], atol=1e-6)
+    assert np.all(now[~is_decided] != before[~is_decided])
 
   with pytest.raises(NonFiniteLoss, match=r'learning rate 1e\+30'):
     run(make_config(derivation__learning_rate=1e30, **options), tmp_path / 'other')

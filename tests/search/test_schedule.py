@@ -29,11 +29,13 @@ def test_hyperparameters_have_a_cosine_learning_rate_and_a_linear_weight():
 
 
 def test_hyperparameters_of_relaxations_are_linear():
-  """ε is 0.03 + 0.27·e/E, τ falls from 10 to 0.1, and the auxiliary skip from 1 to 0."""
+  """ε is 0.03 + 0.27·e/E, τ falls from 10 to 0.1 in the last epoch, and the auxiliary skip from 1 to 0."""
   schedule = schedule_of()
   first, middle = (schedule.hyperparameters(MEMBER, epoch) for epoch in (0, 50))
   assert (first.perturbation, first.temperature, first.auxiliary_skip) == (0.03, 10.0, 1.0)
-  assert [middle.perturbation, middle.temperature, middle.auxiliary_skip] == pytest.approx([0.165, 5.05, 0.5])
+  assert [middle.perturbation, middle.temperature, middle.auxiliary_skip] == pytest.approx(
+    [0.165, 10 - 9.9 * 50 / 99, 0.5]
+  )
 
 
 def test_alpha_moves_in_its_epochs_only():
