@@ -21,12 +21,17 @@ PARTS = {
   'second order': ({'hypergradient': 'second_order'}, {}),
   'finite difference': ({'hypergradient': 'finite_difference'}, {}),
   'implicit, Neumann of 10 terms': ({'hypergradient': 'implicit'}, {}),
-  'Λ-DARTS': ({'regularizer': 'lambda_darts'}, {}),
+  'Λ-DARTS': ({'regularizer': 'lambda_darts', 'order': 'weights_first'}, {}),
+  'Λ-DARTS, finite difference': ({'regularizer': 'lambda_darts_finite_difference', 'order': 'weights_first'}, {}),
   'SDARTS-RS': ({'relaxation': bd.Relaxation(perturbation='random')}, {}),
   'SDARTS-ADV': ({'relaxation': bd.Relaxation(perturbation='adversarial')}, {}),
   'PC-DARTS, K=4': ({'relaxation': bd.Relaxation(edges=SPACE.edges)}, {'partial_channels': 4}),
-  'GDAS': ({'relaxation': bd.Relaxation(sampling='gumbel')}, {'single_path': True}),
-  'DrNAS': ({'relaxation': bd.Relaxation(sampling='dirichlet')}, {}),
+  'GDAS': (
+    {'relaxation': bd.Relaxation(sampling='gumbel'), 'order': 'weights_first'},
+    {'single_path': True, 'undrawn_gradient': True},
+  ),
+  'DrNAS': ({'relaxation': bd.Relaxation(sampling='pathwise_dirichlet')}, {}),
+  'DrNAS, gamma variables': ({'relaxation': bd.Relaxation(sampling='dirichlet')}, {}),
   'DARTS-': ({'relaxation': bd.Relaxation(auxiliary_skip=True)}, {}),
 }
 

@@ -76,6 +76,18 @@ def test_supernet_variables_refuses_missing_and_superfluous_weights(official):
     supernet_variables(state_dict | {'surplus': np.zeros(1)}, NAS_BENCH_201)
 
 
+def test_supernet_variables_folds_the_biases_of_autodl_projects(official):
+  """BatchNorm of (x + b) with the mean m is BatchNorm of x with the mean m − b; their α has another name."""
+  arrays, variables = official
+  state_dict = {k.removeprefix('before/'): v for k, v in arrays.items() if k.startswith('before/')}
+  bias = np.arange(4, dtype=np.float32)
+  state_dict = state_dict | {'cells.0.edges.1<-0.2.op.1.bias': bias, 'arch_parameters': np.zeros((6, 5))}
+  found = supernet_variables(state_dict, NAS_BENCH_201)
+  expected = jax.tree.map(np.copy, variables('before/')[1])
+  expected['batch_stats']['network']['stage1']['edges_0']['nor_conv_1x1']['batch_norm']['mean'][0, 0] -= bias
+  chex.assert_trees_all_equal(found, expected)
+
+
 def test_supernet_has_the_official_number_of_weights():
   supernet = Supernet(NAS_BENCH_201, num_classes=10, channels=16, cells_per_stage=5)
   betas = {'cell': jnp.zeros((6, 5))}

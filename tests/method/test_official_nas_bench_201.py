@@ -1,0 +1,110 @@
+"""GDAS and Λ-DARTS: a step of their official programs on NAS-Bench-201, in float64, with the recorded draws."""
+
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+from rivals import Golden, agree, agree_on_weights, alpha_gradient, hyperparameters, start_of
+
+from beta_darts_jax import NAS_BENCH_201, Regularizer, Relaxation, Supernet, interop, make_search_step
+from beta_darts_jax.method.cell_gradients import make_cell_gradients
+from beta_darts_jax.method.optimizers import weight_sgd_nesterov
+from beta_darts_jax.method.regularizers import lambda_darts, lambda_darts_finite_difference, linear_to_last
+from beta_darts_jax.method.samplings import straight_through
+from beta_darts_jax.search.schedule import line
+from beta_darts_jax.spaces.space import softmax_betas
+
+SUPERNET = Supernet(NAS_BENCH_201, 10, channels=4, cells_per_stage=1)
+BATCHES = ('train', 'valid')
+
+
+# ---- GDAS ----
+
+
+class RecordedGumbel(Relaxation):
+  """GDAS with its noise from outside: 'alpha_noise' and 'weight_noise' of hyper.regularizer_weights."""
+
+  def __call__(self, architecture, key, hyper, loss=None):
+    noise = hyper.regularizer_weights['weight_noise' if loss else 'alpha_noise']
+    return straight_through(architecture[0], {'cell': noise}, hyper.temperature)
+
+
+@pytest.mark.parametrize('form', ['', pytest.param('_chosen_only', marks=pytest.mark.full)])
+def test_gdas(form):
+  golden = Golden('gdas', NAS_BENCH_201)
+  train, valid = map(golden.batch, BATCHES)
+  supernet = SUPERNET.clone(single_path=True, undrawn_gradient=not form)
+  with jax.enable_x64(True):
+    step = make_search_step(
+      supernet, (), relaxation=RecordedGumbel(), weight_optimizer=weight_sgd_nesterov, order='weights_first'
+    )
+    start = start_of(golden, weight_optimizer=weight_sgd_nesterov)
+    scalars = {'weight_decay': 5e-4, 'temperature': golden['tau']}
+    for i, noise in enumerate(golden['draws/gumbel']):
+      noises = {'alpha_noise': noise, 'weight_noise': golden['step/train_gumbel']}
+      still = hyperparameters(learning_rate=0.0, regularizer_weights=noises, **scalars)
+      state, metrics = step(start, train, valid, still)
+      agree('GDAS', 'loss of eight draws', metrics['alpha_loss'], golden['draws/loss'][i])
+      found = alpha_gradient(state, start)[0]['cell']
+      agree('GDAS', f'gradient in α{form and ", drawn operation only"}', found, golden[f'draws/alpha_grad{form}'][i])
+    if form:
+      return
+    noises = {'alpha_noise': golden['step/valid_gumbel'], 'weight_noise': golden['step/train_gumbel']}
+    state, metrics = step(start, train, valid, hyperparameters(regularizer_weights=noises, **scalars))
+    agree('GDAS', 'losses of a step', metrics['train_loss'], golden['step/train_loss'])
+    agree('GDAS', 'losses of a step', metrics['alpha_loss'], golden['step/valid_loss'])
+    agree('GDAS', 'α after a step', state.alphas['cell'], golden['alpha_after'])
+    agree_on_weights('GDAS', golden, state, 'step/after_weights/')
+  schedule = np.array([line(10.0, 0.1, epoch, 249) for epoch in range(250)])
+  agree('GDAS', 'temperature in each epoch', schedule, golden['schedule/tau'])
+
+
+# ---- Λ-DARTS ----
+
+
+@pytest.mark.parametrize('form', ['exact', pytest.param('finite difference', marks=pytest.mark.full)])
+def test_lambda_darts(form):
+  """A step equals the official one, whose finite difference has the distance 1e-6; ∂Λ/∂w equals the exact one."""
+  golden = Golden('lambda_darts', NAS_BENCH_201)
+  batches = tuple(map(golden.batch, BATCHES))
+  difference = functools.partial(lambda_darts_finite_difference, distance=float(golden['epsilon_0']))
+  force = lambda_darts if form == 'exact' else difference
+  with jax.enable_x64(True):
+    regularizer = Regularizer(force, 'alignment_weight', mode='weights')
+    step = make_search_step(SUPERNET, regularizer, order='weights_first')
+    start = start_of(golden)
+    scalars = {'alpha_learning_rate': 1e-4, 'clip_norm': 1e9}
+    ends = [step(start, *batches, hyperparameters(alignment_weight=w, **scalars))[0] for w in (0.0, 1.0)]
+    plain, regularized = (optax.tree.get(end.weight_optimizer_state, 'trace') for end in ends)
+    gradient = interop.supernet_state_dict(
+      {'params': optax.tree.sub(plain, regularized), 'batch_stats': start.batch_stats}, NAS_BENCH_201
+    )
+    sign, prefix = (1, 'alignment') if form == 'exact' else (-1, 'regularizer')
+    expected = golden.state_dict(f'{prefix}_weight_grad/')
+    ours, theirs = (np.concatenate([tree[name].ravel() for name in expected]) for tree in (gradient, expected))
+    largest = np.abs(theirs).max()
+    what = 'relative difference of ∂Λ/∂w' + (', by finite differences' if form != 'exact' else '')
+    agree('Λ-DARTS', what, ours / largest, sign * theirs / largest, 1e-12 if form == 'exact' else 1e-8)
+
+    state, metrics = step(start, *batches, hyperparameters(alignment_weight=golden['lambda'], **scalars))
+    agree('Λ-DARTS', 'training loss', metrics['train_loss'], golden['train_loss'])
+    tolerance = 1e-11  # the official finite difference is this close
+    agree('Λ-DARTS', 'validation loss', metrics['alpha_loss'], golden['valid_loss'], tolerance)
+    agree('Λ-DARTS', 'gradient in α', alpha_gradient(state, start)[0]['cell'], golden['alpha_grad'], tolerance)
+    agree('Λ-DARTS', 'α after a step', state.alphas['cell'], golden['alpha_after'], tolerance)
+    if form != 'exact':
+      agree_on_weights('Λ-DARTS', golden, state)
+  schedule = np.array([linear_to_last(0.125, epoch, 100) for epoch in range(100)])
+  agree('Λ-DARTS', 'λ in each epoch', schedule, golden['schedule/lambda'])
+
+
+@pytest.mark.full
+def test_the_gradients_of_cells_are_the_official_ones():
+  golden = Golden('lambda_darts', NAS_BENCH_201)
+  with jax.enable_x64(True):
+    state = start_of(golden)
+    rest = state.batch_stats, golden.batch('train'), jax.random.key(0)
+    found = jax.jit(make_cell_gradients(SUPERNET))(state.params, softmax_betas(state.alphas), rest)['cell']
+  agree('Λ-DARTS', 'gradients of the cells in β', found, golden['train_betas_grad'])
