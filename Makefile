@@ -10,7 +10,7 @@ define in_versions
 endef
 
 PAGES = README.md docs/evidence/README.md
-MODULES = $(subst /,.,$(basename $(shell find beta_darts_jax -name '[a-z]*.py' -not -name interop.py)))
+MODULES = $(subst /,.,$(basename $(shell find beta_darts_jax -name '[a-z]*.py' -not -name interop.py -not -name torch_modules.py)))
 PARALLEL = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: search test test-all test-newest test-lowest lint api benchmark study reproduce evidence clean

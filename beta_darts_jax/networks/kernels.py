@@ -169,7 +169,7 @@ def _shifted_images(padded, size, stride, dilation, height, width):
   """Yields, for each weight of a size×size filter in row-major order, the pixels it meets: [B, height, width, C]."""
   for top in range(0, size * dilation, dilation):
     for left in range(0, size * dilation, dilation):
-      end = (len(padded), top + (height - 1) * stride + 1, left + (width - 1) * stride + 1, padded.shape[3])
+      end = (padded.shape[0], top + (height - 1) * stride + 1, left + (width - 1) * stride + 1, padded.shape[3])
       yield lax.slice(padded, (0, top, left, 0), end, (1, stride, stride, 1))
 
 

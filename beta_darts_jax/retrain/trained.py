@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from beta_darts_jax.data.augmentation import normalize
 from beta_darts_jax.errors import InputError
+from beta_darts_jax.networks import NasBench201Network, Network
 from beta_darts_jax.retrain.result import load_run
 from beta_darts_jax.retrain.setup import NetworkOptions, make_network
 from beta_darts_jax.retrain.step import evaluation_logits
@@ -26,18 +27,27 @@ class TrainedNetwork:
     image_shape: (H, W, C) of the images.
     mean, std: per channel, of training images scaled to 0 … 1; a call normalizes the images by them.
     variables: {'params', 'batch_stats'} of numpy arrays.
+    predict: compiled function (variables, uint8 images) → logits.
+    module: the module of a retrained network; None for the supernet of a search.
   """
 
-  def __init__(self, genotype: Genotype, data: Mapping[str, Any], variables: dict, logits: Callable):
+  def __init__(
+    self,
+    genotype: Genotype,
+    data: Mapping[str, Any],
+    variables: dict,
+    logits: Callable,
+    module: Network | NasBench201Network | None = None,
+  ):
     """Makes a network from `data`, a record of the data of a run, and `logits`: (variables, float images) → logits."""
-    self.genotype, self.variables = genotype, variables
+    self.genotype, self.variables, self.module = genotype, variables, module
     self.classes, self.image_shape = tuple(data['classes']), tuple(data['image_shape'])
     self.mean, self.std = tuple(data['mean']), tuple(data['std'])
 
     def predict(variables, images):
       return logits(variables, normalize(images, self.mean, self.std))
 
-    self._predict = jax.jit(predict)
+    self.predict = jax.jit(predict)
 
   def __call__(self, images: ArrayLike) -> jax.Array:
     """Returns the logits [B, number of classes] of uint8 images [B, H, W, C]. Raises InputError for other images."""
@@ -46,7 +56,7 @@ class TrainedNetwork:
       raise InputError(
         f'images are {images.dtype} {list(images.shape)}: expected uint8 [B, {str(list(self.image_shape))[1:]}'
       )
-    return self._predict(self.variables, images)
+    return self.predict(self.variables, images)
 
 
 def load_retrained(path: str | pathlib.Path) -> TrainedNetwork:
@@ -54,12 +64,17 @@ def load_retrained(path: str | pathlib.Path) -> TrainedNetwork:
   genotype, variables = load_run(path)
   data = read_data(path)
   options = NetworkOptions(**read_json(pathlib.Path(path) / 'config.json', 'expected JSON')['network'])
-  network = make_network(genotype, len(data['classes']), options, tuple(data['image_shape'][:2]))
+  module = make_network(genotype, len(data['classes']), options, tuple(data['image_shape'][:2]))
+  return of_module(module, variables, data)
+
+
+def of_module(module: Network | NasBench201Network, variables: dict, data: Mapping[str, Any]) -> TrainedNetwork:
+  """Makes a TrainedNetwork from a module. `data` has classes, image_shape, mean and std, as a record of data."""
 
   def logits(variables, images):
-    return evaluation_logits(network, variables, images)
+    return evaluation_logits(module, variables, images)
 
-  return TrainedNetwork(genotype, data, variables, logits)
+  return TrainedNetwork(module.genotype, data, variables, logits, module)
 
 
 def read_data(path: str | pathlib.Path) -> dict[str, Any]:

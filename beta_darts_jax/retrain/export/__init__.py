@@ -1,0 +1,5 @@
+"""Takes a retrained network away: as PyTorch modules, StableHLO, ONNX, or named arrays."""
+
+from beta_darts_jax.retrain.export.formats import FORMATS, export
+
+__all__ = ['FORMATS', 'export']
