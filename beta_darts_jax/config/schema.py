@@ -68,10 +68,7 @@ def _weight_keys() -> list[Key]:
     default, schedule = _WEIGHT_DEFAULTS.get(weight, (0.0, 'constant'))
     meaning = f'largest weight λ of {" and ".join(users)}'
     keys.append(Key(f'search.{weight}', default, meaning, varied=True))
-    meaning = (
-      f'how search.{weight} depends on the epoch (linear: it grows from 0 and would reach λ after the last epoch, '
-      'linear_to_last: it reaches λ in the last epoch)'
-    )
+    meaning = f'how search.{weight} depends on the epoch (docs/methods.md)'
     keys.append(Key(f'search.{weight.removesuffix("_weight")}_schedule', schedule, meaning, choices=SCHEDULES))
   return keys
 

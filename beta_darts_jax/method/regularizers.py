@@ -232,6 +232,19 @@ def linear_ramp(maximum: float, epoch: int, epochs: int) -> float:
   return maximum * epoch / epochs
 
 
+def per_step(maximum: float, epoch: int, epochs: int, steps_per_epoch: int = 390) -> float:
+  """λ grows by maximum/39,000 a step, as in the official search of 100 epochs of 390 steps, for any number of steps.
+
+  It is constant within an epoch. A search passes its own `steps_per_epoch`.
+
+  Example:
+    >>> [per_step(50.0, epoch, 10, steps_per_epoch=39) for epoch in (0, 10)]
+    [0.0, 0.5]
+  """
+  del epochs
+  return maximum * epoch * steps_per_epoch / 39_000
+
+
 def linear_to_last(maximum: float, epoch: int, epochs: int) -> float:
   """λ(epoch) = maximum·epoch/(epochs − 1): `maximum` is reached in the last epoch (the schedule of Λ-DARTS).
 
@@ -251,6 +264,7 @@ def constant(maximum: float, epoch: int, epochs: int) -> float:
 # A config file may register its own: SCHEDULES['name'] = function.
 SCHEDULES: dict[str, Callable] = {
   'linear': linear_ramp,
+  'per_step': per_step,
   'linear_to_last': linear_to_last,
   'constant': constant,
 }

@@ -16,6 +16,7 @@ from beta_darts_jax.search.result import SearchResult, summarize, write_genotype
 from beta_darts_jax.search.rows import epoch_rows, kendall_tau
 from beta_darts_jax.search.setup import SearchSetup
 from beta_darts_jax.spaces.nas_bench_201 import NasBench201
+from beta_darts_jax.spaces.space import ALPHA_NOISE
 
 
 def run(setup: SearchSetup, dataset: Dataset, table: NasBench201 | None, workdir: Workdir) -> SearchResult:
@@ -34,9 +35,9 @@ def run(setup: SearchSetup, dataset: Dataset, table: NasBench201 | None, workdir
   # ---- compile ----
   started = time.perf_counter()
   workdir.report_environment(setup.mesh)
+  report_schedule(setup)
   print('compiling', flush=True)
   programs = SearchPrograms(setup, dataset)
-  warn_if_alpha_barely_moves(setup)
   loop_started = time.perf_counter()
 
   with Session(workdir, setup.session, setup.mesh) as session:
@@ -78,12 +79,13 @@ def run(setup: SearchSetup, dataset: Dataset, table: NasBench201 | None, workdir
   return SearchResult(workdir.path, values)
 
 
-def warn_if_alpha_barely_moves(setup: SearchSetup) -> None:
-  """Prints a warning if the sum of α's learning rates is too small to change β."""
-  sizes = setup.session.epochs, setup.session.steps_per_epoch
-  travel = min(setup.schedule.alpha_travel(member, *sizes) for member in setup.members)
-  if travel < 0.5:
+def report_schedule(setup: SearchSetup) -> None:
+  """Prints how far α can move and the range of λ, and a warning if α cannot leave its initial noise behind."""
+  epochs = setup.session.epochs
+  print(setup.schedule.describe(setup.members[0], epochs), flush=True)
+  travel = min(setup.schedule.alpha_travel(member, epochs) for member in setup.members)
+  if travel < 30 * ALPHA_NOISE:
     print(
-      f'warning: learning rate × steps = {travel:.2g}, so α barely moves. Increase search.alpha_learning_rate or '
-      'search.epochs.'
+      f'warning: α moves by at most {travel:.2g}, and its initial values are {ALPHA_NOISE}·N(0, 1), so they decide the '
+      'cell. Increase search.epochs or search.alpha_learning_rate.'
     )

@@ -30,6 +30,7 @@ class HyperparameterSchedule:
 
   Attributes:
     epochs: of the search.
+    steps_per_epoch: steps.
     scalars: {name: value} of the scalars that a population may vary: learning_rate, learning_rate_min, momentum,
       weight_decay, clip_norm, alpha_learning_rate, alpha_weight_decay, flood_level, and the λ_max of each regularizer.
     alpha_betas: b1 and b2 of α's Adam.
@@ -40,6 +41,7 @@ class HyperparameterSchedule:
   """
 
   epochs: int
+  steps_per_epoch: int
   scalars: Mapping[str, float]
   alpha_betas: tuple[float, float]
   alpha_epochs: tuple[int, int]
@@ -73,10 +75,19 @@ class HyperparameterSchedule:
       **weights,
     )
 
-  def alpha_travel(self, member: Member, epochs: int, steps_per_epoch: int) -> float:
+  def alpha_travel(self, member: Member, epochs: int) -> float:
     """Returns the sum of α's learning rates over all steps of `epochs` epochs: about how far a logit can move."""
     rates = [self.hyperparameters(member, epoch).alpha_learning_rate for epoch in range(epochs)]
-    return steps_per_epoch * sum(map(float, rates))
+    return self.steps_per_epoch * sum(map(float, rates))
+
+  def describe(self, member: Member, epochs: int) -> str:
+    """Returns a line about α in a search of `epochs` epochs: how far it can move, and the weights λ in use."""
+    steps, travel = epochs * self.steps_per_epoch, self.alpha_travel(member, epochs)
+    texts = [f'α moves by at most {travel:.2g} in {steps:,} steps']
+    for name in self.weight_schedules:
+      values = [float(self.hyperparameters(member, epoch).weight_of(name)) for epoch in (0, epochs - 1)]
+      texts.append(f'{name} {values[0]:.3g} … {values[1]:.3g}')
+    return ', '.join(texts)
 
 
 def cosine(maximum: float, minimum: float, epoch: int, epochs: int) -> float:

@@ -14,7 +14,7 @@ from beta_darts_jax.data.augmentation import check_augmentation
 from beta_darts_jax.errors import InputError, naming
 from beta_darts_jax.method.hypergradients import HYPERGRADIENTS
 from beta_darts_jax.method.parts import StepParts, resolve_parts
-from beta_darts_jax.method.regularizers import REGULARIZERS, SCHEDULES
+from beta_darts_jax.method.regularizers import REGULARIZERS, SCHEDULES, per_step
 from beta_darts_jax.method.relaxations import Relaxation
 from beta_darts_jax.networks import Supernet, check_image_size, known_operations
 from beta_darts_jax.retrain.comparison import Comparison
@@ -187,7 +187,7 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
     strategy=config.parallel.strategy,
     supernet=make_supernet(config, space, dataset.num_classes, parts.relaxation.sampling.single_path),
     parts=parts,
-    schedule=make_schedule(config),
+    schedule=make_schedule(config, steps),
     augmentation=augmentation,
     fraction=config.data.fraction,
     batch_size=batch_size,
@@ -286,16 +286,22 @@ def _make_parts(config, space, members, class_weights) -> StepParts:
     )
 
 
-def make_schedule(config: ConfigDict) -> HyperparameterSchedule:
+def make_schedule(config: ConfigDict, steps_per_epoch: int) -> HyperparameterSchedule:
   """Returns the schedule of the hyperparameters that a checked config describes."""
   search = config.search
+
+  def weight_schedule(weight):
+    schedule = SCHEDULES[search[weight.removesuffix('_weight') + '_schedule']]
+    return functools.partial(per_step, steps_per_epoch=steps_per_epoch) if schedule is per_step else schedule
+
   weights = {REGULARIZERS[name].weight for name in search.regularizers}
   return HyperparameterSchedule(
     epochs=search.epochs,
+    steps_per_epoch=steps_per_epoch,
     scalars={name: search[name] for name in varied_names()},
     alpha_betas=search.alpha_betas,
     alpha_epochs=(search.alpha_warmup_epochs, search.alpha_epochs or search.epochs),
-    weight_schedules={name: SCHEDULES[search[name.removesuffix('_weight') + '_schedule']] for name in sorted(weights)},
+    weight_schedules={name: weight_schedule(name) for name in sorted(weights)},
     perturbation=(config.relaxation.epsilon, config.relaxation.epsilon_max),
     temperature=(config.relaxation.temperature, config.relaxation.temperature_min),
   )

@@ -15,6 +15,8 @@ from beta_darts_jax.spaces.published import short_name
 # skeleton → its cell types; each type has its own α
 CELL_TYPES = {'nas_bench_201': ('cell',), 'darts': ('normal', 'reduce')}
 
+ALPHA_NOISE = 1e-3  # standard deviation of the initial logits
+
 
 @dataclasses.dataclass(frozen=True)
 class SearchSpace:
@@ -115,7 +117,7 @@ class SearchSpace:
     """Draws the logits α from 1e-3·N(0, 1): `{cell type: [E, O]}`."""
     keys = jax.random.split(key, len(self.cell_types))
     return {
-      cell_type: 1e-3 * jax.random.normal(cell_key, self.alpha_shape)
+      cell_type: ALPHA_NOISE * jax.random.normal(cell_key, self.alpha_shape)
       for cell_type, cell_key in zip(self.cell_types, keys, strict=True)
     }
 

@@ -12,11 +12,11 @@ from beta_darts_jax.search.setup import make_schedule
 MEMBER = Member(seed=0)
 
 
-def schedule_of(**changes):
+def schedule_of(steps_per_epoch=390, **changes):
   """The schedule of a config; `changes` are config keys with __ for the dot."""
   config = default()
   config.update_from_flattened_dict({name.replace('__', '.', 1): value for name, value in changes.items()})
-  return make_schedule(check(config))
+  return make_schedule(check(config), steps_per_epoch)
 
 
 def test_hyperparameters_have_a_cosine_learning_rate_and_a_linear_weight():
@@ -45,10 +45,24 @@ def test_alpha_moves_in_its_epochs_only():
 
 
 def test_alpha_travel_is_the_sum_of_the_learning_rates():
-  assert schedule_of().alpha_travel(MEMBER, 100, 390) == pytest.approx(11.7)
+  assert schedule_of().alpha_travel(MEMBER, 100) == pytest.approx(11.7)
   schedule = schedule_of(search__alpha_warmup_epochs=30)
-  assert schedule.alpha_travel(MEMBER, 100, 390) == pytest.approx(0.7 * 11.7)
-  assert schedule.alpha_travel(Member(0, {'alpha_learning_rate': 1e-4}), 100, 390) == pytest.approx(70 * 390 * 1e-4)
+  assert schedule.alpha_travel(MEMBER, 100) == pytest.approx(0.7 * 11.7)
+  assert schedule.alpha_travel(Member(0, {'alpha_learning_rate': 1e-4}), 100) == pytest.approx(70 * 390 * 1e-4)
+
+
+@pytest.mark.parametrize('steps_per_epoch', [1, 39, 390, 1185])
+def test_per_step_is_the_slope_of_the_official_search(steps_per_epoch):
+  """λ after n steps is 50·n/39,000 for any length of an epoch; for 390 steps it is the official ramp to the bit."""
+  schedule = schedule_of(steps_per_epoch, search__beta_decay_schedule='per_step', search__epochs=100)
+  weights = [schedule.hyperparameters(MEMBER, epoch).beta_decay_weight for epoch in range(100)]
+  np.testing.assert_allclose(weights, [50 * epoch * steps_per_epoch / 39_000 for epoch in range(100)], rtol=1e-15)
+  if steps_per_epoch == 390:
+    assert weights == [schedule_of().hyperparameters(MEMBER, epoch).beta_decay_weight for epoch in range(100)]
+
+
+def test_describe_says_how_far_alpha_moves_and_the_range_of_each_weight():
+  assert schedule_of().describe(MEMBER, 100) == 'α moves by at most 12 in 39,000 steps, beta_decay_weight 0 … 49.5'
 
 
 def test_the_weight_of_an_unused_regularizer_is_0():
