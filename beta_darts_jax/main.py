@@ -4,6 +4,8 @@
   python -m beta_darts_jax.main --report RUN… [--out FILE.html] [--png]
 
 --report writes the page of one run, finished or not, or of several runs side by side.
+--export RUN --format torch|stablehlo|safetensors|onnx --out FOLDER writes the network of a finished retraining for use
+without this package; see docs/export.md.
 
 Exit status: 0 the run is finished, or a signal stopped it after its state was saved; 1 the loss is not finite; 2 the
 input cannot be used. Outside the training loop a signal has the system's default action.
@@ -24,6 +26,7 @@ from beta_darts_jax.config.check import check
 from beta_darts_jax.config.schema import default_path
 from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped, naming
 from beta_darts_jax.retrain import run as retrain_run
+from beta_darts_jax.retrain.export import export
 from beta_darts_jax.retrain.result import RetrainResult
 from beta_darts_jax.retrain.setup import load_dataset, make_retrain_setup, resolve_genotype
 from beta_darts_jax.runtime.devices import describe_devices, set_up
@@ -141,6 +144,8 @@ def _main(arguments) -> None:
   if values.report is not None:
     page = report.write([values.report, *arguments[1:]], values.out, values.png)
     return print(f'{page}\n{report.figures_folder(page)}' if values.png else page)
+  if values.export is not None:
+    return print(export(values.export, values.format, values.out))
   config = values.config
   with naming('config.parallel'):
     check_cluster(*(config.parallel[name] for name in CLUSTER))

@@ -114,13 +114,13 @@ def test_the_commands_of_a_page_parse(page, monkeypatch):
   for arguments in calls(page, 'beta_darts_jax.main'):
     values = flags.FlagValues()
     config_flags.DEFINE_config_file('config', flag_values=values, lock_config=True)
-    for name in ('workdir', 'report', 'out'):
+    for name in ('workdir', 'report', 'out', 'export', 'format'):
       flags.DEFINE_string(name, None, '', flag_values=values)
     flags.DEFINE_bool('png', False, '', flag_values=values)
     monkeypatch.setattr(sys, 'argv', ['main', *arguments])  # ml_collections reads it
     if not any('again.py' in argument for argument in arguments):  # that file needs a run
       rest = values(sys.argv)
-      assert values.report is not None or (not rest[1:] and check(values.config)), arguments
+      assert values.report or values.export or (not rest[1:] and check(values.config)), arguments
 
 
 @in_every_page

@@ -25,6 +25,8 @@ MISTAKES = {  # kind: (arguments, what the message names)
   'choice': ([DIGITS, '--config.supernet.dtype=float8'], 'float32, bfloat16'),
   'unexpected argument': ([DIGITS, 'surplus'], 'surplus'),
   'no run to report': (['--report=none'], 'none'),
+  'no run to export': (['--export=none', '--out=none/out'], 'none: no such folder'),
+  'no folder to export to': (['--export=none', '--format=onnx'], 'expected with --out=FOLDER'),
   'unwritable workdir': ([DIGITS, '--workdir=README.md/run'], 'README.md/run'),
   'bucket': ([DIGITS, '--workdir=gs://bucket/run'], 'gs://bucket/run: expected a folder; mount the bucket'),
   'too large batch': ([DIGITS, '--config.search.batch_size=720'], 'config.search.batch_size=720: expected at most 719'),
@@ -66,7 +68,7 @@ def call_cli(folder, arguments, environment):
 @pytest.mark.parametrize('kind', MISTAKES)
 def test_cli_explains_a_mistake_in_one_line_and_writes_nothing(kind, run_command, tmp_path):
   arguments, named = MISTAKES[kind]
-  if not any(argument.startswith(('--workdir', '--report')) for argument in arguments):
+  if not any(argument.startswith(('--workdir', '--report', '--export')) for argument in arguments):
     arguments = [*arguments, f'--workdir={tmp_path}/run']
   done = run_command(tmp_path, *arguments)
   assert done.returncode == 2, done.stderr
