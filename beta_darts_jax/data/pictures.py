@@ -57,8 +57,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _has_16_bits(image) -> bool:
-  """Pillow has three modes of 16-bit grey, and mode I for PGM files and, in older versions, for PNG files."""
-  return image.mode.startswith('I;16') or (image.mode == 'I' and image.format in ('PNG', 'PPM'))
+  """Pillow has three modes of 16-bit grey, and gives mode I to PGM files, whose values it scales to 16 bits."""
+  return image.mode.startswith('I;16') or (image.mode == 'I' and image.format == 'PPM')
 
 
 def _upper_8_bits(image) -> np.ndarray:

@@ -76,7 +76,7 @@ def save(path, mode, orientation, seed):
     return Image.fromarray(rng.integers(0, 255, (4, 4)).astype(WITHOUT_RANGE[mode])).save(f'{path}.tif')
   if mode == 'I;16':
     return Image.fromarray(rng.integers(0, 65536, (4, 4), np.uint16)).save(f'{path}.png', **options)
-  image = Image.fromarray(rng.integers(0, 256, (4, 4, 4), np.uint8), 'RGBA')
+  image = Image.fromarray(rng.integers(0, 256, (4, 4, 4), np.uint8))
   image = image if mode == 'RGBA' else image.convert('RGB').convert(mode.removesuffix('A'))
   if mode == 'LA':
     image.putalpha(Image.fromarray(rng.integers(0, 256, (4, 4), np.uint8)))

@@ -68,7 +68,7 @@ def test_transparent_pixels_are_white(tmp_path, mode):
   options = {}
   if mode == 'P':
     pixels, options = (alpha == 0).astype(np.uint8), {'transparency': 1}
-    image = Image.fromarray(pixels, 'P')
+    image = Image.fromarray(pixels).convert('P')
     image.putpalette([0] * 768)
   elif mode == 'I;16':
     image, options = Image.fromarray(np.where(alpha, 0, 300).astype(np.uint16)), {'transparency': 300}
