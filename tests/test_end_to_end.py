@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from conftest import external
 
-from beta_darts_jax import SearchSpace, load_run
+from beta_darts_jax import SearchSpace, load, load_run
 from beta_darts_jax.networks.interop import network_state_dict
 from beta_darts_jax.runtime.checkpoint import Checkpoints
 
@@ -242,6 +242,9 @@ def test_a_run_of_each_task_resumes_to_the_same_bits(task, environment, tmp_path
   if task != 'search':
     assert f'{result["parameters"]:,} parameters' in out and result['multiply_adds'] > 0
     assert 0 <= result['test_accuracy'] <= result['test_top5_accuracy'] <= 1
+    network = load(tmp_path / 'whole')
+    images = np.zeros((2, *network.image_shape), np.uint8)
+    assert network(images).shape == (2, len(network.classes)) == (2, CLASSES[task])
     genotype, variables = load_run(tmp_path / 'whole')
     assert str(genotype) == result['genotype']
     assert network_state_dict(variables, genotype)['classifier.weight'].shape[0] == CLASSES[task]
