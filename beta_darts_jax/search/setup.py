@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from beta_darts_jax.config.check import check_profile, step_range
-from beta_darts_jax.config.schema import epochs_to_run, is_population, varied_names
+from beta_darts_jax.config.schema import epochs_to_run, from_json, is_population, varied_names
 from beta_darts_jax.data import Augmentation, Dataset, load
 from beta_darts_jax.data.augmentation import check_augmentation
 from beta_darts_jax.errors import InputError, naming
@@ -252,6 +254,12 @@ def make_supernet(config: ConfigDict, space: SearchSpace, num_classes: int, sing
       undrawn_gradient=config.relaxation.undrawn_gradient,
       dtype=None if options.dtype == 'float32' else jnp.dtype(options.dtype),
     )
+
+
+def kept_supernet(values: Mapping[str, Any], num_classes: int) -> Supernet:
+  """Returns the supernet of a run's config.json, with all paths and scanned cells. Raises InputError."""
+  config = from_json(values)
+  return make_supernet(config, make_search_space(config), num_classes, single_path=False).clone(unroll=False)
 
 
 def _make_parts(config, space, members, class_weights) -> StepParts:

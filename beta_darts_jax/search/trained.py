@@ -5,12 +5,11 @@ import pathlib
 
 import jax
 
-from beta_darts_jax.config.schema import from_json
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.retrain.trained import TrainedNetwork, load_retrained, read_data
 from beta_darts_jax.runtime.checkpoint import Checkpoints
 from beta_darts_jax.runtime.workdir import read_json
-from beta_darts_jax.search.setup import make_search_space, make_supernet
+from beta_darts_jax.search.setup import kept_supernet
 from beta_darts_jax.spaces.lookup import find_genotype
 
 
@@ -41,15 +40,14 @@ def _is_member(folder) -> bool:
 
 def _load_supernet(folder, run, member, values) -> TrainedNetwork:
   genotype, _ = find_genotype(str(folder))
-  config, data = from_json(values), read_data(run)
-  space = make_search_space(config)
-  supernet = make_supernet(config, space, len(data['classes']), single_path=False).clone(unroll=False)
+  data = read_data(run)
+  supernet = kept_supernet(values, len(data['classes']))
   with contextlib.closing(Checkpoints(run)) as checkpoints:
     state = checkpoints.restore_arrays()
   if state is None:
     raise InputError(f'{run} has no intact checkpoint')
   variables = {name: jax.tree.map(lambda x: x[member], state[name]) for name in ('params', 'batch_stats')}
-  betas = space.one_hot(space.check(genotype))
+  betas = supernet.space.one_hot(supernet.space.check(genotype))
 
   def logits(variables, images):
     draws = {'draw': jax.random.key(0)}
