@@ -1,9 +1,9 @@
 """Searches, retrains and reports, from the command line or from Python.
 
   python -m beta_darts_jax.main --config configs/digits.py [--workdir DIR] [--config.KEY=VALUE …]
-  python -m beta_darts_jax.main --report RUN… [--out FILE.html] [--png]
+  python -m beta_darts_jax.main --report RUN… [--out FILE.html] [--png] [--watch]
 
---report writes the page of one run, finished or not, or of several runs side by side.
+--report writes the page of one run, finished or not, of several runs side by side, or the index of a folder of runs.
 --export RUN --format torch|stablehlo|safetensors|onnx --out FOLDER writes the network of a finished retraining for use
 without this package; see docs/export.md.
 
@@ -126,6 +126,15 @@ def _write_page(path) -> None:
 # ---- command line ----
 
 
+def _report(folders, out, png, watch) -> None:
+  """Writes a page and prints its path, with `watch` again and again until the runs end."""
+  pages = report.watch(folders, out, png) if watch else iter([report.write(folders, out, png)])
+  page = next(pages)
+  print(f'{page}\n{report.figures_folder(page)}' if png else page, flush=True)
+  for _ in pages:
+    pass
+
+
 def cli() -> None:
   """The console command beta-darts."""
   if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it is SIG_IGN in the background
@@ -142,8 +151,7 @@ def cli() -> None:
 def _main(arguments) -> None:
   values = flags.FLAGS
   if values.report is not None:
-    page = report.write([values.report, *arguments[1:]], values.out, values.png)
-    return print(f'{page}\n{report.figures_folder(page)}' if values.png else page)
+    return _report([values.report, *arguments[1:]], values.out, values.png, values.watch)
   if values.export is not None:
     return print(export(values.export, values.format, values.out))
   config = values.config

@@ -116,7 +116,8 @@ def test_the_commands_of_a_page_parse(page, monkeypatch):
     config_flags.DEFINE_config_file('config', flag_values=values, lock_config=True)
     for name in ('workdir', 'report', 'out', 'export', 'format'):
       flags.DEFINE_string(name, None, '', flag_values=values)
-    flags.DEFINE_bool('png', False, '', flag_values=values)
+    for name in ('png', 'watch'):
+      flags.DEFINE_bool(name, False, '', flag_values=values)
     monkeypatch.setattr(sys, 'argv', ['main', *arguments])  # ml_collections reads it
     if not any('again.py' in argument for argument in arguments):  # that file needs a run
       rest = values(sys.argv)

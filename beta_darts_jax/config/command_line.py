@@ -21,9 +21,10 @@ def define_flags() -> None:
   """Defines the flags of the command. Call it once."""
   config_flags.DEFINE_config_file('config', None, 'FILE[:ARGUMENTS] with get_config().', lock_config=True)
   flags.DEFINE_string('workdir', None, 'Folder of the run; default runs/NAME-DATASET-SEED.')
-  flags.DEFINE_string('report', None, 'Folder of a run; more folders may follow. Writes report.html.')
+  flags.DEFINE_string('report', None, 'Folder of a run, or a folder of runs; more may follow. Writes a page.')
   flags.DEFINE_string('out', None, 'File of --report (default report.html in the run), or folder of --export.')
   flags.DEFINE_bool('png', False, 'With --report: also writes every figure as a PNG.')
+  flags.DEFINE_bool('watch', False, 'With --report: writes the page again and again while the run is running.')
   flags.DEFINE_string('export', None, 'Folder of a finished retraining. Writes its network into the folder --out.')
   flags.DEFINE_string('format', 'torch', 'Of --export: torch, stablehlo, safetensors or onnx.')
 
@@ -65,8 +66,8 @@ def parse(argv: list[str], usage: str) -> list[str]:
     if values.config is not None or values.workdir is not None or values.out is None or rest[1:]:
       raise InputError('--export=RUN: expected with --out=FOLDER, and without --config and --workdir')
     return rest
-  if values.out is not None or values.png:
-    raise InputError('--out and --png: expected with --report only')
+  if values.out is not None or values.png or values.watch:
+    raise InputError('--out, --png and --watch: expected with --report only')
   if rest[1:]:
     raise InputError(f'unexpected arguments {" ".join(rest[1:])}: expected --config, --workdir, --report or --export')
   if values.config is None:

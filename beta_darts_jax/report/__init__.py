@@ -1,8 +1,8 @@
-"""The page report.html: the results of one run, or of several runs side by side.
+"""The page report.html: the results of one run, or of several runs side by side; and the index of a folder of runs.
 
 This folder reads the files of run folders and knows nothing of how they were computed. It needs the extra [report].
 """
 
-from beta_darts_jax.report.page import figures_folder, write
+from beta_darts_jax.report.page import figures_folder, watch, write
 
-__all__ = ['figures_folder', 'write']
+__all__ = ['figures_folder', 'watch', 'write']

@@ -1,5 +1,8 @@
 """The drawing of a cell as a graph."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,9 +11,11 @@ from matplotlib.patches import FancyArrowPatch
 
 from beta_darts_jax.spaces.genotype import Cell
 
-Point = tuple[float, float]
+Point = tuple[float, float]  # inches; y grows upwards
 COLORS = tuple(map(matplotlib.colors.to_hex, matplotlib.color_sequences['tab10']))
-NODE_DISTANCE = 2.2
+NODE_DISTANCE = 1.1
+LABEL_HEIGHT, LETTER_WIDTH = 0.24, 0.076  # of a label with its box
+MAX_OFFSET = 1.35  # between the middle of an arrow and the straight line
 OPERATION_COLORS = {  # an operation has the same color on every page
   'none': '#b8b8b8',
   'skip_connect': '#e0912f',
@@ -26,44 +31,39 @@ OPERATION_COLORS = {  # an operation has the same color on every page
 }
 
 
+class Arrow(NamedTuple):
+  """A quadratic Bézier curve, as matplotlib's arc3 draws it."""
+
+  start: Point
+  end: Point
+  bend: float  # `rad` of arc3
+
+  def at(self, t: float) -> Point:
+    """Returns the point at 0 ≤ t ≤ 1."""
+    start, end = np.array(self.start), np.array(self.end)
+    dx, dy = end - start
+    control = (start + end) / 2 + self.bend * np.array([dy, -dx])
+    x, y = (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
+    return float(x), float(y)
+
+
+class Box(NamedTuple):
+  """A rectangle around a label or a node."""
+
+  center: Point
+  width: float
+  height: float
+
+  def overlap(self, other: 'Box') -> float:
+    """Returns the area that both boxes cover."""
+    width = (self.width + other.width) / 2 - abs(self.center[0] - other.center[0])
+    height = (self.height + other.height) / 2 - abs(self.center[1] - other.center[1])
+    return max(width, 0.0) * max(height, 0.0)
+
+
 def operation_color(operation: str) -> str:
   """Returns the color of an operation; for a user's own operation, the color depends on its name only."""
   return OPERATION_COLORS.get(operation) or COLORS[sum(operation.encode()) % len(COLORS)]
-
-
-def draw_cell(cell: Cell, strengths: list[float] | None = None) -> Figure:
-  """Draws a cell as a graph: nodes from left to right, one arrow per edge.
-
-  `strengths` are β of the operation of each edge, in the order of `cell.edges`; a stronger edge has a wider arrow.
-  """
-  figure = Figure(layout='constrained')
-  axes = figure.subplots()
-  axes.set_aspect('equal')  # the arrows bend in pixels, the labels are placed in data units
-  positions = _node_positions(cell)
-  strengths = strengths or [1.0] * len(cell.edges)
-  strongest = max(*strengths, 1e-9)
-  heights = [y for _, y in positions]
-  for (target, source, operation), bend, strength in zip(cell.edges, _edge_bends(cell), strengths, strict=True):
-    start, end = positions[source], positions[target]
-    color, width = operation_color(operation), 0.8 + 4 * strength / strongest
-    _draw_arrow(axes, start, end, bend, color=color, linewidth=width, mutation_scale=12, zorder=1)
-    middle = _arrow_middle(start, end, bend)
-    text = operation if end[0] - start[0] > 1.5 else operation.replace('_', '\n')
-    box = {'boxstyle': 'round,pad=0.15', 'facecolor': 'white', 'edgecolor': color, 'linewidth': 0.8}
-    _write(axes, middle, text, fontsize=8, zorder=2, box=box)
-    heights.append(middle[1])
-  output = len(positions) - 1
-  for node in cell.concat:
-    start, end, bend = positions[node], positions[output], 0.12 * (output - node - 1)
-    _draw_arrow(axes, start, end, bend, linestyle=':', color='#999999', linewidth=0.8, mutation_scale=9, zorder=0)
-  for name, position in zip(node_names(cell.num_inputs, len(cell.nodes)), positions, strict=True):
-    box = {'boxstyle': 'circle,pad=0.35', 'facecolor': '#eef2f6', 'edgecolor': '#445566'}
-    _write(axes, position, name, fontsize=10, zorder=3, box=box)
-  xs = [x for x, _ in positions]
-  axes.set(xlim=(min(xs) - 0.6, max(xs) + 0.6), ylim=(min(heights) - 0.5, max(heights) + 0.5))
-  figure.set_size_inches(np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim()))
-  axes.axis('off')
-  return figure
 
 
 def node_names(num_inputs: int, num_nodes: int) -> list[str]:
@@ -72,39 +72,88 @@ def node_names(num_inputs: int, num_nodes: int) -> list[str]:
   return ['in', *between[:-1], 'out'] if num_inputs == 1 else ['k−2', 'k−1', *between, 'out']
 
 
+def draw_cell(cell: Cell, strengths: Sequence[float] = (), tips: Sequence[str] = (), has_texts: bool = True) -> Figure:
+  """Draws a cell as a graph: nodes from top to bottom, one arrow per edge. One unit of its axes is one inch.
+
+  Args:
+    cell: the cell.
+    strengths: a number ≥ 0 per edge, in the order of `cell.edges`; a stronger edge has a wider arrow. () gives equal
+      widths.
+    tips: a text per edge, which the page shows when the pointer is on the arrow.
+    has_texts: whether operations and nodes have labels.
+  """
+  figure = Figure()
+  axes = figure.add_axes((0, 0, 1, 1))
+  positions, names = _node_positions(cell), node_names(cell.num_inputs, len(cell.nodes))
+  strengths = strengths or [1.0] * len(cell.edges)
+  tips = tips or [f'{names[source]} → {names[target]}: {operation}' for target, source, operation in cell.edges]
+  arrows = [_make_arrow(cell, positions, e) for e in range(len(cell.edges))]
+  for arrow, (_, _, operation), strength, tip in zip(arrows, cell.edges, strengths, tips, strict=True):
+    style = {'color': operation_color(operation), 'linewidth': 0.8 + 4 * strength / max(*strengths, 1e-9)}
+    _draw_arrow(axes, arrow, zorder=1, gid=f'tip:{tip}', mutation_scale=12, **style)
+  output = len(positions) - 1
+  for node in cell.concat:
+    arrow = Arrow(positions[node], positions[output], 0.12 * (output - node - 1))
+    _draw_arrow(axes, arrow, zorder=0, linestyle=':', color='#999999', linewidth=0.8, mutation_scale=9)
+  labels = _place_labels(arrows, positions, cell.operations) if has_texts else []
+  for box, operation, tip in zip(labels, cell.operations, tips, strict=False):
+    style = {'boxstyle': 'round,pad=0.15', 'edgecolor': operation_color(operation), 'linewidth': 0.8}
+    _write(axes, box.center, operation, 8.5, style | {'facecolor': 'white'}, zorder=2, gid=f'tip:{tip}')
+  for name, position in zip(names, positions, strict=True):
+    style = {'boxstyle': 'circle,pad=0.3', 'facecolor': '#eef2f6', 'edgecolor': '#445566'}
+    _write(axes, position, name if has_texts else '   ', 9, style, zorder=3)
+  _fit(axes, positions, arrows, labels)
+  figure.set_size_inches(np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim()))
+  axes.axis('off')
+  return figure
+
+
+def _fit(axes: Axes, positions: list[Point], arrows: list[Arrow], labels: list[Box]) -> None:
+  """Makes the axes as large as what is drawn."""
+  points = [*positions, *(arrow.at(t) for arrow in arrows for t in np.linspace(0, 1, 9))]
+  points += [(box.center[0] + side * box.width / 2, box.center[1]) for box in labels for side in (-1, 1)]
+  (left, bottom), (right, top) = np.min(points, axis=0), np.max(points, axis=0)
+  axes.set(xlim=(min(left, -0.2) - 0.1, max(right, 0.2) + 0.1), ylim=(bottom - 0.3, top + 0.3))
+
+
 def _node_positions(cell: Cell) -> list[Point]:
   """Returns the position of each node: inputs, intermediate nodes, and the output if the cell concatenates nodes."""
-  inputs = [(0.0, 0.0)] if cell.num_inputs == 1 else [(-0.6, -1.1), (-0.6, 1.1)]
+  inputs = [(0.0, 0.0)] if cell.num_inputs == 1 else [(-0.75, 0.0), (0.75, 0.0)]
   num_others = len(cell.nodes) + bool(cell.concat)
-  return inputs + [(NODE_DISTANCE * (i + 1), 0.0) for i in range(num_others)]
+  return inputs + [(0.0, -NODE_DISTANCE * (i + 1)) for i in range(num_others)]
 
 
-def _edge_bends(cell: Cell) -> list[float]:
-  """Returns the curvature of each edge's arrow, `rad` of matplotlib's arc3, so that few arrows meet."""
-  bends = []
-  sides: dict[int, int] = {}  # arrows of the same length alternate between above and below
-  for target, source, _ in cell.edges:
-    length = target - source
-    if cell.num_inputs == 2 and source < 2:
-      bends.append(-0.25 if source else 0.25)
-    elif length == 1:
-      bends.append(0.0)
-    else:
-      sides[length] = -sides.get(length, -1 if length % 2 else 1)
-      bends.append(sides[length] * min(0.45, 0.2 + 0.08 * length))
-  return bends
+def _make_arrow(cell: Cell, positions: list[Point], edge: int) -> Arrow:
+  """Returns the arrow of an edge. Arrows of the same length alternate between left and right."""
+  target, source, _ = cell.edges[edge]
+  length = target - source
+  if cell.num_inputs == 2 and source < 2:
+    side, offset = (1 if source else -1), 0.12 + 0.16 * (target - 2)
+  else:
+    same = [e for e, (t, s, _) in enumerate(cell.edges) if t - s == length and (cell.num_inputs == 1 or s > 1)]
+    side = (-1) ** (same.index(edge) + length + 1)
+    offset = min(0.25 + 0.45 * (length - 1), MAX_OFFSET) if length > 1 else 0.0
+  start, end = positions[source], positions[target]
+  return Arrow(start, end, -2 * side * offset / float(np.hypot(*np.subtract(end, start))))
 
 
-def _arrow_middle(start: Point, end: Point, bend: float) -> Point:
-  """Returns the point half-way along an arrow, which is a quadratic Bézier curve."""
-  (x0, y0), (x1, y1) = start, end
-  return (x0 + x1) / 2 + (y1 - y0) * bend / 2, (y0 + y1) / 2 + (x0 - x1) * bend / 2
+def _place_labels(arrows: list[Arrow], positions: list[Point], operations: Sequence[str]) -> list[Box]:
+  """Returns the box of each label: the place on its arrow, close to the middle, that covers least of what is there."""
+  taken = [Box(position, 0.36, 0.36) for position in positions]
+  for arrow, operation in zip(arrows, operations, strict=True):
+    boxes = [Box(arrow.at(0.5 + t), LETTER_WIDTH * len(operation) + 0.1, LABEL_HEIGHT) for t in _DISTANCES]
+    taken.append(min(boxes, key=lambda box: round(sum(map(box.overlap, taken)), 3)))
+  return taken[len(positions) :]
 
 
-def _draw_arrow(axes: Axes, start: Point, end: Point, bend: float, **style) -> None:
+_DISTANCES = [sign * d / 50 for d in range(15) for sign in (1, -1)]
+
+
+def _draw_arrow(axes: Axes, arrow: Arrow, **style) -> None:
   style |= {'shrinkA': 13, 'shrinkB': 13}  # points between the center of a node and the arrow
-  axes.add_patch(FancyArrowPatch(start, end, connectionstyle=f'arc3,rad={bend}', arrowstyle='-|>', **style))
+  connection = f'arc3,rad={arrow.bend}'
+  axes.add_patch(FancyArrowPatch(arrow.start, arrow.end, connectionstyle=connection, arrowstyle='-|>', **style))
 
 
-def _write(axes: Axes, position: Point, text: str, fontsize: int, zorder: int, box: dict) -> None:
-  axes.annotate(text, position, ha='center', va='center', fontsize=fontsize, bbox=box, zorder=zorder)
+def _write(axes: Axes, position: Point, text: str, fontsize: float, box: dict, **style) -> None:
+  axes.annotate(text, position, ha='center', va='center', fontsize=fontsize, bbox=box, **style)

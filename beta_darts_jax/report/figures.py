@@ -1,13 +1,15 @@
-"""Figures of runs, drawn with matplotlib from the rows of metrics.jsonl."""
+"""Figures of runs, drawn with matplotlib from the rows of metrics.jsonl. Each figure has one panel.
+
+The `gid` of an artist holds what the page shows while the pointer is on the artist; see sections.to_svg.
+"""
 
 import dataclasses
 import functools
-import math
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,37 +19,53 @@ from beta_darts_jax.spaces.nas_bench_201 import DATASETS
 from beta_darts_jax.spaces.space import SearchSpace
 
 LineStyle = Literal['-', '--', '-.', ':']
+FONT_SIZE = 9  # points: 12 pixels on the page, where no figure is smaller than its natural size
 
 # ---- one search ----
 
 
-def betas(rows: Sequence[Mapping[str, Any]], space: SearchSpace, cell_type: str) -> Figure:
-  """Draws β of each edge over the epochs, as bands that add up to one.
+class Leads(NamedTuple):
+  """The operation with the largest β on each edge, the second one, and the difference of their β."""
 
-  Epoch 0 is drawn as uniform, because α starts within 1e-3 of zero.
-  """
+  first: np.ndarray  # str [T, E]; T epochs, E edges
+  second: np.ndarray  # str [T, E]; '' if an edge has one candidate only
+  lead: np.ndarray  # float [T, E]
+
+
+def find_leads(space: SearchSpace, cell_type: str, betas) -> Leads:
+  """Ranks the candidates of each edge by β, [T, E, O]. A DARTS cell never keeps `none`, so `none` does not count."""
+  names = np.array([[*operations, ''] for operations in space.candidates(cell_type)])  # [E, O + 1]
+  betas = np.pad(np.asarray(betas, float), ((0, 0), (0, 0), (0, 1)))
+  if space.skeleton == 'darts':
+    betas = np.where(names == 'none', -1.0, betas)
+  order = np.argsort(-betas, axis=-1, kind='stable')[..., :2]
+  first, second = np.moveaxis(np.take_along_axis(betas, order, axis=-1), -1, 0)
+  ranked = np.take_along_axis(np.broadcast_to(names, betas.shape), order, axis=-1)
+  return Leads(ranked[..., 0], ranked[..., 1], first - second)
+
+
+def draw_leads(rows: Sequence[Mapping[str, Any]], space: SearchSpace, cell_type: str) -> list[Figure]:
+  """Draws for each edge by how much the operation with the largest β leads, in its color. A flip changes the color."""
   rows = [row for row in rows if row.get('betas')]
-  epochs = [0] + [row['epoch'] + 1 for row in rows]
-  values = np.array([np.ones(space.alpha_shape)] + [row['betas'][cell_type] for row in rows])  # [1 + epochs, E, O]
-  values /= values.sum(axis=-1, keepdims=True)
-  num_edges = len(space.edges)
-  columns = 3 if num_edges <= 6 else 5
-  lines = math.ceil(num_edges / columns)
-  figure = Figure(figsize=(9.6, 1.9 * lines + 0.5), layout='constrained')
-  grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+  epochs = np.array([row['epoch'] + 1 for row in rows])
+  leads = find_leads(space, cell_type, [row['betas'][cell_type] for row in rows])
   names = node_names(space.num_inputs, space.nodes)
-  bands: dict[str, Artist] = {}
-  for e, (target, source) in enumerate(space.edges):
-    operations = space.candidates(cell_type)[e]
-    colors = [operation_color(operation) for operation in operations]
-    stack = grid[e].stackplot(epochs, values[:, e].T, colors=colors, linewidth=0)
-    bands |= dict(zip(operations, stack, strict=True))
-    grid[e].set_title(f'{names[source]} → {names[target]}', fontsize=9)
-    grid[e].set(xlim=(0, epochs[-1]), ylim=(0, 1))
-    _format_ticks(grid[e])
-  _finish_grid(figure, grid[num_edges:])
-  _add_legend(figure, bands, max_columns=7)
-  return figure
+  figures = []
+  for (target, source), first, second, lead in zip(space.edges, *(part.T for part in leads), strict=True):
+    figure = Figure(figsize=(1.9, 1.4))
+    axes = figure.add_axes((0.25, 0.17, 0.7, 0.67))
+    flips = int((first[1:] != first[:-1]).sum())
+    axes.set_title(f'{names[source]} → {names[target]}, {flips} flip{"" if flips == 1 else "s"}', fontsize=FONT_SIZE)
+    edges = np.concatenate([epochs - 0.5, epochs[-1:] + 0.5])
+    for operation in dict.fromkeys(first):
+      heights = np.where(first == operation, lead, 0)
+      axes.stairs(heights, edges, fill=True, color=operation_color(operation), label=operation)
+    axes.set(xlim=edges[[0, -1]], ylim=(0, 1.05 * leads.lead.max() + 1e-9))
+    texts = (f'{a} leads {b} by {value:.4f}' for a, b, value in zip(first, second, lead, strict=True))
+    _finish(axes, dict(zip(epochs.tolist(), texts, strict=True)))
+    axes.locator_params(nbins=3)
+    figures.append(figure)
+  return figures
 
 
 # ---- several searches or trainings ----
@@ -112,9 +130,9 @@ TRAINING = (
   Panel('learning rate', {'learning_rate': '-'}),
 )
 ARCHITECTURE = (
-  Panel('standard deviation of α (mean over edges)', {'alpha_spread': '-'}),
+  Panel('std of α (mean over edges)', {'alpha_spread': '-'}),
   Panel('weight λ of Beta-Decay', {'beta_decay_weight': '-'}),
-  Panel('skip connections in the (normal) cell', {'skips': '-'}),
+  Panel('skip connections, (normal) cell', {'skips': '-'}),
 )
 DIAGNOSTICS = (
   Panel('entropy of β, nats', {'entropy': '-'}),
@@ -139,65 +157,82 @@ def benchmark_panels(curves: list[Curve]) -> list[Panel]:
   return panels
 
 
-def draw_panels(curves: list[Curve], panels: Sequence[Panel]) -> Figure | None:
-  """Draws the panels for which a curve has values. Returns None if no panel is left."""
-  panels = [panel for panel in panels if any(map(panel.has_values, curves))]
-  if not panels:
-    return None
-  columns = min(3, len(panels))
-  lines = math.ceil(len(panels) / columns)
-  figure = Figure(figsize=(3.3 * columns + 0.3, 2.7 * lines + 0.3), layout='constrained')
-  grid = figure.subplots(lines, columns, squeeze=False).ravel()
-  labels = list(dict.fromkeys(curve.label for curve in curves))
-  colors = {label: COLORS[i % len(COLORS)] for i, label in enumerate(labels)}
-  for axes, panel in zip(grid, panels, strict=False):
-    _draw_panel(axes, panel, curves, colors)
-  _finish_grid(figure, grid[len(panels) :])
-  if len(colors) > 1:
-    plotted = [curve.label for curve in curves if any(panel.has_values(curve) for panel in panels)]
-    handles = {label: Line2D([], [], color=colors[label]) for label in plotted}
-    _add_legend(figure, handles, max_columns=4)
-  return figure
+def curve_colors(curves: Sequence[Curve]) -> dict[str, str]:
+  """Returns {label: color} of curves."""
+  return {label: COLORS[i % len(COLORS)] for i, label in enumerate(dict.fromkeys(curve.label for curve in curves))}
 
 
-def _draw_panel(axes: Axes, panel: Panel, curves: list[Curve], colors: dict[str, str]) -> None:
-  plotted: dict[str, list[float]] = {}  # {name: values of all curves}
+def draw_panel(panel: Panel, curves: Sequence[Curve]) -> Figure:
+  """Draws the lines of all curves. The colors are those of `curve_colors`."""
+  figure = Figure(figsize=(3.3, 2.5), layout='constrained')
+  axes, colors = figure.subplots(), curve_colors(curves)
+  texts: dict[int, list[str]] = {}  # by epoch
+  heights: list[float] = []
+  drawn = dict.fromkeys(name for name in panel.lines for curve in curves if curve.points(name)[0])
   for curve in curves:
-    for name, style in panel.lines.items():
+    for name in drawn:
       epochs, values = curve.points(name)
       marker = 'o' if len(epochs) < 3 else None  # a line through one point is invisible
-      color = colors[curve.label]
-      axes.plot(epochs, values, color=color, linestyle=style, linewidth=1.2, alpha=0.85, marker=marker, markersize=3)
-      plotted.setdefault(name, []).extend(values)
+      style: dict[str, Any] = {'color': colors[curve.label], 'linestyle': panel.lines[name], 'marker': marker}
+      axes.plot(epochs, values, linewidth=1.2, alpha=0.85, markersize=3, **style)
+      heights += values
+      words = ([curve.label] if len(colors) > 1 else []) + ([name.replace('_', ' ')] if len(drawn) > 1 else [])
+      for epoch, value in zip(epochs, values, strict=True):
+        texts.setdefault(epoch, []).append(' '.join([*words, f'{value:.4g}']))
   if panel.optimum is not None:
     axes.axhline(panel.optimum, color='gray', linestyle=':', linewidth=1)
     position = (0.02, panel.optimum)
-    axes.annotate('optimum', position, xycoords=('axes fraction', 'data'), fontsize=7, color='gray', va='top')
-  if len(panel.lines) > 1:
-    names = [name for name in panel.lines if plotted[name]]
-    handles = [Line2D([], [], color='gray', linestyle=panel.lines[name]) for name in names]
-    axes.legend(handles, [name.replace('_', ' ') for name in names], fontsize=7)
-  axes.set_title(panel.title, fontsize=9)
-  _format_ticks(axes)
-  heights = [value for values in plotted.values() for value in values]
+    axes.annotate('optimum', position, xycoords=('axes fraction', 'data'), fontsize=FONT_SIZE, color='gray', va='top')
+  if len(drawn) > 1:
+    handles = [Line2D([], [], color='gray', linestyle=panel.lines[name]) for name in drawn]
+    axes.legend(handles, [name.replace('_', ' ') for name in drawn], fontsize=FONT_SIZE)
+  axes.set_title(panel.title, fontsize=FONT_SIZE + 1)
+  axes.set_xlabel('epoch', fontsize=FONT_SIZE)
   if all(isinstance(value, int) for value in heights):  # counts
     axes.locator_params(axis='y', integer=True)
     axes.set_ylim(-0.2, max(*heights, 1) + 0.2)
   if panel.from_zero:
     axes.set_ylim(bottom=0)
+  _finish(axes, {epoch: '\n'.join(lines) for epoch, lines in sorted(texts.items())})
+  return figure
 
 
-def _format_ticks(axes: Axes) -> None:
-  axes.tick_params(labelsize=8)
+def _finish(axes: Axes, texts: dict[int, str]) -> None:
+  """Formats the ticks, and keeps the text of each epoch for the pointer."""
+  axes.tick_params(labelsize=FONT_SIZE)
   axes.locator_params(axis='x', integer=True)
+  axes.set_gid('hover:' + json.dumps({'range': axes.get_xlim(), 'texts': texts}, ensure_ascii=False))
 
 
-def _finish_grid(figure: Figure, unused: Iterable[Axes]) -> None:
-  for axes in unused:
-    axes.axis('off')
-  figure.supxlabel('epoch', fontsize=9)
+# ---- a population ----
 
 
-def _add_legend(figure: Figure, handles: dict[str, Any], max_columns: int) -> None:
-  columns = min(max_columns, len(handles))
-  figure.legend(list(handles.values()), list(handles), loc='outside upper center', ncols=columns, fontsize=8)
+class Point(NamedTuple):
+  """One search of a population."""
+
+  text: str  # for the pointer
+  value: Any  # of what the members vary
+  accuracy: float  # percent
+
+
+def draw_values(name: str, points: Sequence[Point], accuracy: str) -> Figure:
+  """Draws the accuracy of each search against the value of `name`, with mean ± standard deviation of each value."""
+  figure = Figure(figsize=(3.3, 2.7), layout='constrained')
+  axes = figure.subplots()
+  values = sorted({point.value for point in points})
+  for x, value in enumerate(values):
+    same = [point for point in points if point.value == value]
+    heights = [point.accuracy for point in same]
+    for i, point in enumerate(same):
+      place = x + 0.3 * (i - (len(same) - 1) / 2) / len(same)  # beside each other
+      axes.plot([place], [point.accuracy], 'o', color=COLORS[0], markersize=5, alpha=0.7, gid=f'tip:{point.text}')
+    spread = float(np.std(heights, ddof=1)) if len(same) > 1 else None
+    mean = float(np.mean(heights))
+    text = f'mean {mean:.2f}' + (f' ± {spread:.2f}' if spread is not None else '') + f' %, n = {len(same)}'
+    axes.errorbar([x + 0.3], [mean], yerr=spread, fmt='_', color='black', markersize=12, capsize=4, gid=f'tip:{text}')
+  axes.set_xticks(range(len(values)), [f'{value:g}' if isinstance(value, float) else str(value) for value in values])
+  axes.set_xlim(-0.5, len(values) - 0.3)
+  axes.set_xlabel(name, fontsize=FONT_SIZE)
+  axes.set_title(accuracy, fontsize=FONT_SIZE)
+  axes.tick_params(labelsize=FONT_SIZE)
+  return figure

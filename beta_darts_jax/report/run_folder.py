@@ -1,19 +1,31 @@
 """The files of a run folder, read into one value."""
 
 import dataclasses
+import functools
 import json
 import pathlib
+from typing import Any
 
-from beta_darts_jax.config.schema import epochs_to_run
+from flax.traverse_util import flatten_dict
+
+from beta_darts_jax.config.schema import epochs_to_run, varied_names
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.runtime.logs import Row
 from beta_darts_jax.runtime.workdir import in_use, read_json
-from beta_darts_jax.search.population import setting_of
+from beta_darts_jax.search.population import make_members
+
+# the parts of a method besides the regularizers, with the choice that goes without saying
+_PARTS = {
+  'hypergradient.method': '',
+  'relaxation.sampling': 'softmax',
+  'relaxation.perturbation': 'none',
+  'derivation.method': 'argmax',
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-  """The contents of a run folder at the time of reading."""
+  """The contents of a run folder at the time of reading. A single run has one member, number 0."""
 
   path: pathlib.Path
   name: str  # of the run on the page
@@ -34,12 +46,38 @@ class RunFolder:
     return epochs_to_run(self.config['search']) if self.is_search else self.config['train']['epochs']
 
   @property
+  def seed(self) -> int:
+    """The first seed."""
+    return self.config['search' if self.is_search else 'train']['seed']
+
+  @property
+  def dataset(self) -> str:
+    return (self.result or {}).get('dataset', self.config['data']['source'])
+
+  @property
+  def method(self) -> str:
+    """The parts of the method in words."""
+    if not self.is_search:
+      return 'retraining'
+    values = flatten_dict(self.config, sep='.')
+    names = [values[key] for key, usual in _PARTS.items() if values.get(key, usual) != usual]
+    names += self.config['search']['regularizers'] or ['no regularizer']
+    return ', '.join(names).replace('_', ' ')
+
+  @property
+  def seconds(self) -> float:
+    """The duration of the run, or of its finished epochs. The members share their seconds."""
+    if self.result is not None and 'seconds' in self.result:
+      return sum(self.result['seconds'].values())
+    return sum(row['seconds'] for row in next(iter(self.member_rows.values()), []))
+
+  @property
   def is_population(self) -> bool:
     return len(self.member_rows) > 1 or 'members' in (self.result or {})
 
-  @property
+  @functools.cached_property
   def member_rows(self) -> dict[int, list[Row]]:
-    """{member: its rows}. A single run is member 0."""
+    """{member: its rows}."""
     rows_by_member: dict[int, list[Row]] = {}
     for row in self.rows:
       rows_by_member.setdefault(row.get('member', 0), []).append(row)
@@ -47,15 +85,35 @@ class RunFolder:
 
   @property
   def member_results(self) -> dict[int, dict]:
-    """{member: its result}; {} while the run is unfinished. A single run is member 0."""
+    """{member: its result}; {} while the run is unfinished."""
     if self.result is None:
       return {}
     return {member['member']: member for member in self.result.get('members', [self.result | {'member': 0}])}
 
+  def values(self, member: int = 0) -> dict[str, Any]:
+    """Returns the result of a member with its row of the same epoch; the last row while the run is unfinished."""
+    rows, result = self.member_rows.get(member, []), self.member_results.get(member, {})
+    epoch = result.get('epoch', rows[-1]['epoch'] if rows else 0)
+    row = next((row for row in rows if row['epoch'] == epoch), rows[-1] if rows else {})
+    return {**row, **result}
+
+  def setting(self, member: int) -> dict[str, float]:
+    """Returns the varied values of a member."""
+    if not self.is_population:
+      return {}
+    population = self.config['population']
+    varied = {name: population.get(name, ()) for name in varied_names()}
+    members = make_members(self.seed, population['seeds'], varied)
+    return dict(members[member].varied) if member < len(members) else {}
+
   def setting_text(self, member: int) -> str:
-    """Returns `name value, …` for what distinguishes a member besides its seed; '' while the run is unfinished."""
-    setting = setting_of(self.member_results.get(member, {})) if self.is_population else {}
-    return ', '.join(f'{name} {value:g}' for name, value in setting.items() if isinstance(value, int | float))
+    """Returns `name value, …` for what distinguishes a member besides its seed."""
+    return ', '.join(f'{name} {value:g}' for name, value in self.setting(member).items())
+
+
+def is_run_folder(path: pathlib.Path) -> bool:
+  """Returns whether a folder is that of a run."""
+  return (path / 'config.json').is_file()
 
 
 def read_run_folder(path) -> RunFolder:
@@ -65,7 +123,7 @@ def read_run_folder(path) -> RunFolder:
     InputError: `path` is not a run folder, or one of its files is not JSON.
   """
   path = pathlib.Path(path)
-  if not (path / 'config.json').is_file():
+  if not is_run_folder(path):
     raise InputError(f'{path} is not a run folder: it has no config.json')
   diverged = path / 'diverged.txt'
   return RunFolder(

@@ -4,52 +4,94 @@ import dataclasses
 import io
 import itertools
 import pathlib
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from beta_darts_jax.report import figures
-from beta_darts_jax.report.cell_figure import draw_cell
-from beta_darts_jax.report.figures import Curve, draw_panels
+from beta_darts_jax.report.cell_figure import draw_cell, node_names, operation_color
+from beta_darts_jax.report.figures import Curve, Point, curve_colors, draw_panel, find_leads
 from beta_darts_jax.report.run_folder import RunFolder
+from beta_darts_jax.report.verdict import benchmark_of
 from beta_darts_jax.spaces.genotype import Cell, Genotype
 from beta_darts_jax.spaces.space import SearchSpace, make_space
 
-MAX_MEMBERS = 8  # the cells and β of at most this many members are drawn
-Figures = dict[str, Figure]  # by caption
+MAX_MEMBERS = 8  # the cells and leads of at most this many members are drawn
+_CELL_TEXTS = {'cell': 'cell', 'normal': 'normal cell', 'reduce': 'reduction cell'}
+
+
+class Drawing(NamedTuple):
+  """A figure with the text under it."""
+
+  figure: Figure
+  caption: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-  """A section with figures."""
+  """A section with figures, which stand beside each other as far as the screen is wide enough."""
 
   title: str
-  file: str  # the name of the PNG files, without number and suffix
-  figures: Figures
+  file: str  # the name of the PNG files, without number and suffix; also the class of the section in the page
+  drawings: Sequence[Drawing]
   note: str = ''  # a sentence under the heading
-  folded: dict[str, Figures] = dataclasses.field(default_factory=dict)  # by the summary that the reader clicks on
+  legend: dict[str, str] = dataclasses.field(default_factory=dict)  # {label: color}
+  folded: dict[str, list[Drawing]] = dataclasses.field(default_factory=dict)  # by the summary that one clicks on
 
 
-def make_sections(runs: list[RunFolder]) -> list[Section]:
-  """Draws the cells of each run, and one figure per subject with the curves of all runs."""
+class Search(NamedTuple):
+  """A search with a cell: one run, or one member of a population."""
+
+  run: RunFolder
+  member: int
+  label: str  # '' if the page has no other search
+
+  @property
+  def space(self) -> SearchSpace:
+    return make_space(**self.run.config['space'])
+
+
+def make_sections(runs: Sequence[RunFolder]) -> list[Section]:
+  """Draws the cells of all runs beside each other, and one figure per subject with the curves of all runs."""
   with matplotlib.rc_context({'text.parse_math': False}):  # the name of a run may contain $
-    sections = []
-    for run in runs:
-      suffix = f' of {run.name}' if len(runs) > 1 else ''
-      sections += _search_cells(run, suffix) if run.is_search else [_trained_cells(run, suffix)]
+    searches = [search for run in runs if run.is_search for search in _searches(run, len(runs) > 1)]
+    sections = [*_values(runs), *_cells(runs, searches), *_leads(searches)]
     curves = [curve for run in runs for curve in curves_of(run, is_alone=len(runs) == 1)]
     subjects = [
-      ('Architecture over the epochs', 'architecture', figures.ARCHITECTURE),
       ('Benchmark accuracy of the cell of each epoch', 'benchmark', figures.benchmark_panels(curves)),
+      ('Architecture over the epochs', 'architecture', figures.ARCHITECTURE),
       ('Losses and accuracies', 'training', figures.TRAINING),
       ('Diagnostics', 'diagnostics', figures.DIAGNOSTICS),
       ('Throughput', 'throughput', figures.THROUGHPUT),
     ]
-    for title, file, panels in subjects:
-      if figure := draw_panels(curves, panels):
-        sections.append(Section(title, file, {'': figure}))
-  return sections
+    return sections + [section for subject in subjects if (section := _curves(*subject, curves))]
+
+
+def thumbnails(run: RunFolder) -> list[Figure]:
+  """Draws the cells of a run, or of the first members, without texts."""
+  with matplotlib.rc_context({'text.parse_math': False}):
+    if not run.is_search:
+      return [draw_cell(cell, has_texts=False) for cell in Genotype.parse(run.config['genotype']).cells]
+    drawn = (_draw_search(search, has_texts=False) for search in _searches(run, is_one_of_many=True)[:3])
+    return [drawing.figure for drawings in drawn for drawing in drawings]
+
+
+def operation_legend(runs: Sequence[RunFolder]) -> dict[str, str]:
+  """Returns {operation: color} of all candidates of searches and all operations of trained cells."""
+  names: set[str] = set()
+  for run in runs:
+    if run.is_search:
+      names |= make_space(**run.config['space']).operation_names
+    else:
+      names |= {name for cell in Genotype.parse(run.config['genotype']).cells for name in cell.operations}
+  return {name: operation_color(name) for name in sorted(names)}
+
+
+# ---- curves ----
 
 
 def curves_of(run: RunFolder, is_alone: bool) -> list[Curve]:
@@ -60,75 +102,143 @@ def curves_of(run: RunFolder, is_alone: bool) -> list[Curve]:
   ]
 
 
+def _curves(title: str, file: str, panels: Sequence[figures.Panel], curves: list[Curve]) -> Section | None:
+  """Draws the panels for which a curve has values; returns None without such a panel."""
+  drawn = [panel for panel in panels if any(map(panel.has_values, curves))]
+  if not drawn:
+    return None
+  colors = curve_colors(curves)
+  shown = {curve.label for curve in curves if any(panel.has_values(curve) for panel in drawn)}
+  legend = {label: color for label, color in colors.items() if label in shown} if len(colors) > 1 else {}
+  return Section(title, file, [Drawing(draw_panel(panel, curves)) for panel in drawn], legend=legend)
+
+
+def _values(runs: Sequence[RunFolder]) -> list[Section]:
+  """Draws for each population the accuracy of its searches against each varied value."""
+  sections = []
+  for run in runs:
+    if not run.is_population:
+      continue
+    points, accuracy = _accuracies(run)
+    settings: dict[int, dict] = {k: run.setting(k) or {'all searches': ''} for k in points}
+    names = list(dict.fromkeys(name for setting in settings.values() for name in setting))
+    drawn = []
+    for name in names:
+      of_name = [Point(text, settings[k][name], value) for k, (text, value) in points.items()]
+      drawn.append(Drawing(figures.draw_values(name, of_name, accuracy)))
+    note = 'Each dot is a search. The bar is the mean ± standard deviation of the searches with that value.'
+    if drawn:
+      sections.append(Section(f'Accuracy and varied values: {run.name}', 'values', drawn, note))
+  return sections
+
+
+def _accuracies(run: RunFolder) -> tuple[dict[int, tuple[str, float]], str]:
+  """Returns {member: (text, accuracy in percent)} and what the accuracy is: that of the cell if a table has it."""
+  known = {k: benchmark.accuracy for k in run.member_rows if (benchmark := benchmark_of(run, k))}
+  name = f'{run.dataset} test accuracy of the cell, %'
+  if not known:
+    given = {k: run.values(k).get('valid_accuracy') for k in run.member_rows}
+    known = {k: 100 * accuracy for k, accuracy in given.items() if accuracy is not None}
+    name = 'validation accuracy of the supernet, %'
+  seeds = {k: run.values(k).get('seed') for k in known}
+  return {k: (f'member {k}, seed {seeds[k]}: {known[k]:.2f} %', known[k]) for k in known}, name
+
+
 # ---- cells ----
 
-_CELL_TEXTS = {'cell': 'cell', 'normal': 'normal cell', 'reduce': 'reduction cell'}
+
+def _searches(run: RunFolder, is_one_of_many: bool) -> list[Search]:
+  """Returns the search of a run, or those of the first members, without members that have no cell."""
+  members = [k for k in run.member_rows if run.values(k).get('genotype') and run.values(k).get('betas')]
+  name = [run.name] if is_one_of_many else []
+  return [
+    Search(run, k, ', '.join([*name, f'member {k}, seed {run.values(k).get("seed")}'] if run.is_population else name))
+    for k in members[:MAX_MEMBERS]
+  ]
 
 
-def _trained_cells(run: RunFolder, suffix: str) -> Section:
-  cells = Genotype.parse(run.config['genotype']).cells
-  names = ['cell'] if len(cells) == 1 else ['normal', 'reduce']
-  drawn = {f'The {_CELL_TEXTS[name]}.': draw_cell(cell) for name, cell in zip(names, cells, strict=True)}
-  return Section(f'Cell{suffix}', 'cell', drawn)
+def _cells(runs: Sequence[RunFolder], searches: list[Search]) -> list[Section]:
+  drawn = [drawing for search in searches for drawing in _draw_search(search)]
+  for run in (run for run in runs if not run.is_search):
+    cells = Genotype.parse(run.config['genotype']).cells
+    names = ['cell'] if len(cells) == 1 else ['normal', 'reduce']
+    label = f'{run.name}: the' if len(runs) > 1 else 'The'
+    drawn += [Drawing(draw_cell(c), f'{label} {_CELL_TEXTS[name]}.') for c, name in zip(cells, names, strict=True)]
+  note = 'The width of an arrow is the lead of its operation over the second one, in β.' if searches else ''
+  if any(len(run.member_rows) > MAX_MEMBERS for run in runs):
+    note += f' The page shows the first {MAX_MEMBERS} members with a cell.'
+  return [Section('Cells' if len(drawn) > 1 else 'Cell', 'cell', drawn, note)] if drawn else []
 
 
-def _search_cells(run: RunFolder, suffix: str) -> list[Section]:
-  """Draws the cells and β of a search; those of the members of a population are folded."""
-  space = make_space(**run.config['space'])
-  members = [k for k, rows in run.member_rows.items() if rows[-1].get('genotype')]  # without those that diverged
-  cells = {k: _cell_figures(run, k, space) for k in members[:MAX_MEMBERS]}
-  betas = {k: _beta_figures(run, k, space) for k in members[:MAX_MEMBERS]}
-  if not members:
-    return []
-  if len(run.member_rows) == 1:
-    return [Section(f'Cell{suffix}', 'cell', cells[0]), Section(f'β over the epochs{suffix}', 'betas', betas[0])]
-  note = f'The page shows {MAX_MEMBERS} of {len(members)} members.' if len(members) > MAX_MEMBERS else ''
-  folded = {f'member {k}, seed {run.member_rows[k][-1].get("seed")}': cells[k] | betas[k] for k in cells}
-  return [Section(f'Cells and β of the members{suffix}', 'member', {}, note, folded)]
-
-
-def _cell_figures(run: RunFolder, member: int, space: SearchSpace) -> Figures:
-  """Draws the cells of the result, or of the last epoch so far, with β of that epoch as the width of the arrows."""
-  rows = run.member_rows[member]
-  result = run.member_results.get(member, {})
-  epoch = result.get('epoch', rows[-1]['epoch'])
-  values: dict[str, Any] = {**next(row for row in rows if row['epoch'] == epoch), **result}
-  drawn = {}
+def _draw_search(search: Search, has_texts: bool = True) -> list[Drawing]:
+  """Draws the cells of the result, or of the last epoch so far, with the leads of that epoch."""
+  values, space, drawn = search.run.values(search.member), search.space, []
   for cell_type, cell in zip(space.cell_types, space.parse(values['genotype']).cells, strict=True):
-    caption = f'The {_CELL_TEXTS[cell_type]} of epoch {epoch + 1}. A wider arrow means a larger β.'
-    drawn[caption] = draw_cell(cell, _strengths(cell, space.candidates(cell_type), space, values['betas'][cell_type]))
+    leads, tips = _leads_of_cell(cell, space, cell_type, values['betas'][cell_type])
+    label = f'{search.label}: the' if search.label else 'The'
+    caption = f'{label} {_CELL_TEXTS[cell_type]} of epoch {values["epoch"] + 1}.'
+    drawn.append(Drawing(draw_cell(cell, leads, tips, has_texts), caption))
   return drawn
 
 
-def _strengths(cell: Cell, candidates, space: SearchSpace, betas: list[list[float]]) -> list[float]:
-  """Returns β of the operation of each edge of a derived cell; `candidates` and `betas` are [E, O]."""
-  edges = [(space.edges.index((target, source)), operation) for target, source, operation in cell.edges]
-  return [betas[e][candidates[e].index(operation)] for e, operation in edges]
+def _leads_of_cell(cell: Cell, space: SearchSpace, cell_type: str, betas) -> tuple[list[float], list[str]]:
+  """Returns for each edge of a cell the lead of its operation and a text; 0 where another operation has more β."""
+  leads, names = find_leads(space, cell_type, [betas]), node_names(space.num_inputs, space.nodes)
+  widths, tips = [], []
+  for target, source, operation in cell.edges:
+    e = space.edges.index((target, source))
+    beta = betas[e][space.candidates(cell_type)[e].index(operation)]
+    first, second, lead = leads.first[0, e], leads.second[0, e], float(leads.lead[0, e])
+    order = f'leads {second} by {lead:.4f}' if first == operation else f'is behind {first}'
+    tips.append(f'{names[source]} → {names[target]}: {operation}, β {beta:.4f}, {order}')
+    widths.append(lead if first == operation else 0.0)
+  return widths, tips
 
 
-def _beta_figures(run: RunFolder, member: int, space: SearchSpace) -> Figures:
-  caption = 'β of the {}. Each panel shows one edge (source → target).'
-  rows = run.member_rows[member]
-  return {caption.format(_CELL_TEXTS[name]): figures.betas(rows, space, name) for name in space.cell_types}
+def _leads(searches: list[Search]) -> list[Section]:
+  """Draws the leads of each search; of several searches, they are folded."""
+  groups = {}
+  for search in searches:
+    rows = search.run.member_rows[search.member]
+    for cell_type in search.space.cell_types:
+      drawn = [Drawing(figure) for figure in figures.draw_leads(rows, search.space, cell_type)]
+      groups[', '.join(filter(None, [search.label, _CELL_TEXTS[cell_type]]))] = drawn
+  if not groups:
+    return []
+  note = (
+    'Each panel is an edge (source → target). Its height is the lead in β of the first operation over the second one, '
+    'its color is the first operation. A flip is an epoch in which another operation takes the lead.'
+  )
+  legend, title = operation_legend([search.run for search in searches]), 'Lead on each edge over the epochs'
+  if len(groups) == 1:
+    return [Section(title, 'leads', next(iter(groups.values())), note, legend)]
+  return [Section(title, 'leads', [], note, legend, groups)]
 
 
 # ---- files ----
 
 
-def to_svg(figure: Figure) -> str:
-  """Returns the <svg> element of a figure. The same data gives the same text."""
+def to_svg(figure: Figure, salt: str) -> str:
+  """Returns the <svg> element of a figure. The same data and salt give the same text.
+
+  A `gid` 'tip:TEXT' becomes a title, which a browser shows at the pointer. A `gid` 'hover:JSON' becomes the attribute
+  that the script of the page reads. Each figure of a page needs a salt of its own, so that no two have the same ids.
+  """
   file = io.StringIO()
-  with matplotlib.rc_context({'svg.hashsalt': 'report', 'svg.fonttype': 'none'}):
-    figure.savefig(file, format='svg', metadata={'Date': None})
+  with matplotlib.rc_context({'svg.hashsalt': salt, 'svg.fonttype': 'none'}):
+    figure.savefig(file, format='svg', metadata={'Date': None}, transparent=True)
   text = file.getvalue()
-  return text[text.index('<svg') :]
+  text = re.sub(r'<g id="tip:([^"]*)">', r'<g><title>\1</title>', text[text.index('<svg') :])
+  return re.sub(r'<g id="hover:([^"]*)">', r'<g data-hover="\1">', text)
 
 
 def write_png(sections: list[Section], folder: pathlib.Path) -> None:
-  """Writes each figure as 01_cell.png, 02_…, in the order of the page."""
+  """Writes each figure as 01_cell.png, 02_…, in the order of the page, with the legend of its section."""
   folder.mkdir(parents=True, exist_ok=True)
   number = itertools.count(1)
   for section in sections:
-    for drawn in (section.figures, *section.folded.values()):
-      for figure in drawn.values():
-        figure.savefig(folder / f'{next(number):02}_{section.file}.png', dpi=150)
+    for drawing in itertools.chain(section.drawings, *section.folded.values()):
+      if section.legend:
+        handles = [Patch(color=color, label=label) for label, color in section.legend.items()]
+        drawing.figure.legend(handles=handles, loc='outside lower center', fontsize=6, ncols=2)
+      drawing.figure.savefig(folder / f'{next(number):02}_{section.file}.png', dpi=150)

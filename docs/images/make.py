@@ -12,7 +12,7 @@ import matplotlib
 
 from beta_darts_jax import NAS_BENCH_201, Genotype
 from beta_darts_jax.report.cell_figure import draw_cell
-from beta_darts_jax.report.figures import Curve, Panel, draw_panels
+from beta_darts_jax.report.figures import Curve, Panel, draw_panel, find_leads
 
 FOLDER = pathlib.Path(__file__).parent
 ROWS = FOLDER / 'official_beta_darts_0.jsonl'
@@ -26,21 +26,19 @@ def main() -> None:
 
 
 def draw_last_cell(rows):
-  """Draws the cell of the last row; a wide arrow has a large β."""
+  """Draws the cell of the last row; a wide arrow has a large lead in β over the second operation."""
   last = rows[-1]
   (cell,) = Genotype.parse(last['genotype']).cells
-  betas = dict(zip(NAS_BENCH_201.edges, last['betas']['cell'], strict=True))
-  operations = NAS_BENCH_201.operations[0][0]
-  strengths = [betas[target, source][operations.index(name)] for target, source, name in cell.edges]
-  return draw_cell(cell, strengths)
+  leads = find_leads(NAS_BENCH_201, 'cell', [last['betas']['cell']]).lead[0]
+  return draw_cell(cell, [float(leads[NAS_BENCH_201.edges.index(edge[:2])]) for edge in cell.edges])
 
 
 def draw_accuracy(rows):
   """Draws the accuracy that the benchmark gives for the cell of each epoch."""
   numbers = rows[-1]['benchmark']
   optimum = numbers['cifar10_test'] + numbers['cifar10_test_regret']
-  return draw_panels(
-    [Curve('β-DARTS', rows)], [Panel('CIFAR-10 test accuracy of the cell, %', {'cifar10_test': '-'}, optimum)]
+  return draw_panel(
+    Panel('CIFAR-10 test accuracy of the cell, %', {'cifar10_test': '-'}, optimum), [Curve('β-DARTS', rows)]
   )
 
 

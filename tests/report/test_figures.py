@@ -1,13 +1,15 @@
 """The figures show the numbers of the rows."""
 
+import json
+
 import numpy as np
 import pytest
 from example_run import BETAS, CELL, make_row
 
-from beta_darts_jax import NAS_BENCH_201
+from beta_darts_jax import DARTS_WITH_NONE, NAS_BENCH_201
 from beta_darts_jax.report import figures
 from beta_darts_jax.report.cell_figure import draw_cell
-from beta_darts_jax.report.figures import Curve, draw_panels
+from beta_darts_jax.report.figures import Curve, Point
 from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.published import PUBLISHED
 
@@ -16,37 +18,52 @@ NAMES = ('NASNET', 'AMOEBANET', 'DARTS_V2', 'SNAS', 'P_DARTS', 'PC_DARTS_CIFAR',
 GENOTYPES = {'NAS-Bench-201': Genotype.parse(CELL), **{name: PUBLISHED[name] for name in NAMES}}
 
 
-def test_bands_have_the_heights_of_beta():
-  axes = figures.betas(ROWS, NAS_BENCH_201, 'cell').axes[4]
-  vertices = [band.get_paths()[0].vertices[:, 1] for band in axes.collections]
-  heights = np.cumsum(np.concatenate([np.full((1, 5), 0.2), BETAS[:, 4]]), axis=1)  # [1 + epochs, O]
-  for o, of_band in enumerate(vertices):
-    assert set(np.round(heights[:, o], 6)) <= set(np.round(of_band, 6))
+def test_a_panel_has_the_lead_of_the_first_operation_and_a_flip_is_another_color():
+  betas = [[0.1, 0.2, 0.4, 0.2, 0.1], [0.1, 0.5, 0.3, 0.1, 0.0], [0.1, 0.6, 0.1, 0.1, 0.1]]  # of edge 4
+  rows = [make_row(epoch) for epoch in range(3)]
+  for row, beta in zip(rows, betas, strict=True):
+    row['betas'] = {'cell': BETAS[0].tolist()}
+    row['betas']['cell'][4] = beta
+  axes = figures.draw_leads(rows, NAS_BENCH_201, 'cell')[4].axes[0]
+  first, second = NAS_BENCH_201.candidates('cell')[4][2], NAS_BENCH_201.candidates('cell')[4][1]
+  heights = {step.get_label(): step.get_data().values for step in axes.patches}
+  np.testing.assert_allclose(heights[first], [0.2, 0, 0])
+  np.testing.assert_allclose(heights[second], [0, 0.2, 0.5])
+  assert '1 flip' in axes.get_title()
+  texts = json.loads(axes.get_gid().removeprefix('hover:'))['texts']
+  assert texts['2'] == f'{second} leads {first} by 0.2000'
+
+
+def test_none_does_not_lead_in_a_darts_cell_but_in_one_of_the_benchmark():
+  for space, first in ((DARTS_WITH_NONE, 'max_pool_3x3'), (NAS_BENCH_201, 'none')):
+    edges, operations = space.alpha_shape
+    leads = figures.find_leads(space, space.cell_types[0], [np.tile(np.arange(operations, 0, -1), (edges, 1))])
+    assert set(leads.first.ravel()) == {first} and (leads.lead == 1).all()
 
 
 def test_lines_have_the_numbers_of_the_rows():
-  axes = draw_panels([Curve('a', ROWS), Curve('b', ROWS[:2])], figures.TRAINING).axes[0]
+  axes = figures.draw_panel(figures.TRAINING[0], [Curve('a', ROWS), Curve('b', ROWS[:2])]).axes[0]
   first, last = axes.get_lines()[0], axes.get_lines()[-1]
   np.testing.assert_array_equal(first.get_xydata(), [[1, 2.0], [2, 1.0], [3, 0.0]])
   assert first.get_color() != last.get_color()
+  texts = json.loads(axes.get_gid().removeprefix('hover:'))['texts']
+  assert 'b train loss 1' in texts['2'] and 'b ' not in texts['3']
   curves = [Curve('a', ROWS[:1])]
-  benchmark = draw_panels(curves, figures.benchmark_panels(curves))
-  optima = [axes.get_lines()[-1].get_ydata()[0] for axes in benchmark.axes]
-  assert optima == [93.0] * 3
-  eigenvalues = draw_panels([Curve('a', ROWS)], figures.DIAGNOSTICS).axes[1].get_lines()[0].get_ydata()
-  np.testing.assert_array_equal(eigenvalues, [-2.0] * 3)
-  assert draw_panels([Curve('a', [{'epoch': 0}])], figures.DIAGNOSTICS) is None
+  benchmark = [figures.draw_panel(panel, curves).axes[0] for panel in figures.benchmark_panels(curves)]
+  assert [axes.get_lines()[-1].get_ydata()[0] for axes in benchmark] == [93.0] * 3
+  eigenvalues = figures.draw_panel(figures.DIAGNOSTICS[2], curves).axes[0].get_lines()[0].get_ydata()
+  np.testing.assert_array_equal(eigenvalues, [-2.0])
 
 
-def test_legend_names_only_the_curves_with_values():
-  trained = [{'epoch': epoch, 'train_loss': 1.0, 'test_loss': 2.0} for epoch in range(3)]
-  curves = [Curve('search', ROWS), Curve('other', ROWS), Curve('training', trained)]
-
-  def labels(figure):
-    return [text.get_text() for text in figure.legends[0].get_texts()]
-
-  assert labels(draw_panels(curves, figures.ARCHITECTURE)) == ['search', 'other']
-  assert labels(draw_panels(curves, figures.TRAINING)) == ['search', 'other', 'training']
+def test_dots_are_the_searches_and_bars_their_means_with_standard_deviation():
+  points = [Point('', value, accuracy) for value, accuracy in ((5.0, 4.0), (0.0, 1.0), (0.0, 3.0))]
+  axes = figures.draw_values('λ', points, 'accuracy').axes[0]
+  dots = [line.get_ydata()[0] for line in axes.get_lines() if line.get_marker() == 'o']
+  assert dots == [1.0, 3.0, 4.0] and [tick.get_text() for tick in axes.get_xticklabels()] == ['0', '5']
+  means = [bar.lines[0].get_ydata()[0] for bar in axes.containers]
+  assert means == [2.0, 4.0]
+  (segment,) = axes.containers[0].lines[2][0].get_segments()
+  np.testing.assert_allclose(segment[:, 1], [2 - 2**0.5, 2 + 2**0.5])
 
 
 @pytest.mark.parametrize('name', ['NAS-Bench-201', 'DARTS_V2'])
@@ -57,7 +74,7 @@ def test_cell_has_one_arrow_per_edge_with_the_width_of_its_strength(name):
   widths = np.array([arrow.get_linewidth() for arrow in axes.patches[: len(cell.edges)]])
   np.testing.assert_allclose(widths - 0.8, 4 * np.array(strengths) / strengths[-1])
   assert len(axes.patches) == len(cell.edges) + len(cell.concat)
-  texts = [text.get_text().replace('\n', '_') for text in axes.texts]
+  texts = [text.get_text() for text in axes.texts]
   assert sorted(cell.operations) == sorted(text for text in texts if '_' in text or text == 'none')
 
 

@@ -11,29 +11,27 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from example_run import CELL, make_folder, make_row, make_search
+from example_run import CELL, make_folder, make_population, make_retraining, make_row, make_search
 
 from beta_darts_jax import InputError, report
 from beta_darts_jax.config import default, default_retrain
 from beta_darts_jax.report.run_folder import read_run_folder
 from beta_darts_jax.report.sections import curves_of
-from beta_darts_jax.spaces.published import PUBLISHED
-
-DARTS_V2 = PUBLISHED['DARTS_V2']
+from beta_darts_jax.report.tables import command
+from beta_darts_jax.report.verdict import verdict
 
 
 class Page(HTMLParser):
-  """The requests of a page to other files, its scripts and its SVG elements."""
+  """The requests of a page to other files, and its SVG elements."""
 
   def __init__(self, text):
     super().__init__()
-    self.requests, self.num_scripts = [], 0
+    self.requests = []
     self.feed(text)
     self.drawings = [ElementTree.fromstring(svg) for svg in re.findall(r'<svg.*?</svg>', text, flags=re.DOTALL)]
 
   def handle_starttag(self, tag, attrs):
-    self.num_scripts += tag == 'script'
-    links = [value for name, value in attrs if name in ('src', 'href', 'xlink:href')]
+    links = [value for name, value in attrs if name in ('src', 'xlink:href') or (name == 'href' and tag != 'a')]
     self.requests += [link for link in links if not link.startswith('#')]
 
 
@@ -41,7 +39,7 @@ def read_page(path):
   """Returns the text of a page and the parsed page, which must load nothing from elsewhere."""
   text = path.read_text()
   page = Page(text)
-  assert not page.requests and not page.num_scripts and 'url(http' not in text and '@import' not in text
+  assert not page.requests and 'url(http' not in text and '@import' not in text
   return text, page
 
 
@@ -49,16 +47,58 @@ def test_page_of_a_search(tmp_path):
   path = report.write([make_search(tmp_path / 'run<b>')])
   assert path == tmp_path / 'run<b>' / 'report.html'
   text, page = read_page(path)
-  assert len(page.drawings) == 7
-  for part in (CELL, '92.00 %, rank 7', '25.00 %', '2 × cpu', '1.00 GiB', '94.37', 'versions.jax 1.2.3', 'Finished.'):
+  assert report.write([path.parent]).read_text() == text  # the same bytes each time
+  num_panels = {'cell': 1, 'edges': 6, 'benchmark': 3, 'other curves': 11}
+  assert len(page.drawings) == sum(num_panels.values())
+  for part in (CELL, '92.00 %, rank 7', '25.00 %', '2 × cpu', '1.00 GiB', '95.0', 'versions.jax 1.2.3', 'Finished'):
     assert part in text, part
   assert 'run<b>' not in text and f'configs/again.py:{tmp_path}/run&lt;b&gt;' in text
   assert re.search(r'<tr>\s*<td>config.search.seed</td>', text)
+  edge, *_ = (title.text for drawing in page.drawings for title in drawing.iter('{http://www.w3.org/2000/svg}title'))
+  assert re.fullmatch(r'in → 1: nor_conv_3x3, β 0\.\d+, (leads|is behind) .+', edge)
 
 
-def test_page_is_deterministic(tmp_path):
+# ---- the verdict ----
+
+RETRAINED = {'found': {'test_accuracy': 0.972}, 'random': [{'test_accuracy': value} for value in (0.98, 0.97, 0.96)]}
+
+
+def verdict_of(path, result=None, **changes):
+  """The verdict on a run with three rows on digits and a result."""
+  config = default()
+  config.data.source = changes.pop('source', 'cifar10')
+  rows = [make_row(epoch, **changes) for epoch in range(3)]
+  return verdict(read_run_folder(make_folder(path, rows, result, config))).text
+
+
+def test_the_verdict_with_a_table_has_the_rank_the_best_of_50_and_the_optimum(tmp_path):
   folder = make_search(tmp_path / 'run')
-  assert report.write([folder]).read_bytes() == report.write([folder]).read_bytes()
+  text = '92.00 %, rank 7 of 15,625 (top 0.04 %), above best-of-50 (91.63), optimum 95.00'
+  assert verdict(read_run_folder(folder)).text == text
+  (folder / 'result.json').unlink()
+  assert verdict(read_run_folder(folder)).text == (
+    'Interrupted after epoch 3 of 100. So far: 92.00 %, rank 7 of 15,625 (top 0.04 %), optimum 95.00'
+  )
+
+
+def test_the_verdict_without_a_table_compares_the_retrained_cell_with_the_random_cells(tmp_path):
+  result = {'genotype': CELL, 'epoch': 2, 'retrain': RETRAINED, 'dataset': 'digits'}
+  text = verdict_of(tmp_path / 'retrained', result, benchmark=None, source='digits')
+  assert text == '97.20 % after retraining, above 2 of 3 random cells (96.00 … 98.00 %)'
+  result = {'genotype': CELL, 'epoch': 2, 'valid_accuracy': 0.9}
+  text = verdict_of(tmp_path / 'not retrained', result, benchmark=None, source='digits')
+  assert 'not known' in text and '90' not in text  # the accuracy of the supernet is no verdict
+
+
+def test_the_verdict_on_a_population_has_the_mean_of_the_best_and_of_the_worst_setting(tmp_path):
+  text = verdict(read_run_folder(make_population(tmp_path / 'run'))).text
+  assert text == (
+    '91.15 ± 0.13 (n = 4) % with beta_decay_weight 5, the best of 2 settings; '
+    '90.20 ± 0.16 (n = 5) % with beta_decay_weight 0; optimum 94.00'
+  )
+
+
+# ---- pages ----
 
 
 def test_page_of_an_unfinished_search_shows_the_epochs_so_far(tmp_path):
@@ -67,9 +107,10 @@ def test_page_of_an_unfinished_search_shows_the_epochs_so_far(tmp_path):
   assert 'Interrupted after epoch 1 of 100.' in text and CELL in text
   with open(folder / 'lock', 'w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
-    assert 'Running, after epoch 1 of 100.' in read_page(report.write([folder]))[0]
+    assert verdict(read_run_folder(folder)).text.startswith('Running, after epoch 1 of 100. So far: 90.00 %')
   (folder / 'diverged.txt').write_text('the loss is <nan>\n')
-  assert 'Diverged (the loss is &lt;nan&gt;) after epoch 1 of 100.' in read_page(report.write([folder]))[0]
+  text = verdict(read_run_folder(folder)).text
+  assert text.startswith('Diverged (the loss is <nan>) after epoch 1 of 100. So far: 90.00 %')
 
 
 def test_page_of_a_run_without_epochs_or_without_result(tmp_path):
@@ -81,38 +122,19 @@ def test_page_of_a_run_without_epochs_or_without_result(tmp_path):
   assert 'before the end of epoch 1 of 100.' in text and not page.drawings
 
 
-def test_page_of_a_population_folds_the_members(tmp_path):
-  config = default()
-  config.population.seeds = 10
-  rows = [make_row(epoch, member=k, seed=k) for epoch in range(2) for k in range(10)]
-  rows[-1] |= dict.fromkeys(['genotype', 'betas', 'benchmark', 'diagnostics', 'valid_accuracy'])  # member 9 diverged
-  members = [
-    {'member': k, 'seed': k, 'genotype': CELL if k < 9 else None, 'epoch': 1, 'beta_decay_weight': 5.0 * (k > 4)}
-    for k in range(10)
-  ]
-  folder = make_folder(tmp_path / 'run', rows, {'members': members, 'settings': []}, config)
+def test_page_of_a_population_has_the_values_and_cells_and_folds_the_leads(tmp_path):
+  folder = make_population(tmp_path / 'run')
   text, page = read_page(report.write([folder]))
-  assert 'The page shows 8 of 9 members.' in text and 'diverged' in text
+  assert 'The page shows the first 8 members' in text and 'diverged' in text
   assert text.count('<details>') == 8 + 1  # members, and the settings of the run
-  assert len(page.drawings) == 8 * 2 + 5
+  assert len(page.drawings) == 1 + 8 * (1 + 6) + 3 + 11
   labels = [curve.label for curve in curves_of(read_run_folder(folder), is_alone=True)]
   assert labels == ['beta_decay_weight 0'] * 5 + ['beta_decay_weight 5'] * 5
 
 
-def make_retraining(path):
-  config = default_retrain()
-  config.genotype = str(DARTS_V2)
-  rows = [
-    {'epoch': e, 'train_loss': 1.0, 'test_accuracy': 0.5, 'learning_rate': 0.1, 'seconds': 1.0, 'images_per_second': 1}
-    for e in range(2)
-  ]
-  result = {'genotype': str(DARTS_V2), 'test_accuracy': 0.5, 'parameters': 1234567}
-  return make_folder(path, rows, result, config)
-
-
 def test_page_of_a_retraining(tmp_path):
   text, page = read_page(report.write([make_retraining(tmp_path / 'run')]))
-  assert '50.00 %' in text and '1,234,567' in text and len(page.drawings) == 2 + 2
+  assert '50.00 % test accuracy' in text and '1,234,567' in text and len(page.drawings) == 2 + 5
 
 
 def test_page_of_several_runs_with_png_files(tmp_path, monkeypatch):
@@ -120,10 +142,13 @@ def test_page_of_several_runs_with_png_files(tmp_path, monkeypatch):
   path = report.write([make_retraining(tmp_path / 'trained'), make_search(tmp_path / 'run')], png=True)
   assert str(path) == 'report.html'
   text, page = read_page(path)
-  assert 'Cell of trained' in text and 'Cell of run' in text
+  assert 'trained: the normal cell.' in text and 'run: the cell of epoch 3.' in text
+  assert re.search(
+    r'data-name="config\.">task</td>\s*<td data-name="trained">retrain</td>\s*<td data-name="run">search', text
+  )
   files = sorted(file.name for file in report.figures_folder(path).iterdir())
   assert len(files) == len(page.drawings)
-  assert files[:4] == ['01_cell.png', '02_cell.png', '03_cell.png', '04_betas.png']
+  assert files[:4] == ['01_cell.png', '02_cell.png', '03_cell.png', '04_leads.png']
 
 
 @pytest.mark.parametrize(
@@ -132,30 +157,30 @@ def test_page_of_several_runs_with_png_files(tmp_path, monkeypatch):
 def test_names_of_runs_may_have_any_characters(tmp_path, name):
   folder = make_search(tmp_path / name)
   text, _ = read_page(report.write([folder, make_search(tmp_path / 'other' / 'run')], out=tmp_path / 'page.html'))
-  command = html.unescape(re.search(r'python -m beta_darts_jax.main.*', text)[0].split('</')[0])
-  assert shlex.split(command)[4:] == [f'configs/again.py:{folder}', '--workdir', f'{folder}-again']
+  again = html.unescape(re.search(r'python -m beta_darts_jax.main.*', text)[0].split('</')[0])
+  assert shlex.split(again)[4:] == [f'configs/again.py:{folder}', '--workdir', f'{folder}-again']
   text, _ = read_page(report.write([folder, make_search(tmp_path / 'other' / name)], out=tmp_path / 'page.html'))
   assert str(tmp_path / 'other') in html.unescape(re.search('<title>(.*)</title>', text)[1])
 
 
 def test_command_of_a_run_with_own_parts_uses_its_config_file(tmp_path):
-  search, training = default(), default_retrain()
+  search, training, parts = default(), default_retrain(), default()
   search.space.operations = ('none', 'turn', 'nor_conv_1x1', 'shift', 'avg_pool_3x3')
   training.genotype = CELL.replace('nor_conv_3x3', 'shift').replace('skip_connect', 'turn')
-  for config, rows in ((search, [make_row(0, genotype=training.genotype)]), (training, [])):
-    folder = make_folder(tmp_path / config.task, rows, config=config)
-    text, _ = read_page(report.write([folder]))
-    assert f'--config FILE --workdir {folder}-again  # the config file adds shift, turn' in text
-    assert 'again.py' not in text
+  parts.search.regularizers, parts.search.alpha_optimizer = ('beta_decay', 'spread'), 'alpha_lion'
+  runs = {
+    'search': (search, 'shift, turn'),
+    'retrain': (training, 'shift, turn'),
+    'parts': (parts, 'alpha_lion, spread'),
+  }
+  for name, (config, own) in runs.items():
+    folder = make_folder(tmp_path / name, [], config=config)
+    text = command(read_run_folder(folder), 'again')
+    assert text == f'python -m beta_darts_jax.main --config FILE --workdir again  # the config file adds {own}'
     environment = {'devices': 1, 'device': 'cpu', 'command': 'python -m this --config own.py'}
     (folder / 'environment.json').write_text(json.dumps(environment))
-    text, _ = read_page(report.write([folder]))
-    assert f'own.py --workdir {folder}-again' in text  # repeats the run
-    assert f'own.py --workdir {folder}  #' in text  # resumes the run
-  search = default()
-  search.search.regularizers, search.search.alpha_optimizer = ('beta_decay', 'spread'), 'alpha_lion'
-  text, _ = read_page(report.write([make_folder(tmp_path / 'parts', [make_row(0)], config=search)]))
-  assert 'the config file adds alpha_lion, spread' in text and 'again.py' not in text
+    text = command(read_run_folder(folder), 'again')
+    assert text == f'python -m this --config own.py --workdir again  # the config file adds {own}'
 
 
 @pytest.mark.parametrize('file, content', [('result.json', b'{"genotype'), ('metrics.jsonl', b'{"epoch": 0}\n\xff\n')])
@@ -192,12 +217,41 @@ def test_package_is_imported_without_matplotlib_and_jinja2():
   assert subprocess.run([sys.executable, '-c', code]).returncode == 0
 
 
-def test_page_says_what_was_read(tmp_path):
+def test_page_says_what_was_read_and_by_which_program(tmp_path):
   path = make_search(tmp_path / 'run')
   part = {'images': 1000, 'of_each_class': [400, 600]}
   facts = {'image_shape': [8, 8, 1], 'classes': ['cat', 'dog'], 'train': part, 'test': part | {'images': 50}}
-  environment = {'device': 'cpu', 'devices': 1, 'data': facts | {'mean': [0.5], 'std': [0.2], 'pixels': [0, 255]}}
+  kept = {'started': '2026-02-03T04:05:06+00:00', 'version': '9.8.7', 'commit': 'abc123'}
+  environment = kept | {
+    'device': 'cpu',
+    'devices': 1,
+    'data': facts | {'mean': [0.5], 'std': [0.2], 'pixels': [0, 255]},
+  }
   (path / 'environment.json').write_text(json.dumps(environment))
   text, _ = read_page(report.write([path]))
   assert '1,000 training and 50 test images of 8×8×1, pixels 0 … 255, mean 0.500, std 0.200; 2 classes, ' in text
   assert 'sha256' not in text and 'of_each_class' not in text
+  assert all(f'<dd>{value}</dd>' in text for value in ('2026-02-03 04:05', '9.8.7', 'abc123', '9 s'))
+
+
+# ---- several pages ----
+
+
+def test_index_of_a_folder_has_a_row_and_the_cells_of_each_run(tmp_path):
+  report.write([make_search(tmp_path / 'a b')])
+  make_retraining(tmp_path / 'trained')
+  (make_search(tmp_path / 'damaged') / 'result.json').write_text('{')
+  path = report.write([tmp_path])
+  assert path == tmp_path / 'index.html'
+  text, page = read_page(path)
+  assert re.findall('<a href="(.*?)">(.*?)</a>', text) == [('a%20b/report.html', 'a b')]
+  assert len(page.drawings) == 1 + 2 and 'damaged/result.json is damaged' in text
+
+
+def test_watched_page_loads_itself_again_until_the_run_ends(tmp_path, monkeypatch):
+  folder = make_folder(tmp_path / 'run', [])
+  monkeypatch.setattr('beta_darts_jax.report.page.time.sleep', lambda _: lock.close())
+  with open(folder / 'lock', 'w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    texts = [page.read_text() for page in report.watch([folder])]
+  assert ['location.reload' in text for text in texts] == [True, False]

@@ -1,0 +1,246 @@
+"""The words and tables of the page."""
+
+import datetime
+import itertools
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from flax.traverse_util import flatten_dict
+
+from beta_darts_jax.config import DEFAULTS
+from beta_darts_jax.config.schema import BUILT_IN_CHOICES
+from beta_darts_jax.data import describe
+from beta_darts_jax.networks.operations import BUILT_IN
+from beta_darts_jax.report.run_folder import RunFolder
+from beta_darts_jax.report.verdict import benchmark_of, percent, status, verdict
+from beta_darts_jax.runtime.workdir import KEPT
+from beta_darts_jax.search.result import three_digits
+from beta_darts_jax.spaces.genotype import Genotype
+from beta_darts_jax.spaces.nas_bench_201 import DATASETS, NUM_CELLS
+
+Table = list[dict[str, Any]]  # rows with the same columns
+
+
+class Link(NamedTuple):
+  """A cell of a table that leads to another page."""
+
+  text: str
+  href: str  # relative to the page; '' if there is no page
+
+
+def texts_of(run: RunFolder) -> dict[str, Any]:
+  """Returns what the page says about a run, besides the figures."""
+  environment = {name: value for name, value in run.environment.items() if name not in KEPT}
+  facts = run.environment.get('data')
+  return {
+    'name': run.name,
+    'path': str(run.path),
+    'verdict': verdict(run),
+    'header': header(run),
+    'genotype': _last_genotype(run),
+    'tables': tables(run),
+    'numbers': numbers(run),
+    'repeat': command(run, f'{run.path}-again'),
+    'resume': command(run, str(run.path)) if run.result is None and not run.diverged else None,
+    'data': describe(facts) if facts else [],
+    'environment': ', '.join(f'{name} {value}' for name, value in flatten_dict(environment, sep='.').items()),
+    'settings': settings(run.config),
+  }
+
+
+# ---- one run ----
+
+
+def header(run: RunFolder) -> dict[str, str]:
+  """Returns what the run is: its method, data, seed, date, duration and program."""
+  kept, seeds = run.environment, len({row.get('seed') for row in run.rows})
+  values = {
+    'state': status(run).rstrip('.') if run.result is not None else ('Running' if run.is_running else 'Unfinished'),
+    'method': run.method,
+    'config': run.config['name'],
+    'data': run.dataset,
+    'seed': f'{run.seed} … {run.seed + seeds - 1}' if seeds > 1 else str(run.seed),
+    'members': str(len(run.member_rows)) if run.is_population else '',
+    'date': started(run),
+    'duration': duration(run.seconds) if run.rows else '',
+    'version': kept.get('version', ''),
+    'git commit': kept.get('commit', ''),
+    'device': f'{kept["devices"]} × {kept["device"]}' if kept else '',
+  }
+  return {name: value for name, value in values.items() if value}
+
+
+def started(run: RunFolder) -> str:
+  """Returns when the run started; '' if an older version made it."""
+  text = run.environment.get('started')
+  return datetime.datetime.fromisoformat(text).strftime('%Y-%m-%d %H:%M') if text else ''
+
+
+def duration(seconds: float) -> str:
+  """Writes a number of seconds in the two largest units."""
+  minutes, rest = divmod(round(seconds), 60)
+  hours, minutes_left = divmod(minutes, 60)
+  if hours:
+    return f'{hours} h {minutes_left} min'
+  return f'{minutes} min {rest} s' if minutes else f'{rest} s'
+
+
+def numbers(run: RunFolder) -> dict[str, str]:
+  """Returns accuracies and costs that the verdict does not have."""
+  result, values, found = run.result or {}, run.values(), {}
+  if not run.is_population:
+    if values.get('valid_accuracy') is not None:
+      found['accuracy of the supernet (not of the cell) on validation images'] = (
+        f'{percent(values["valid_accuracy"])} %'
+      )
+    if row := values.get('benchmark'):
+      for name in DATASETS:
+        accuracy, rank = row[f'{name}_test'], row[f'{name}_test_rank']
+        found[f'benchmark, {name} test'] = f'{accuracy:.2f} %, rank {rank:,} of {NUM_CELLS:,}'
+  for phase, seconds in result.get('seconds', {}).items():
+    found[f'{phase} time'] = duration(seconds)
+  for place, size in result.get('memory', {}).items():
+    found[f'peak {place} memory'] = f'{size / 2**30:.2f} GiB'
+  return found
+
+
+def command(run: RunFolder, workdir: str) -> str:
+  """Returns the shell command that runs the config of `run` in the folder `workdir`."""
+  start = f'python -m beta_darts_jax.main --config {shlex.quote(f"configs/again.py:{run.path}")}'
+  comment = ''
+  if own := _own_parts(run):  # config.json has their names, but not their code
+    start = run.environment.get('command') or 'python -m beta_darts_jax.main --config FILE'
+    comment = f'  # the config file adds {", ".join(own)}'
+  return f'{start} --workdir {shlex.quote(workdir)}{comment}'
+
+
+def _own_parts(run: RunFolder) -> list[str]:
+  """Returns the names of operations, regularizers and other parts in the config that are not built in."""
+  if run.is_search:
+    operations = set(run.config['space']['operations'])
+  else:
+    operations = {name for cell in Genotype.parse(run.config['genotype']).cells for name in cell.operations}
+  own = operations - BUILT_IN
+  values = flatten_dict(run.config, sep='.')
+  for name, choices in BUILT_IN_CHOICES.items():
+    value = values.get(name, [])
+    own |= set(value if isinstance(value, list) else [value]) - choices
+  return sorted(own)
+
+
+def settings(config: dict) -> Table:
+  """Returns the values of a config: {name, value, changed}; changed means different from the default."""
+  defaults = flatten_dict(json.loads(json.dumps(DEFAULTS[config['task']]().to_dict())), sep='.')  # tuples become lists
+  return [
+    {'name': f'config.{name}', 'value': value, 'changed': name != 'task' and value != defaults.get(name)}
+    for name, value in flatten_dict(config, sep='.').items()
+  ]
+
+
+def _last_genotype(run: RunFolder) -> str | None:
+  """Returns the genotype of the result, or of the last epoch so far; None for a population."""
+  return None if run.is_population else run.values().get('genotype')
+
+
+def tables(run: RunFolder) -> dict[str, Table]:
+  """Returns {title: table} for the members, the baselines, Kendall τ and the retrained cells, as far as they exist."""
+  result = run.result or {}
+  baselines = {name.replace('_', ' '): f'{accuracy:.2f}' for name, accuracy in result.get('baselines', {}).items()}
+  all_tables = {
+    'Members': _members(run) if run.is_population else [],
+    'Baselines: benchmark test accuracy, %': [baselines] if baselines else [],
+    'Kendall τ with the ranking by the benchmark': _kendall(result.get('kendall_tau', {})),
+    'Retrained cells': _retrained(result['retrain']) if 'retrain' in result else [],
+  }
+  return {title: table for title, table in all_tables.items() if table}
+
+
+def _members(run: RunFolder) -> Table:
+  table = []
+  for k in run.member_rows:
+    values, benchmark = run.values(k), run.values(k).get('benchmark')
+    row = {'member': k, 'seed': values.get('seed'), **run.setting(k)}
+    row |= {f'{d} test, %': f'{benchmark[f"{d}_test"]:.2f}' if benchmark else '' for d in DATASETS}
+    row |= {f'{d} rank': benchmark[f'{d}_test_rank'] if benchmark else '' for d in DATASETS[:1]}
+    row['supernet validation, %'] = percent(values.get('valid_accuracy'))
+    table.append(row | {'cell': values.get('genotype') or 'diverged'})
+  return _without_empty_columns(table)
+
+
+def _kendall(taus: dict[str, dict]) -> Table:
+  table = []
+  for name, tau in taus.items():
+    value, low, high = (three_digits(tau[name]) for name in ('tau', 'low', 'high'))
+    table.append({'ranking by': name.replace('_', ' '), 'τ': value, '95 % interval': f'{low} … {high}', 'n': tau['n']})
+  return table
+
+
+def _retrained(comparison: dict) -> Table:
+  cells = [('found', comparison['found']), *(('random', cell) for cell in comparison['random'])]
+  return [
+    {
+      'cell': origin,
+      'test accuracy, %': percent(cell['test_accuracy']),
+      'parameters': f'{cell["parameters"]:,}',
+      'genotype': cell['genotype'],
+    }
+    for origin, cell in cells
+  ]
+
+
+def _without_empty_columns(table: Table) -> Table:
+  empty = {name for name in (table[0] if table else ()) if all(row[name] in ('', None) for row in table)}
+  return [{name: value for name, value in row.items() if name not in empty} for row in table]
+
+
+# ---- several runs ----
+
+
+def compare_runs(runs: Sequence[RunFolder], pages: Sequence[str] = ()) -> Table:
+  """Returns one row per run; of a population, the row has means over the members.
+
+  `pages` are the addresses of the pages of the runs, '' where there is none.
+  """
+  return _without_empty_columns(
+    [_summary(run, page) for run, page in zip(runs, pages or [''] * len(runs), strict=True)]
+  )
+
+
+def _summary(run: RunFolder, page: str) -> dict[str, Any]:
+  members = list(run.member_rows) or [0]
+  benchmarks = [benchmark for k in members if (benchmark := benchmark_of(run, k))]
+  retrained = (run.result or {}).get('retrain', {}).get('found', {})
+  tested = run.values().get('test_accuracy', retrained.get('test_accuracy'))
+  supernets = [a for k in members if (a := run.values(k).get('valid_accuracy')) is not None]
+  return {
+    'run': Link(run.name, page),
+    'state': header(run)['state'],
+    'method': run.method,
+    'data': run.dataset,
+    'seed': header(run)['seed'],
+    'members': len(members) if run.is_population else '',
+    'benchmark test, %': _mean([b.accuracy for b in benchmarks], '.2f'),
+    'rank': _mean([b.rank for b in benchmarks], '.0f'),
+    'regret': _mean([b.regret for b in benchmarks], '.2f'),
+    'trained cell, test %': percent(tested),
+    'supernet validation, %': _mean([100 * a for a in supernets], '.2f'),
+    'seconds': f'{run.seconds:.0f}' if run.rows else '',
+    'date': started(run),
+  }
+
+
+def _mean(values: Sequence[float], form: str) -> str:
+  return format(sum(values) / len(values), form) if values else ''
+
+
+def differences(runs: Sequence[RunFolder]) -> Table:
+  """Returns a row for each value of the configs in which runs differ that have it; '' where a run does not have it."""
+  configs = {run.name: flatten_dict(run.config, sep='.') for run in runs}
+  table = []
+  for name in dict.fromkeys(itertools.chain(*configs.values())):
+    values = {run: str(config[name]) for run, config in configs.items() if name in config}
+    if len(set(values.values())) > 1:
+      table.append({'config.': name} | {run: values.get(run, '') for run in configs})
+  return table
