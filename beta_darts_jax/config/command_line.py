@@ -63,9 +63,9 @@ def parse(argv: list[str], usage: str) -> list[str]:
       raise InputError('--report: expected without --config, --workdir and --export')
     return rest
   if values.export is not None:
-    if values.config is not None or values.workdir is not None or values.out is None or rest[1:]:
-      raise InputError('--export=RUN: expected with --out=FOLDER, and without --config and --workdir')
-    return rest
+    if values.workdir is not None or values.out is None or rest[1:]:
+      raise InputError('--export=RUN: expected with --out=FOLDER, and without --workdir')
+    return rest  # the config file, if one is given, has registered operations
   if values.out is not None or values.png or values.watch:
     raise InputError('--out, --png and --watch: expected with --report only')
   if rest[1:]:

@@ -1,5 +1,6 @@
 """The rows of metrics.jsonl: their schema, the diagnostics, and the members of a population."""
 
+import json
 import types
 import typing
 
@@ -10,7 +11,7 @@ import pytest
 from conftest import made_up_lines
 from small_run import DATASET, final_state, make_config, read_rows, run
 
-from beta_darts_jax import NAS_BENCH_201, InputError, NasBench201, load
+from beta_darts_jax import NAS_BENCH_201, InputError, NasBench201, export, load
 from beta_darts_jax.config import default_retrain
 from beta_darts_jax.config.check import check
 from beta_darts_jax.data import record
@@ -130,6 +131,9 @@ def test_rows_of_a_retraining_have_the_schema(tmp_path):
   assert network.genotype == genotype and network.classes == ('0', '1', '2', '3')
   with pytest.raises(InputError, match=r'images are float64 \[64, 8, 8, 3\]: expected uint8 \[B, 8, 8, 3\]'):
     network(images / 255)
+  exported = export(tmp_path, 'torch', tmp_path / 'exported')
+  facts = json.loads((exported / 'classes.json').read_text())
+  assert (facts['classes'], facts['genotype']) == (list('0123'), str(genotype)) and facts['mean'] == [0.5] * 3
 
 
 def test_a_search_loads_as_its_supernet_restricted_to_its_cell(single):
