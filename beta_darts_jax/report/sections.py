@@ -228,8 +228,8 @@ def to_svg(figure: Figure, salt: str) -> str:
   with matplotlib.rc_context({'svg.hashsalt': salt, 'svg.fonttype': 'none'}):
     figure.savefig(file, format='svg', metadata={'Date': None}, transparent=True)
   text = file.getvalue()
-  text = re.sub(r'<g id="tip:([^"]*)">', r'<g><title>\1</title>', text[text.index('<svg') :])
-  return re.sub(r'<g id="hover:([^"]*)">', r'<g data-hover="\1">', text)
+  text = re.sub(r'<g id=(["\'])tip:(.*?)\1>', r'<g><title>\2</title>', text[text.index('<svg') :])
+  return re.sub(r'<g id=(["\'])hover:(.*?)\1>', r'<g data-hover=\1\2\1>', text)
 
 
 def write_png(sections: list[Section], folder: pathlib.Path) -> None:
