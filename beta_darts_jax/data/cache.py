@@ -28,7 +28,7 @@ def cache_folder() -> pathlib.Path | None:
 def cached(name: str, key: str, read: Callable[[], Arrays]) -> Arrays:
   """Returns what `read` returns, from the cache if it has an intact entry; otherwise reads and makes an entry.
 
-  A cache that cannot be written is named on the console, and does no harm.
+  If the cache cannot be written, a line on the console says so, and the arrays are returned all the same.
 
   Args:
     name: of the data, the beginning of the entry's name.

@@ -11,7 +11,7 @@ from beta_darts_jax.data.streaming import StreamedDataset
 
 PARTS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 SMALL_CLASS = 10  # images
-FLAT = 16  # an image whose values span less, of 255, shows next to nothing
+FLAT = 16  # the values of a nearly constant image differ by less, on the scale 0 … 255
 
 
 def record(dataset: Dataset | StreamedDataset) -> dict[str, Any]:
