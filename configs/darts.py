@@ -68,6 +68,7 @@ METHODS = {  # the values that each method changes; λ is 0 unless the name star
     'relaxation.sampling': 'sigmoid', 'search.regularizers': ('zero_one',), 'search.zero_one_weight': 10.0,
   },
   'darts_pt': {'derivation.method': 'perturbation', 'derivation.train_alpha': True},
+  'oles': {'search.weight_optimizer': 'weight_sgd_oles'},
 }  # fmt: skip
 OWN = {  # the values that `own` changes, too
   'pc_darts': {

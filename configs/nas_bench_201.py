@@ -39,6 +39,7 @@ of its own paper. It changes only what this list names:
   lambda_darts             alignment of the gradients of the cells, its weight from 0 to 0.125, weights first
   fair_darts               β = sigmoid(α) and the zero-one loss with the weight 10
   darts_pt                 the cell is selected by perturbation; α and the weights train between the decisions
+  oles                     the weights of an operation stop when their two gradients no longer agree
 
 own is the protocol of the method's official program on NAS-Bench-201, where it differs from the protocol above:
 
@@ -82,6 +83,7 @@ METHODS = {  # the values that each method changes; λ is 0 unless the name star
     'relaxation.sampling': 'sigmoid', 'search.regularizers': ('zero_one',), 'search.zero_one_weight': 10.0,
   },
   'darts_pt': {'derivation.method': 'perturbation', 'derivation.train_alpha': True},
+  'oles': {'search.weight_optimizer': 'weight_sgd_oles'},
 }  # fmt: skip
 OWN = {  # the values that `own` changes, too
   'gdas': {

@@ -114,11 +114,11 @@ def start_of(golden, prefix='before/', **optimizers):
   return SearchState.create(golden.variables(prefix), golden.alphas('alpha_before'), **optimizers)
 
 
-def agree_on_weights(method, golden, state, prefix='after/'):
+def agree_on_weights(method, golden, state, prefix='after/', tolerance=1e-12):
   """Compares the weights that the official program moved."""
   ours = interop.supernet_state_dict(state.variables, golden.space)
   theirs, before = golden.state_dict(prefix), golden.state_dict('before/')
   moved = [name for name in theirs if np.any(theirs[name] != before[name])]
   assert moved
   pairs = [(ours[name].ravel(), theirs[name].ravel()) for name in moved]
-  agree(method, 'weights after a step', *map(np.concatenate, zip(*pairs, strict=True)))
+  agree(method, 'weights after a step', *map(np.concatenate, zip(*pairs, strict=True)), tolerance)

@@ -92,10 +92,13 @@ def _update_architecture(state, gradient, forces, optimizer: Optimizer, hyper):
 
 
 def make_weight_step(supernet, parts: StepParts) -> Callable:
-  """Builds `weight_step(state, batch, hyper, key) → (state, (train loss, accuracy))`."""
+  """Builds `weight_step(state, batch, valid_batch, hyper, key) → (state, (train loss, accuracy))`.
+
+  Only optimizers that ask for `valid_gradient` use `valid_batch`.
+  """
   loss, regularize = make_loss(supernet, parts.class_weights), _make_regularize(supernet, parts)
 
-  def weight_step(state, batch, hyper, key):
+  def weight_step(state, batch, valid_batch, hyper, key):
     def loss_of_betas(betas):
       return loss(state.params, betas, state.batch_stats, batch, key, train=False)[0]
 
@@ -108,8 +111,14 @@ def make_weight_step(supernet, parts: StepParts) -> Callable:
 
     (_, (value, accuracy, batch_stats)), gradient = jax.value_and_grad(weight_loss, has_aux=True)(state.params)
     gradient = regularize(state, batch, betas, gradient, hyper, key)
-    optimizer = parts.weight_optimizer(hyper)
-    updates, optimizer_state = optimizer.update(gradient, state.weight_optimizer_state, state.params)
+
+    def valid_gradient():
+      return jax.grad(lambda params: loss(params, betas, state.batch_stats, valid_batch, key)[0])(state.params)
+
+    optimizer = optax.with_extra_args_support(parts.weight_optimizer(hyper))
+    updates, optimizer_state = optimizer.update(
+      gradient, state.weight_optimizer_state, state.params, valid_gradient=valid_gradient
+    )
     params = optax.apply_updates(state.params, updates)
     state = state.replace(params=params, batch_stats=batch_stats, weight_optimizer_state=optimizer_state)
     return state, (value, accuracy)
@@ -167,7 +176,8 @@ def make_search_step(
       name of HYPERGRADIENTS.
     relaxation: a Relaxation; or a function (alphas, key, hyper) → betas; or a name of RELAXATIONS.
     weight_optimizer, alpha_optimizer: functions Hyperparameters → optax.GradientTransformation, or names of OPTIMIZERS.
-      Give the same ones to `SearchState.create`.
+      Give the same ones to `SearchState.create`. The update of a weight optimizer with extra arguments also gets
+      `valid_gradient`, a function without arguments that returns the gradient of the validation loss in the weights.
     flooding: the loss of the weights is `regularizers.flooded` at `hyper.flood_level`.
     order: 'alpha_first', as in β-DARTS, or 'weights_first', as in GDAS and Λ-DARTS.
     class_weights: [K] factors of the losses of the images of each class, at both levels; () weights no class.
@@ -204,10 +214,10 @@ def make_step(supernet: Any, parts: StepParts) -> Callable:
     alpha_key, weight_key = step_keys(state)
     penalty = beta_decay(state.alphas)
     if parts.order == 'weights_first':
-      state, weight_metrics = weight_step(state, train_batch, hyper, weight_key)
+      state, weight_metrics = weight_step(state, train_batch, valid_batch, hyper, weight_key)
     state, alpha_metrics = alpha_step(state, train_batch, valid_batch, hyper, alpha_key)
     if parts.order == 'alpha_first':
-      state, weight_metrics = weight_step(state, train_batch, hyper, weight_key)
+      state, weight_metrics = weight_step(state, train_batch, valid_batch, hyper, weight_key)
     metrics = dict(zip(METRICS, (*weight_metrics, *alpha_metrics, penalty), strict=True))
     sums = {name: total + metrics[name] for name, total in state.sums.items()}
     return state.replace(step=state.step + 1, sums=sums), metrics

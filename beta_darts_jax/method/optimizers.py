@@ -13,6 +13,7 @@ import optax
 from flax import struct
 
 from beta_darts_jax.errors import InputError
+from beta_darts_jax.method.oles import stop_operations
 
 
 class Hyperparameters(struct.PyTreeNode):
@@ -98,6 +99,11 @@ def weight_sgd_nesterov(hyper: Hyperparameters) -> optax.GradientTransformation:
   )
 
 
+def weight_sgd_oles(hyper: Hyperparameters) -> optax.GradientTransformation:
+  """`weight_sgd` that stops the weights of each operation early (OLES)."""
+  return stop_operations(weight_sgd(hyper))
+
+
 def alpha_adam(hyper: Hyperparameters) -> optax.GradientTransformation:
   """Adam of the architecture logits with coupled L2 decay."""
   return optax.chain(
@@ -111,6 +117,7 @@ def alpha_adam(hyper: Hyperparameters) -> optax.GradientTransformation:
 OPTIMIZERS: dict[str, Optimizer] = {
   'weight_sgd': weight_sgd,
   'weight_sgd_nesterov': weight_sgd_nesterov,
+  'weight_sgd_oles': weight_sgd_oles,
   'alpha_adam': alpha_adam,
 }
 

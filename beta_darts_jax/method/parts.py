@@ -6,13 +6,14 @@ from typing import Any
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.method.hypergradients import ASSUME_SGD, HYPERGRADIENTS
-from beta_darts_jax.method.optimizers import OPTIMIZERS, Optimizer, alpha_adam, weight_sgd, weight_sgd_nesterov
+from beta_darts_jax.method.optimizers import OPTIMIZERS, Optimizer, alpha_adam, weight_sgd
 from beta_darts_jax.method.regularizers import REGULARIZERS, Regularizer, from_penalty
 from beta_darts_jax.method.relaxations import Relaxation
 from beta_darts_jax.method.samplings import Sampling
 
 RegularizerLike = str | Callable | Regularizer
 RelaxationLike = str | Callable | Sampling | Relaxation
+OPTIMIZERS_OF_WEIGHTS = tuple(OPTIMIZERS[name] for name in ('weight_sgd', 'weight_sgd_nesterov', 'weight_sgd_oles'))
 ORDERS = ('alpha_first', 'weights_first')  # β-DARTS and DARTS; GDAS and Λ-DARTS
 
 
@@ -77,7 +78,7 @@ def resolve_parts(
     order=order,
     class_weights=tuple(class_weights),
   )
-  if parts.weight_optimizer is alpha_adam or parts.alpha_optimizer in (weight_sgd, weight_sgd_nesterov):
+  if parts.weight_optimizer is alpha_adam or parts.alpha_optimizer in OPTIMIZERS_OF_WEIGHTS:
     raise InputError('expected weight_sgd or an optimizer of your own for the weights, alpha_adam or your own for α')
   function: Any = getattr(parts.hypergradient, 'func', parts.hypergradient)  # of a functools.partial
   if function in ASSUME_SGD and parts.weight_optimizer is not weight_sgd:

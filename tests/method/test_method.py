@@ -246,7 +246,7 @@ def test_the_attack_is_on_the_running_statistics():
       'beta_decay', 'first_order', Relaxation(perturbation=perturbation), 'weight_sgd', 'alpha_adam'
     )
     step = jax.jit(make_weight_step(SUPERNET, parts))
-    ends = [step(s, BATCHES[0], HYPER, jax.random.key(0))[0].params for s in (state, others)]
+    ends = [step(s, BATCHES[0], BATCHES[1], HYPER, jax.random.key(0))[0].params for s in (state, others)]
     same = jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), *ends))
     assert same == (perturbation == 'none')
 
