@@ -201,6 +201,8 @@ def _finish(axes: Axes, texts: dict[int, str]) -> None:
   """Formats the ticks, and keeps the text of each epoch for the pointer."""
   axes.tick_params(labelsize=FONT_SIZE)
   axes.locator_params(axis='x', integer=True)
+  if len(texts) == 1:
+    axes.set_xlim(min(texts) - 0.5, min(texts) + 0.5)
   axes.set_gid('hover:' + json.dumps({'range': axes.get_xlim(), 'texts': texts}, ensure_ascii=False))
 
 

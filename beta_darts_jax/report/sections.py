@@ -59,7 +59,8 @@ def make_sections(runs: Sequence[RunFolder]) -> list[Section]:
   """Draws the cells of all runs beside each other, and one figure per subject with the curves of all runs."""
   with matplotlib.rc_context({'text.parse_math': False}):  # the name of a run may contain $
     searches = [search for run in runs if run.is_search for search in _searches(run, len(runs) > 1)]
-    sections = [*_values(runs), *_cells(runs, searches), *_leads(searches)]
+    sections = [section for run in runs if run.is_population for section in _values(run)]
+    sections += [*_cells(runs, searches), *_leads(searches)]
     curves = [curve for run in runs for curve in curves_of(run, is_alone=len(runs) == 1)]
     subjects = [
       ('Benchmark accuracy of the cell of each epoch', 'benchmark', figures.benchmark_panels(curves)),
@@ -113,35 +114,21 @@ def _curves(title: str, file: str, panels: Sequence[figures.Panel], curves: list
   return Section(title, file, [Drawing(draw_panel(panel, curves)) for panel in drawn], legend=legend)
 
 
-def _values(runs: Sequence[RunFolder]) -> list[Section]:
-  """Draws for each population the accuracy of its searches against each varied value."""
-  sections = []
-  for run in runs:
-    if not run.is_population:
-      continue
-    points, accuracy = _accuracies(run)
-    settings: dict[int, dict] = {k: run.setting(k) or {'all searches': ''} for k in points}
-    names = list(dict.fromkeys(name for setting in settings.values() for name in setting))
-    drawn = []
-    for name in names:
-      of_name = [Point(text, settings[k][name], value) for k, (text, value) in points.items()]
-      drawn.append(Drawing(figures.draw_values(name, of_name, accuracy)))
-    note = 'Each dot is a search. The bar is the mean ± standard deviation of the searches with that value.'
-    if drawn:
-      sections.append(Section(f'Accuracy and varied values: {run.name}', 'values', drawn, note))
-  return sections
-
-
-def _accuracies(run: RunFolder) -> tuple[dict[int, tuple[str, float]], str]:
-  """Returns {member: (text, accuracy in percent)} and what the accuracy is: that of the cell if a table has it."""
+def _values(run: RunFolder) -> list[Section]:
+  """Draws for each varied value the accuracies of a population: of the cells, or of the supernets without a table."""
   known = {k: benchmark.accuracy for k in run.member_rows if (benchmark := benchmark_of(run, k))}
-  name = f'{run.dataset} test accuracy of the cell, %'
+  accuracy = f'{run.dataset} test accuracy of the cell, %'
   if not known:
-    given = {k: run.values(k).get('valid_accuracy') for k in run.member_rows}
-    known = {k: 100 * accuracy for k, accuracy in given.items() if accuracy is not None}
-    name = 'validation accuracy of the supernet, %'
-  seeds = {k: run.values(k).get('seed') for k in known}
-  return {k: (f'member {k}, seed {seeds[k]}: {known[k]:.2f} %', known[k]) for k in known}, name
+    known = {k: 100 * a for k in run.member_rows if (a := run.values(k).get('valid_accuracy')) is not None}
+    accuracy = 'validation accuracy of the supernet, %'
+  settings: dict[int, dict] = {k: run.setting(k) or {'all searches': ''} for k in known}
+  drawn = []
+  for name in next(iter(settings.values()), ()):
+    texts = {k: f'member {k}, seed {run.values(k).get("seed")}: {known[k]:.2f} %' for k in known}
+    points = [Point(texts[k], settings[k][name], known[k]) for k in known]
+    drawn.append(Drawing(figures.draw_values(name, points, accuracy)))
+  note = 'Each dot is a search. The bar is the mean ± standard deviation of the searches with that value.'
+  return [Section(f'Accuracy and varied values: {run.name}', 'values', drawn, note)] if drawn else []
 
 
 # ---- cells ----
@@ -196,23 +183,23 @@ def _leads_of_cell(cell: Cell, space: SearchSpace, cell_type: str, betas) -> tup
 
 
 def _leads(searches: list[Search]) -> list[Section]:
-  """Draws the leads of each search; of several searches, they are folded."""
-  groups = {}
-  for search in searches:
-    rows = search.run.member_rows[search.member]
-    for cell_type in search.space.cell_types:
-      drawn = [Drawing(figure) for figure in figures.draw_leads(rows, search.space, cell_type)]
-      groups[', '.join(filter(None, [search.label, _CELL_TEXTS[cell_type]]))] = drawn
-  if not groups:
-    return []
+  """Draws the leads of each search, in a section per cell type; the leads of several searches are folded."""
   note = (
     'Each panel is an edge (source → target). Its height is the lead in β of the first operation over the second one, '
     'its color is the first operation. A flip is an epoch in which another operation takes the lead.'
   )
-  legend, title = operation_legend([search.run for search in searches]), 'Lead on each edge over the epochs'
-  if len(groups) == 1:
-    return [Section(title, 'leads', next(iter(groups.values())), note, legend)]
-  return [Section(title, 'leads', [], note, legend, groups)]
+  groups: dict[str, dict[str, list[Drawing]]] = {}  # by cell type and search
+  for search in searches:
+    rows = search.run.member_rows[search.member]
+    for cell_type in search.space.cell_types:
+      drawn = [Drawing(figure) for figure in figures.draw_leads(rows, search.space, cell_type)]
+      groups.setdefault(_CELL_TEXTS[cell_type], {})[search.label] = drawn
+  sections = []
+  for cell, folded in groups.items():
+    title, legend = f'Lead on each edge over the epochs, {cell}', operation_legend([search.run for search in searches])
+    drawn = folded.pop('', [])  # of the only search of the page
+    sections.append(Section(title, 'leads', drawn, note, legend, folded))
+  return sections
 
 
 # ---- files ----

@@ -79,12 +79,8 @@ def started(run: RunFolder) -> str:
 
 
 def duration(seconds: float) -> str:
-  """Writes a number of seconds in the two largest units."""
-  minutes, rest = divmod(round(seconds), 60)
-  hours, minutes_left = divmod(minutes, 60)
-  if hours:
-    return f'{hours} h {minutes_left} min'
-  return f'{minutes} min {rest} s' if minutes else f'{rest} s'
+  """Writes a number of seconds as hours:minutes:seconds."""
+  return str(datetime.timedelta(seconds=round(seconds)))
 
 
 def numbers(run: RunFolder) -> dict[str, str]:

@@ -106,9 +106,9 @@ def _population(run: RunFolder) -> Verdict:
     return Verdict(f'{len(benchmarks)} searches. The accuracy of their cells is not known: no table has it.')
   ranked = sorted(groups, key=lambda setting: statistics.fmean(groups[setting]))
   worst, best = ranked[0], ranked[-1]
-  text = f'{mean_and_std(groups[best])} %'
+  text = mean_and_std(groups[best])
   if len(groups) > 1:
-    text += f' with {best}, the best of {len(groups)} settings; {mean_and_std(groups[worst])} % with {worst}'
+    text += f' with {best}, the best of {len(groups)} settings; {mean_and_std(groups[worst])} with {worst}'
   optimum = next(benchmark for benchmark in benchmarks.values() if benchmark).optimum
   basis = f'Mean ± standard deviation over seeds of the test accuracy on {run.dataset} that NAS-Bench-201 gives.'
   return Verdict(f'{text}; optimum {optimum:.2f}', basis)
@@ -133,7 +133,7 @@ def percent(value: float | None) -> str:
 
 
 def mean_and_std(values: Sequence[float]) -> str:
-  """Writes the mean, the standard deviation of the sample and the number of values."""
+  """Writes the mean, the standard deviation of the sample and the number of percentages."""
   spread = mean_and_spread(values)
   std = '' if spread['std'] is None else f' ± {spread["std"]:.2f}'
-  return f'{spread["mean"]:.2f}{std} (n = {spread["n"]})'
+  return f'{spread["mean"]:.2f}{std} % (n = {spread["n"]})'

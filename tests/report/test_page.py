@@ -93,8 +93,8 @@ def test_the_verdict_without_a_table_compares_the_retrained_cell_with_the_random
 def test_the_verdict_on_a_population_has_the_mean_of_the_best_and_of_the_worst_setting(tmp_path):
   text = verdict(read_run_folder(make_population(tmp_path / 'run'))).text
   assert text == (
-    '91.15 ± 0.13 (n = 4) % with beta_decay_weight 5, the best of 2 settings; '
-    '90.20 ± 0.16 (n = 5) % with beta_decay_weight 0; optimum 94.00'
+    '91.15 ± 0.13 % (n = 4) with beta_decay_weight 5, the best of 2 settings; '
+    '90.20 ± 0.16 % (n = 5) with beta_decay_weight 0; optimum 94.00'
   )
 
 
@@ -231,7 +231,7 @@ def test_page_says_what_was_read_and_by_which_program(tmp_path):
   text, _ = read_page(report.write([path]))
   assert '1,000 training and 50 test images of 8×8×1, pixels 0 … 255, mean 0.500, std 0.200; 2 classes, ' in text
   assert 'sha256' not in text and 'of_each_class' not in text
-  assert all(f'<dd>{value}</dd>' in text for value in ('2026-02-03 04:05', '9.8.7', 'abc123', '9 s'))
+  assert all(f'<dd>{value}</dd>' in text for value in ('2026-02-03 04:05', '9.8.7', 'abc123', '0:00:09'))
 
 
 # ---- several pages ----
