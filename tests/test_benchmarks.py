@@ -84,6 +84,13 @@ def test_torch_repeats_the_golden_numbers_and_searches(tmp_path):
 
 
 @pytest.mark.full
+@pytest.mark.skipif(find_spec('onnxscript') is None, reason='the extra [onnx] is not installed')
+def test_export_prints_a_row_for_each_format():
+  rows = rows_of(run('export.py', '--spaces=darts', '--channels=2', '--layers=1'))
+  assert [row[2] for row in rows] == ['torch', 'stablehlo', 'onnx']
+
+
+@pytest.mark.full
 @pytest.mark.skipif(find_spec('libtpu') is None, reason='libtpu is not installed')
 def test_tpu_aot_prints_a_row_for_each_layout():
   rows = rows_of(run('tpu_aot.py', *SMALL, '--slices=v5e:1x1', '--spaces=nas_bench_201'))

@@ -38,6 +38,8 @@ ONLY = {  # library → the folders that import it
   'orbax': {'runtime'},
   'matplotlib': {'report', 'studies'},
   'jinja2': {'report'},
+  'torch': {'retrain'},
+  'safetensors': {'retrain'},
   'pandas': {'studies'},
 }
 

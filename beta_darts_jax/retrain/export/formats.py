@@ -79,15 +79,14 @@ def _without_head(variables) -> dict:
 
 def _facts(trained: TrainedNetwork, module) -> dict[str, Any]:
   """Returns what classes.json holds."""
-  fields = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
-  ours = {name for name in type(module).__annotations__} - {'genotype', 'dtype'}
+  names = {field.name for field in dataclasses.fields(module)} - {'genotype', 'dtype', 'parent', 'name'}
   return {
     'classes': trained.classes,
     'mean': trained.mean,
     'std': trained.std,
     'image_shape': trained.image_shape,
     'genotype': str(trained.genotype),
-    'network': {name: value for name, value in fields.items() if name in ours},
+    'network': {name: getattr(module, name) for name in sorted(names)},
   }
 
 
