@@ -206,7 +206,7 @@ def test_folder(tmp_path):
   'source, message',
   [
     ('nonsense_data', "unknown data set 'nonsense_data': expected digits"),
-    ('digits:x', 'unknown data set'),
+    ('digits:x', 'digits:x: expected digits, without a version'),
     ('svhn_cropped', 'svhn_cropped is not prepared in'),
     ('npz:', 'expected npz:PATH'),
     ('npz:none.npz', r'none\.npz: no such file'),
