@@ -14,7 +14,7 @@ from beta_darts_jax.config.schema import BUILT_IN_CHOICES
 from beta_darts_jax.data import describe
 from beta_darts_jax.networks.operations import BUILT_IN
 from beta_darts_jax.report.run_folder import RunFolder
-from beta_darts_jax.report.verdict import benchmark_of, percent, status, verdict
+from beta_darts_jax.report.verdict import benchmark_of, percent, state, verdict
 from beta_darts_jax.runtime.workdir import KEPT
 from beta_darts_jax.search.result import three_digits
 from beta_darts_jax.spaces.genotype import Genotype
@@ -57,25 +57,19 @@ def header(run: RunFolder) -> dict[str, str]:
   """Returns what the run is: its method, data, seed, date, duration and program."""
   kept, seeds = run.environment, len({row.get('seed') for row in run.rows})
   values = {
-    'state': status(run).rstrip('.') if run.result is not None else ('Running' if run.is_running else 'Unfinished'),
+    'state': state(run),
     'method': run.method,
     'config': run.config['name'],
     'data': run.dataset,
     'seed': f'{run.seed} … {run.seed + seeds - 1}' if seeds > 1 else str(run.seed),
     'members': str(len(run.member_rows)) if run.is_population else '',
-    'date': started(run),
+    'date': kept.get('started', '')[:16].replace('T', ' '),
     'duration': duration(run.seconds) if run.rows else '',
     'version': kept.get('version', ''),
     'git commit': kept.get('commit', ''),
     'device': f'{kept["devices"]} × {kept["device"]}' if kept else '',
   }
   return {name: value for name, value in values.items() if value}
-
-
-def started(run: RunFolder) -> str:
-  """Returns when the run started; '' if an older version made it."""
-  text = run.environment.get('started')
-  return datetime.datetime.fromisoformat(text).strftime('%Y-%m-%d %H:%M') if text else ''
 
 
 def duration(seconds: float) -> str:
@@ -205,25 +199,21 @@ def compare_runs(runs: Sequence[RunFolder], pages: Sequence[str] = ()) -> Table:
 
 
 def _summary(run: RunFolder, page: str) -> dict[str, Any]:
-  members = list(run.member_rows) or [0]
+  members, facts = list(run.member_rows) or [0], header(run)
   benchmarks = [benchmark for k in members if (benchmark := benchmark_of(run, k))]
   retrained = (run.result or {}).get('retrain', {}).get('found', {})
   tested = run.values().get('test_accuracy', retrained.get('test_accuracy'))
   supernets = [a for k in members if (a := run.values(k).get('valid_accuracy')) is not None]
   return {
     'run': Link(run.name, page),
-    'state': header(run)['state'],
-    'method': run.method,
-    'data': run.dataset,
-    'seed': header(run)['seed'],
-    'members': len(members) if run.is_population else '',
+    **{name: facts.get(name, '') for name in ('state', 'method', 'data', 'seed', 'members')},
     'benchmark test, %': _mean([b.accuracy for b in benchmarks], '.2f'),
     'rank': _mean([b.rank for b in benchmarks], '.0f'),
     'regret': _mean([b.regret for b in benchmarks], '.2f'),
     'trained cell, test %': percent(tested),
     'supernet validation, %': _mean([100 * a for a in supernets], '.2f'),
     'seconds': f'{run.seconds:.0f}' if run.rows else '',
-    'date': started(run),
+    'date': facts.get('date', ''),
   }
 
 

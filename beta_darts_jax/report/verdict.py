@@ -44,8 +44,8 @@ def verdict(run: RunFolder) -> Verdict:
   if run.result is not None:
     return quality
   if not quality.basis:
-    return Verdict(status(run))
-  return Verdict(f'{status(run)} So far: {quality.text}', quality.basis)
+    return Verdict(_progress(run))
+  return Verdict(f'{_progress(run)} So far: {quality.text}', quality.basis)
 
 
 def _quality(run: RunFolder) -> Verdict:
@@ -114,17 +114,22 @@ def _population(run: RunFolder) -> Verdict:
   return Verdict(f'{text}; optimum {optimum:.2f}', basis)
 
 
-def status(run: RunFolder) -> str:
-  """Returns whether the run is finished, running, diverged or interrupted, and after which epoch."""
+def state(run: RunFolder) -> str:
+  """Returns whether the run is finished, running, diverged or interrupted, in one word."""
   if run.result is not None:
-    return 'Finished.'
-  done = run.rows[-1]['epoch'] + 1 if run.rows else 0
-  state = f'Diverged ({run.diverged})' if run.diverged else 'Interrupted'
+    return 'Finished'
   if run.is_running:
-    state = 'Running,'
+    return 'Running'
+  return 'Diverged' if run.diverged else 'Interrupted'
+
+
+def _progress(run: RunFolder) -> str:
+  """Returns the state of an unfinished run, and after which epoch."""
+  done = run.rows[-1]['epoch'] + 1 if run.rows else 0
+  begin = {'Running': 'Running,', 'Diverged': f'Diverged ({run.diverged})'}.get(state(run), state(run))
   progress = f'after epoch {done}' if done else 'before the end of epoch 1'
-  missing = ' The final result is missing.' if done == run.num_epochs else ''
-  return f'{state} {progress} of {run.num_epochs}.{missing}'
+  missing = ' The final result is missing.' if done == run.num_epochs and not run.is_running else ''
+  return f'{begin} {progress} of {run.num_epochs}.{missing}'
 
 
 def percent(value: float | None) -> str:

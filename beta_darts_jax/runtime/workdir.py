@@ -41,7 +41,7 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 def write_text(path: pathlib.Path, text: str) -> None:
   """Writes `text` atomically: a reader finds the old file or the new file, never a part of one."""
-  temporary = path.with_name(f'.{path.name}.tmp')
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')  # two processes may write a page at once
   with open(temporary, 'w', encoding='utf-8') as file:
     file.write(text)
     file.flush()
