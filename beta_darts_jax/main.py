@@ -11,7 +11,6 @@ Exit status: 0 the run is finished, or a signal stopped it after its state was s
 input cannot be used. Outside the training loop a signal has the system's default action.
 """
 
-import contextlib
 import os
 import shlex
 import signal
@@ -20,10 +19,11 @@ import sys
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from beta_darts_jax import __version__, data, report
+from beta_darts_jax import __version__, report
 from beta_darts_jax.config import command_line, ignored_options
 from beta_darts_jax.config.check import check
 from beta_darts_jax.config.schema import default_path
+from beta_darts_jax.data import announce
 from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped, naming
 from beta_darts_jax.retrain import run as retrain_run
 from beta_darts_jax.retrain.export import export
@@ -58,10 +58,10 @@ def run_search(config: ConfigDict, workdir: str | os.PathLike | None = None, com
   if values := _finished(path, config):
     return _show(SearchResult(path, values))
   dataset = load_search_data(config.data)
-  facts = _show_data(dataset, config.data.fraction, searches=True)
+  facts = announce(dataset, config.data.fraction, searches=True)
   setup = make_search_setup(config, dataset)
   table = find_benchmark(config, space, dataset.name)
-  with _page_of_unfinished_run(path), Workdir(path, config.to_dict(), command, facts) as folder:
+  with report.page_of_unfinished_run(path), Workdir(path, config.to_dict(), command, facts) as folder:
     result = search_run.run(setup, dataset, table, folder)
   return _show(result)
 
@@ -74,9 +74,9 @@ def run_retrain(config: ConfigDict, workdir: str | os.PathLike | None = None, co
   if values := _finished(path, config):
     return _show(RetrainResult(path, values))
   dataset = load_dataset(config.data)
-  facts = _show_data(dataset, config.data.fraction)
+  facts = announce(dataset, config.data.fraction)
   setup = make_retrain_setup(config, genotype, dataset)
-  with _page_of_unfinished_run(path), Workdir(path, config.to_dict(), command, facts) as folder:
+  with report.page_of_unfinished_run(path), Workdir(path, config.to_dict(), command, facts) as folder:
     result = retrain_run.run(setup, dataset, folder)
   return _show(result)
 
@@ -90,49 +90,14 @@ def _finished(path, config) -> dict | None:
   return values
 
 
-def _show_data(dataset, fraction, searches=False) -> dict:
-  """Prints what was read, and returns its record for the folder of the run."""
-  facts = data.record(dataset)
-  lines = data.describe(facts) + [f'warning: {text}' for text in data.find_warnings(dataset, fraction, searches)]
-  print('\n'.join(lines), flush=True)
-  return facts
-
-
 def _show(result):
   """Prints a result and writes the page of its run."""
   print(f'\n{result}')
-  _write_page(result.path)
+  report.write_if_possible(result.path)
   return result
 
 
-@contextlib.contextmanager
-def _page_of_unfinished_run(path):
-  try:
-    yield
-  except (NonFiniteLoss, Stopped):
-    _write_page(path)
-    raise
-
-
-def _write_page(path) -> None:
-  """Writes report.html of a run. A page that cannot be written does not fail the run."""
-  if is_process_zero():
-    try:
-      print(f'report    {report.write([path])}')
-    except InputError as error:
-      print(f'no report: {error}', file=sys.stderr)
-
-
 # ---- command line ----
-
-
-def _report(folders, out, png, watch) -> None:
-  """Writes a page and prints its path, with `watch` again and again until the runs end."""
-  pages = report.watch(folders, out, png) if watch else iter([report.write(folders, out, png)])
-  page = next(pages)
-  print(f'{page}\n{report.figures_folder(page)}' if png else page, flush=True)
-  for _ in pages:
-    pass
 
 
 def cli() -> None:
@@ -151,7 +116,7 @@ def cli() -> None:
 def _main(arguments) -> None:
   values = flags.FLAGS
   if values.report is not None:
-    return _report([values.report, *arguments[1:]], values.out, values.png, values.watch)
+    return report.run_command([values.report, *arguments[1:]], values.out, values.png, values.watch)
   if values.export is not None:
     return print(export(values.export, values.format, values.out))
   config = values.config

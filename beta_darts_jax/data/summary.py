@@ -56,6 +56,14 @@ def _sha256(array) -> str:
   return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
+def announce(dataset: Dataset | StreamedDataset, fraction: float = 1.0, searches: bool = False) -> dict[str, Any]:
+  """Prints what was read, with warnings, and returns its `record`; arguments as in `find_warnings`."""
+  facts = record(dataset)
+  warnings = [f'warning: {text}' for text in find_warnings(dataset, fraction, searches)]
+  print('\n'.join(describe(facts) + warnings), flush=True)
+  return facts
+
+
 # ---- text ----
 
 

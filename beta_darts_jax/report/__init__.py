@@ -3,6 +3,7 @@
 This folder reads the files of run folders and knows nothing of how they were computed. It needs the extra [report].
 """
 
+from beta_darts_jax.report.commands import page_of_unfinished_run, run_command, write_if_possible
 from beta_darts_jax.report.page import figures_folder, watch, write
 
-__all__ = ['figures_folder', 'watch', 'write']
+__all__ = ['figures_folder', 'page_of_unfinished_run', 'run_command', 'watch', 'write', 'write_if_possible']
