@@ -83,18 +83,11 @@ class RunFolder:
       rows_by_member.setdefault(row.get('member', 0), []).append(row)
     return rows_by_member
 
-  @property
-  def member_results(self) -> dict[int, dict]:
-    """{member: its result}; {} while the run is unfinished."""
-    if self.result is None:
-      return {}
-    return {member['member']: member for member in self.result.get('members', [self.result | {'member': 0}])}
-
   def values(self, member: int = 0) -> dict[str, Any]:
     """Returns the result of a member with its row of the same epoch; the last row while the run is unfinished."""
-    rows, result = self.member_rows.get(member, []), self.member_results.get(member, {})
-    epoch = result.get('epoch', rows[-1]['epoch'] if rows else 0)
-    row = next((row for row in rows if row['epoch'] == epoch), rows[-1] if rows else {})
+    rows, finished = self.member_rows.get(member, []), self.result or {}
+    result = next((one for one in finished.get('members', [finished]) if one.get('member', 0) == member), {})
+    row = next((row for row in rows if row['epoch'] == result.get('epoch')), rows[-1] if rows else {})
     return {**row, **result}
 
   def setting(self, member: int) -> dict[str, float]:

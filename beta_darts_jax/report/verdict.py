@@ -81,6 +81,8 @@ def _with_random_cells(retrained: dict[str, Any]) -> str:
   if not others:
     return text
   lower = sum(other < found for other in others)
+  if len(others) == 1:
+    return f'{text}, {"above" if lower else "not above"} the random cell ({percent(others[0])} %)'
   amount = 'all' if lower == len(others) else f'{lower} of'
   return f'{text}, above {amount} {len(others)} random cells ({percent(min(others))} … {percent(max(others))} %)'
 

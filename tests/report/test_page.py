@@ -85,6 +85,9 @@ def test_the_verdict_without_a_table_compares_the_retrained_cell_with_the_random
   result = {'genotype': CELL, 'epoch': 2, 'retrain': RETRAINED, 'dataset': 'digits'}
   text = verdict_of(tmp_path / 'retrained', result, benchmark=None, source='digits')
   assert text == '97.20 % after retraining, above 2 of 3 random cells (96.00 … 98.00 %)'
+  result['retrain'] = RETRAINED | {'random': RETRAINED['random'][:1]}
+  text = verdict_of(tmp_path / 'one', result, benchmark=None, source='digits')
+  assert text == '97.20 % after retraining, not above the random cell (98.00 %)'
   result = {'genotype': CELL, 'epoch': 2, 'valid_accuracy': 0.9}
   text = verdict_of(tmp_path / 'not retrained', result, benchmark=None, source='digits')
   assert 'not known' in text and '90' not in text  # the accuracy of the supernet is no verdict
