@@ -86,7 +86,7 @@ class RunFolder:
   def values(self, member: int = 0) -> dict[str, Any]:
     """Returns the result of a member with its row of the same epoch; the last row while the run is unfinished."""
     rows, finished = self.member_rows.get(member, []), self.result or {}
-    result = next((one for one in finished.get('members', [finished]) if one.get('member', 0) == member), {})
+    result: dict = next((one for one in finished.get('members', [finished]) if one.get('member', 0) == member), {})
     row = next((row for row in rows if row['epoch'] == result.get('epoch')), rows[-1] if rows else {})
     return {**row, **result}
 

@@ -209,7 +209,7 @@ def _summary(run: RunFolder, page: str) -> dict[str, Any]:
     **{name: facts.get(name, '') for name in ('state', 'method', 'data', 'seed', 'members')},
     'benchmark test, %': _mean([b.accuracy for b in benchmarks], '.2f'),
     'rank': _mean([b.rank for b in benchmarks], '.0f'),
-    'regret': _mean([b.regret for b in benchmarks], '.2f'),
+    'regret': _mean([b.optimum - b.accuracy for b in benchmarks], '.2f'),
     'trained cell, test %': percent(tested),
     'supernet validation, %': _mean([100 * a for a in supernets], '.2f'),
     'seconds': f'{run.seconds:.0f}' if run.rows else '',

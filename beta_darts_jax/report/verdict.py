@@ -21,12 +21,7 @@ class Benchmark(NamedTuple):
 
   accuracy: float
   rank: int
-  regret: float
-
-  @property
-  def optimum(self) -> float:
-    """The accuracy of the best cell."""
-    return self.accuracy + self.regret
+  optimum: float  # of the best cell
 
 
 def benchmark_of(run: RunFolder, member: int = 0) -> Benchmark | None:
@@ -35,7 +30,8 @@ def benchmark_of(run: RunFolder, member: int = 0) -> Benchmark | None:
   if not row:
     return None
   dataset = run.dataset if run.dataset in DATASETS else DATASETS[0]
-  return Benchmark(*(row[f'{dataset}_test{name}'] for name in ('', '_rank', '_regret')))
+  accuracy, rank, regret = (row[f'{dataset}_test{name}'] for name in ('', '_rank', '_regret'))
+  return Benchmark(accuracy, rank, accuracy + regret)
 
 
 def verdict(run: RunFolder) -> Verdict:
@@ -64,11 +60,11 @@ def _quality(run: RunFolder) -> Verdict:
 
 
 def _with_table(benchmark: Benchmark, baselines: dict[str, float]) -> str:
-  accuracy, rank, regret = benchmark
+  accuracy, rank, optimum = benchmark
   parts = [f'{accuracy:.2f} %', f'rank {rank:,} of {NUM_CELLS:,} (top {max(100 * rank / NUM_CELLS, 0.01):.2f} %)']
   if best := baselines.get('best_of_50_by_validation'):
     parts.append(f'{"above" if accuracy > best else "not above"} best-of-50 ({best:.2f})')
-  parts.append(f'optimum {benchmark.optimum:.2f}' if regret else 'the optimum')
+  parts.append(f'optimum {optimum:.2f}' if optimum > accuracy else 'the optimum')
   return ', '.join(parts)
 
 
