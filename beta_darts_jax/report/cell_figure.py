@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
+from matplotlib.transforms import Bbox
 
 from beta_darts_jax.spaces.genotype import Cell
 
@@ -47,20 +48,6 @@ class Arrow(NamedTuple):
     return float(x), float(y)
 
 
-class Box(NamedTuple):
-  """A rectangle around a label or a node."""
-
-  center: Point
-  width: float
-  height: float
-
-  def overlap(self, other: 'Box') -> float:
-    """Returns the area that both boxes cover."""
-    width = (self.width + other.width) / 2 - abs(self.center[0] - other.center[0])
-    height = (self.height + other.height) / 2 - abs(self.center[1] - other.center[1])
-    return max(width, 0.0) * max(height, 0.0)
-
-
 def operation_color(operation: str) -> str:
   """Returns the color of an operation; for a user's own operation, the color depends on its name only."""
   return OPERATION_COLORS.get(operation) or COLORS[sum(operation.encode()) % len(COLORS)]
@@ -98,7 +85,15 @@ def draw_cell(cell: Cell, strengths: Sequence[float] = (), tips: Sequence[str] =
   labels = _place_labels(arrows, positions, cell.operations) if has_texts else []
   for box, operation, tip in zip(labels, cell.operations, tips, strict=False):
     style = {'boxstyle': 'round,pad=0.15', 'edgecolor': operation_color(operation), 'linewidth': 0.8}
-    _write(axes, box.center, operation, 8.5, style | {'facecolor': 'white'}, zorder=2, gid=f'tip:{tip}')
+    _write(
+      axes,
+      ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2),
+      operation,
+      8.5,
+      style | {'facecolor': 'white'},
+      zorder=2,
+      gid=f'tip:{tip}',
+    )
   for name, position in zip(names, positions, strict=True):
     style = {'boxstyle': 'circle,pad=0.3', 'facecolor': '#eef2f6', 'edgecolor': '#445566'}
     _write(axes, position, name if has_texts else '   ', 9, style, zorder=3)
@@ -108,10 +103,10 @@ def draw_cell(cell: Cell, strengths: Sequence[float] = (), tips: Sequence[str] =
   return figure
 
 
-def _fit(axes: Axes, positions: list[Point], arrows: list[Arrow], labels: list[Box]) -> None:
+def _fit(axes: Axes, positions: list[Point], arrows: list[Arrow], labels: list[Bbox]) -> None:
   """Makes the axes as large as what is drawn."""
   points = [*positions, *(arrow.at(t) for arrow in arrows for t in np.linspace(0, 1, 9))]
-  points += [(box.center[0] + side * box.width / 2, box.center[1]) for box in labels for side in (-1, 1)]
+  points += [point for box in labels for point in (box.min, box.max)]
   (left, bottom), (right, top) = np.min(points, axis=0), np.max(points, axis=0)
   axes.set(xlim=(min(left, -0.2) - 0.1, max(right, 0.2) + 0.1), ylim=(bottom - 0.3, top + 0.3))
 
@@ -137,16 +132,20 @@ def _make_arrow(cell: Cell, positions: list[Point], edge: int) -> Arrow:
   return Arrow(start, end, -2 * side * offset / float(np.hypot(*np.subtract(end, start))))
 
 
-def _place_labels(arrows: list[Arrow], positions: list[Point], operations: Sequence[str]) -> list[Box]:
+def _place_labels(arrows: list[Arrow], positions: list[Point], operations: Sequence[str]) -> list[Bbox]:
   """Returns the box of each label: the place on its arrow, close to the middle, that covers least of what is there."""
-  taken = [Box(position, 0.36, 0.36) for position in positions]
+  distances = [sign * d / 50 for d in range(15) for sign in (1, -1)]
+  taken = [_box(position, 0.36, 0.36) for position in positions]
   for arrow, operation in zip(arrows, operations, strict=True):
-    boxes = [Box(arrow.at(0.5 + t), LETTER_WIDTH * len(operation) + 0.1, LABEL_HEIGHT) for t in _DISTANCES]
-    taken.append(min(boxes, key=lambda box: round(sum(map(box.overlap, taken)), 3)))
+    boxes = [_box(arrow.at(0.5 + d), LETTER_WIDTH * len(operation) + 0.1, LABEL_HEIGHT) for d in distances]
+    common = [[both for other in taken if (both := Bbox.intersection(box, other))] for box in boxes]
+    covered = [round(sum(both.width * both.height for both in of_box), 3) for of_box in common]
+    taken.append(boxes[int(np.argmin(covered))])
   return taken[len(positions) :]
 
 
-_DISTANCES = [sign * d / 50 for d in range(15) for sign in (1, -1)]
+def _box(center: Point, width: float, height: float) -> Bbox:
+  return Bbox.from_bounds(center[0] - width / 2, center[1] - height / 2, width, height)
 
 
 def _draw_arrow(axes: Axes, arrow: Arrow, **style) -> None:

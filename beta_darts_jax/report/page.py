@@ -112,10 +112,14 @@ def _index(folder: pathlib.Path, origin: pathlib.Path) -> dict[str, Any]:
       runs.append(read_run_folder(path))
     except InputError as error:
       damaged.append(str(error))
-  pages = [run.path / 'report.html' for run in runs]
-  links = [quote(os.path.relpath(page, origin)) if page.is_file() else '' for page in pages]
-  rows = [{'cells': thumbnails(run)} | row for run, row in zip(runs, compare_runs(runs, links), strict=True)]
-  return {'title': f'Runs in {folder}', 'rows': rows, 'legend': operation_legend(runs), 'damaged': damaged}
+  pages = {run.name: run.path / 'report.html' for run in runs}
+  return {
+    'title': f'Runs in {folder}',
+    'rows': [{'cells': thumbnails(run)} | row for run, row in zip(runs, compare_runs(runs), strict=True)],
+    'links': {name: quote(os.path.relpath(page, origin)) for name, page in pages.items() if page.is_file()},
+    'legend': operation_legend(runs),
+    'damaged': damaged,
+  }
 
 
 def _render(template: str, values: dict[str, Any]) -> str:

@@ -73,12 +73,10 @@ def make_sections(runs: Sequence[RunFolder]) -> list[Section]:
 
 
 def thumbnails(run: RunFolder) -> list[Figure]:
-  """Draws the cells of a run, or of the first members, without texts."""
+  """Draws the first cells of a run without texts, at most four."""
   with matplotlib.rc_context({'text.parse_math': False}):
-    if not run.is_search:
-      return [draw_cell(cell, has_texts=False) for cell in Genotype.parse(run.config['genotype']).cells]
-    drawn = (_draw_search(search, has_texts=False) for search in _searches(run, is_one_of_many=True)[:3])
-    return [drawing.figure for drawings in drawn for drawing in drawings]
+    searches = _searches(run, is_one_of_many=True)[:4] if run.is_search else []
+    return [drawing.figure for drawing in _draw_cells([run], searches, has_texts=False)[:4]]
 
 
 def operation_legend(runs: Sequence[RunFolder]) -> dict[str, str]:
@@ -145,19 +143,25 @@ def _searches(run: RunFolder, is_one_of_many: bool) -> list[Search]:
 
 
 def _cells(runs: Sequence[RunFolder], searches: list[Search]) -> list[Section]:
-  drawn = [drawing for search in searches for drawing in _draw_search(search)]
-  for run in (run for run in runs if not run.is_search):
-    cells = Genotype.parse(run.config['genotype']).cells
-    names = ['cell'] if len(cells) == 1 else ['normal', 'reduce']
-    label = f'{run.name}: the' if len(runs) > 1 else 'The'
-    drawn += [Drawing(draw_cell(c), f'{label} {_CELL_TEXTS[name]}.') for c, name in zip(cells, names, strict=True)]
+  drawn = _draw_cells(runs, searches)
   note = 'The width of an arrow is the lead of its operation over the second one, in β.' if searches else ''
   if any(len(run.member_rows) > MAX_MEMBERS for run in runs):
     note += f' The page shows the first {MAX_MEMBERS} members with a cell.'
   return [Section('Cells' if len(drawn) > 1 else 'Cell', 'cell', drawn, note)] if drawn else []
 
 
-def _draw_search(search: Search, has_texts: bool = True) -> list[Drawing]:
+def _draw_cells(runs: Sequence[RunFolder], searches: list[Search], has_texts: bool = True) -> list[Drawing]:
+  """Draws the cells of the searches, then those of the retrainings."""
+  drawn = [drawing for search in searches for drawing in _draw_search(search, has_texts)]
+  for run in (run for run in runs if not run.is_search):
+    label = f'{run.name}: the' if len(runs) > 1 else 'The'
+    cells = Genotype.parse(run.config['genotype']).cells
+    for cell, name in zip(cells, ['cell'] if len(cells) == 1 else ['normal', 'reduce'], strict=True):
+      drawn.append(Drawing(draw_cell(cell, has_texts=has_texts), f'{label} {_CELL_TEXTS[name]}.'))
+  return drawn
+
+
+def _draw_search(search: Search, has_texts: bool) -> list[Drawing]:
   """Draws the cells of the result, or of the last epoch so far, with the leads of that epoch."""
   values, space, drawn = search.run.values(search.member), search.space, []
   for cell_type, cell in zip(space.cell_types, space.parse(values['genotype']).cells, strict=True):
@@ -227,5 +231,6 @@ def write_png(sections: list[Section], folder: pathlib.Path) -> None:
     for drawing in itertools.chain(section.drawings, *section.folded.values()):
       if section.legend:
         handles = [Patch(color=color, label=label) for label, color in section.legend.items()]
-        drawing.figure.legend(handles=handles, loc='outside lower center', fontsize=6, ncols=2)
-      drawing.figure.savefig(folder / f'{next(number):02}_{section.file}.png', dpi=150)
+        drawing.figure.legend(handles=handles, loc='upper center', bbox_to_anchor=(0.5, 0), fontsize=7, ncols=2)
+      file = folder / f'{next(number):02}_{section.file}.png'
+      drawing.figure.savefig(file, dpi=150, bbox_inches='tight')  # 'tight' includes the legend below the figure

@@ -5,7 +5,7 @@ import itertools
 import json
 import shlex
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from flax.traverse_util import flatten_dict
 
@@ -21,13 +21,6 @@ from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.nas_bench_201 import DATASETS, NUM_CELLS
 
 Table = list[dict[str, Any]]  # rows with the same columns
-
-
-class Link(NamedTuple):
-  """A cell of a table that leads to another page."""
-
-  text: str
-  href: str  # relative to the page; '' if there is no page
 
 
 def texts_of(run: RunFolder) -> dict[str, Any]:
@@ -188,24 +181,19 @@ def _without_empty_columns(table: Table) -> Table:
 # ---- several runs ----
 
 
-def compare_runs(runs: Sequence[RunFolder], pages: Sequence[str] = ()) -> Table:
-  """Returns one row per run; of a population, the row has means over the members.
-
-  `pages` are the addresses of the pages of the runs, '' where there is none.
-  """
-  return _without_empty_columns(
-    [_summary(run, page) for run, page in zip(runs, pages or [''] * len(runs), strict=True)]
-  )
+def compare_runs(runs: Sequence[RunFolder]) -> Table:
+  """Returns one row per run; of a population, the row has means over the members."""
+  return _without_empty_columns([_summary(run) for run in runs])
 
 
-def _summary(run: RunFolder, page: str) -> dict[str, Any]:
+def _summary(run: RunFolder) -> dict[str, Any]:
   members, facts = list(run.member_rows) or [0], header(run)
   benchmarks = [benchmark for k in members if (benchmark := benchmark_of(run, k))]
   retrained = (run.result or {}).get('retrain', {}).get('found', {})
   tested = run.values().get('test_accuracy', retrained.get('test_accuracy'))
   supernets = [a for k in members if (a := run.values(k).get('valid_accuracy')) is not None]
   return {
-    'run': Link(run.name, page),
+    'run': run.name,
     **{name: facts.get(name, '') for name in ('state', 'method', 'data', 'seed', 'members')},
     'benchmark test, %': _mean([b.accuracy for b in benchmarks], '.2f'),
     'rank': _mean([b.rank for b in benchmarks], '.0f'),
