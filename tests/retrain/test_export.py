@@ -201,7 +201,7 @@ def test_the_torch_module_has_our_gradients(name, request, tmp_path):
   theirs = {name: parameter.grad.numpy() for name, parameter in module.named_parameters()}
   scale = max(np.abs(array).max() for array in theirs.values())
   for name, array in theirs.items():
-    np.testing.assert_allclose(array, ours[name], atol=1e-6 * scale, err_msg=name)
+    np.testing.assert_allclose(array, ours[name], atol=1e-4 * scale, err_msg=name)
 
 
 # ---- the other formats ----
