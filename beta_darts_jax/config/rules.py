@@ -76,6 +76,7 @@ def _part_rules(config: ConfigDict) -> list[Rule]:
   least = 1 if divisor == 1 or config.space.name == 'nas_bench_201' else 2
   names, stopping = config.search.regularizers, config.early_stopping
   by_perturbation = config.derivation.method == 'perturbation'
+  sums_to_one = config.relaxation.sampling != 'sigmoid'  # the rows of β, as DARTS-PT and the perturbations assume
   stops_early = stopping.eigenvalue_ratio or (stopping.skips and is_population(config.population))
   return [
     Rule(len(set(names)) == len(names), 'search.regularizers', 'different names'),
@@ -89,6 +90,12 @@ def _part_rules(config: ConfigDict) -> list[Rule]:
       'relaxation.auxiliary_skip',
       'False with space.auxiliary_skip=True',
     ),
+    Rule(
+      sums_to_one or config.relaxation.perturbation == 'none',
+      'relaxation.perturbation',
+      'none with relaxation.sampling=sigmoid',
+    ),
+    Rule(sums_to_one or not by_perturbation, 'derivation.method', 'argmax with relaxation.sampling=sigmoid'),
     Rule(
       not (by_perturbation and (config.derivation.epoch == 'best' or stops_early)),
       'derivation.method',

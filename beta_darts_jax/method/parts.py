@@ -6,14 +6,14 @@ from typing import Any
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.method.hypergradients import ASSUME_SGD, HYPERGRADIENTS
-from beta_darts_jax.method.optimizers import OPTIMIZERS, Optimizer, alpha_adam, weight_sgd
+from beta_darts_jax.method.optimizers import OPTIMIZERS, Optimizer, alpha_adam, weight_sgd, weight_sgd_oles
 from beta_darts_jax.method.regularizers import REGULARIZERS, Regularizer, from_penalty
 from beta_darts_jax.method.relaxations import Relaxation
 from beta_darts_jax.method.samplings import Sampling
 
 RegularizerLike = str | Callable | Regularizer
 RelaxationLike = str | Callable | Sampling | Relaxation
-OPTIMIZERS_OF_WEIGHTS = tuple(OPTIMIZERS[name] for name in ('weight_sgd', 'weight_sgd_nesterov', 'weight_sgd_oles'))
+OPTIMIZERS_OF_WEIGHTS = {name: optimizer for name, optimizer in OPTIMIZERS.items() if name.startswith('weight_')}
 ORDERS = ('alpha_first', 'weights_first')  # β-DARTS and DARTS; GDAS and Λ-DARTS
 
 
@@ -78,8 +78,14 @@ def resolve_parts(
     order=order,
     class_weights=tuple(class_weights),
   )
-  if parts.weight_optimizer is alpha_adam or parts.alpha_optimizer in OPTIMIZERS_OF_WEIGHTS:
-    raise InputError('expected weight_sgd or an optimizer of your own for the weights, alpha_adam or your own for α')
+  if parts.weight_optimizer is alpha_adam or parts.alpha_optimizer in OPTIMIZERS_OF_WEIGHTS.values():
+    names = ', '.join(OPTIMIZERS_OF_WEIGHTS)
+    raise InputError(f'expected {names} or your own optimizer for the weights, alpha_adam or your own for α')
+  if parts.weight_optimizer is weight_sgd_oles and parts.relaxation.sampling.single_path:
+    raise InputError(
+      'weight_optimizer=weight_sgd_oles compares gradients of all operations: expected a relaxation that computes all '
+      'of them, so not gumbel'
+    )
   function: Any = getattr(parts.hypergradient, 'func', parts.hypergradient)  # of a functools.partial
   if function in ASSUME_SGD and parts.weight_optimizer is not weight_sgd:
     raise InputError(

@@ -250,7 +250,8 @@ class SearchPrograms:
     setup = self._setup
     orders, _ = self._epoch_arguments(epoch)
     fixed = {} if setup.selection.train_alpha else {'alpha_learning_rate': 0.0}
-    hypers = self._place_hypers(setup.session.epochs - 1, learning_rate=setup.selection.learning_rate, **fixed)
+    last_epoch = min(setup.session.epochs, setup.schedule.alpha_epochs[1]) - 1  # the last one in which α moves
+    hypers = self._place_hypers(last_epoch, learning_rate=setup.selection.learning_rate, **fixed)
     arguments = map(self._replicate, (np.int32(member), betas, decided))
     states = self._set_betas(states, *arguments)
     states = self._train(states, orders, hypers, self._halves, self._replicate(np.int32(until)))

@@ -24,6 +24,8 @@ SEARCH = [
   ({}, 'relaxation.partial_channels', 16, 3),
   ({'space.name': 'darts'}, 'relaxation.partial_channels', 8, 16),
   ({'space.name': 'darts', 'space.auxiliary_skip': True}, 'relaxation.auxiliary_skip', False, True),
+  ({'relaxation.sampling': 'sigmoid'}, 'relaxation.perturbation', 'none', 'random'),
+  ({'relaxation.sampling': 'sigmoid'}, 'derivation.method', 'argmax', 'perturbation'),
   ({}, 'diagnostics.every_epochs', 100, 101),
   ({}, 'diagnostics.kendall_cells', 0, 10),
   (DIAGNOSTICS, 'early_stopping.eigenvalue_ratio', 0.75, None),

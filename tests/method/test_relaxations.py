@@ -10,7 +10,15 @@ from beta_darts_jax import DARTS, NAS_BENCH_201, Hyperparameters, Relaxation, Se
 from beta_darts_jax.method.losses import make_loss
 from beta_darts_jax.method.perturbations import adversarial_perturbation, project_to_simplex, random_perturbation
 from beta_darts_jax.method.relaxations import edge_weights
-from beta_darts_jax.method.samplings import concentration, dirichlet, gumbel, pathwise_factors, soft_gumbel, softmax
+from beta_darts_jax.method.samplings import (
+  concentration,
+  dirichlet,
+  gumbel,
+  pathwise_dirichlet,
+  pathwise_factors,
+  soft_gumbel,
+  softmax,
+)
 from beta_darts_jax.networks.operations import OPERATIONS
 from beta_darts_jax.networks.supernet import MixedOperation, shuffle_channels
 
@@ -88,10 +96,11 @@ def test_concentrations_are_right_where_elu_rounds():
   assert np.all(np.isfinite(jax.grad(lambda a: dirichlet(a, KEYS[0], HYPER)['cell'][0, 0])(low)['cell']))
 
 
-def test_dirichlets_gradient_is_that_of_the_mean():
+@pytest.mark.parametrize('draw', [dirichlet, pathwise_dirichlet])
+def test_dirichlets_gradient_is_that_of_the_mean(draw):
   """The mean over draws of ∂β₀/∂α is the derivative of the mean: what makes the draws worth differentiating."""
   of_mean = jax.jacobian(lambda a: Relaxation('dirichlet').mean(({'cell': a}, {}))['cell'][0, 0])(ALPHAS['cell'])[0]
-  one = lambda key: jax.grad(lambda a: dirichlet({'cell': a}, key, HYPER)['cell'][0, 0])(ALPHAS['cell'])[0]
+  one = lambda key: jax.grad(lambda a: draw({'cell': a}, key, HYPER)['cell'][0, 0])(ALPHAS['cell'])[0]
   found = np.asarray(jax.jit(jax.vmap(one))(KEYS))
   np.testing.assert_allclose(found.mean(0), of_mean, atol=5 * found.std(0).max() / np.sqrt(len(KEYS)))
 
