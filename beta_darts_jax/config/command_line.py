@@ -24,9 +24,9 @@ def define_flags() -> None:
   flags.DEFINE_string('report', None, 'Folder of a run, or a folder of runs; more may follow. Writes a page.')
   flags.DEFINE_string('out', None, 'File of --report (default report.html in the run), or folder of --export.')
   flags.DEFINE_bool('png', False, 'With --report: also writes every figure as a PNG.')
-  flags.DEFINE_bool('watch', False, 'With --report: writes the page again and again while the run is running.')
   flags.DEFINE_string('export', None, 'Folder of a finished retraining. Writes its network into the folder --out.')
   flags.DEFINE_string('format', 'torch', 'Of --export: torch, stablehlo, safetensors or onnx.')
+  flags.DEFINE_bool('watch', False, 'With --report: writes the page again and again while the run is running.')
 
 
 def parse(argv: list[str], usage: str) -> list[str]:

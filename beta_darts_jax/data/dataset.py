@@ -134,7 +134,7 @@ def from_arrays(
   if (test_images is None) != (test_labels is None):
     raise InputError(f'{name}: test_images and test_labels: expected both or neither')
   test = None if test_images is None else (test_images, test_labels)
-  return make_dataset(name, (images, labels), test, classes=classes, refuse_gaps=True)
+  return make_dataset(name, (images, labels), test, classes=tuple(map(str, classes)), refuse_gaps=True)
 
 
 def make_dataset(
@@ -204,9 +204,9 @@ def _check(name, part, images, labels) -> Arrays:
 
 
 def _has_channels_first(shape) -> bool:
-  """Whether a shape looks like [N, C, H, W]: no image is 1 or 3 pixels high and has many channels."""
+  """Whether a shape looks like [N, C, H, W]: few rows and many channels, such as [N, 8, 32, 32]."""
   _, first, height, width = shape
-  return width > 4 and (first in (1, 3) or (first == 4 and height == width))
+  return width > 4 and (first in (1, 3) or (first < width and height == width))
 
 
 def _count_classes(name, labels, refuse_gaps):

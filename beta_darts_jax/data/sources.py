@@ -122,7 +122,14 @@ def _open_npz(path) -> _Source:
   if 'train' not in parts:
     raise InputError(f'npz:{path}: has {given}: expected images and labels, and optionally test_images and test_labels')
   left_out = [f'arrays of {path} are left out: {", ".join(sorted(unknown))}'] if unknown else []
-  return _Source(parts, tuple(map(str, arrays.get('classes', ()))), tuple(left_out))
+  return _Source(parts, _class_names(path, arrays), tuple(left_out))
+
+
+def _class_names(path, arrays) -> tuple[str, ...]:
+  classes = arrays.get('classes', np.array((), str))
+  if classes.ndim != 1 or classes.dtype.kind not in 'SU':
+    raise InputError(f'npz:{path}: classes are {classes.dtype} {list(classes.shape)}: expected names [K]')
+  return tuple(map(str, classes.astype(str)))
 
 
 def _pair(arrays, prefix) -> Arrays:
@@ -148,7 +155,8 @@ def _open_folder(path, image_size) -> _Source:
   parts = {
     part: functools.partial(_read_pictures, path, classes, image_size, files) for part, files in found.parts.items()
   }
-  return _Source(parts, classes, tuple(found.left_out))
+  names = tuple(os.fsencode(name).decode('utf-8', 'replace') for name in classes)  # a name of a file may be any bytes
+  return _Source(parts, names, tuple(found.left_out))
 
 
 def _read_pictures(path, classes, image_size, files_by_class) -> Arrays:

@@ -76,7 +76,8 @@ def open_tfds(source: str, data_dir: str, image_size: int):
     builder = cifar_builder(source, folder) if is_cifar else tfds.builder(name, data_dir=folder)
   except (tfds.core.registered.DatasetNotFoundError, ValueError):  # ValueError: not the form of a name
     return None
-  except (ImportError, OSError) as error:  # a data set may need packages or files that TFDS does not bring
+  # a data set may need packages or files that TFDS does not bring; AssertionError: it has no such version
+  except (ImportError, OSError, AssertionError) as error:
     text = ' '.join(str(error).split())
     reason = text.partition('}": ')[2] or text  # without TFDS's own beginning
     raise InputError(f'{source}: TFDS cannot open this data set ({reason})') from None

@@ -50,7 +50,7 @@ def set_up(
 
 def _check_variables() -> None:
   """Raises InputError for values of JAX's variables with which the program does not run."""
-  if (devices := os.environ.get('JAX_NUM_CPU_DEVICES', '1')) == '0':
+  if (devices := os.environ.get('JAX_NUM_CPU_DEVICES', '1')).startswith(('0', '-')):
     raise InputError(f'JAX_NUM_CPU_DEVICES={devices}: expected 1 or more')
   for name, expected in (('jax_numpy_dtype_promotion', 'standard'), ('jax_numpy_rank_promotion', 'allow')):
     if (value := getattr(jax.config, name)) not in (expected, 'warn'):

@@ -138,7 +138,9 @@ class SearchPrograms:
     halves = dataset.search_splits(setup.fraction)
     self._num_images = len(halves[0][1])
     self._halves = self._replicate(halves)
-    self._evaluated = self._replicate(tuple(array[: setup.evaluation_images or None] for array in halves[1]))
+    # a part of α's half is drawn, because the images of a folder are in the order of their classes
+    self._order = None if dataset.in_order else np.random.default_rng(0).permutation(len(halves[1][1]))
+    self._evaluated = self._replicate(self._sample(halves[1], setup.evaluation_images))
     self._epoch_arguments = functools.lru_cache(maxsize=1)(self._place_epoch_arguments)
     seeds = np.array([member.seed for member in setup.members], np.uint32)
     image = np.zeros((1, *dataset.image_shape), np.float32)
@@ -282,12 +284,18 @@ class SearchPrograms:
     the auxiliary skip connections of DARTS- have the weight of that epoch; without, they are left out.
     """
     setup = self._setup
-    images, labels = (array[: count or None] for array in self._halves[1])
+    images, labels = self._sample(self._halves[1], count)
     if epoch is not None:
       hyper = jax.tree.map(np.float32, setup.hyperparameters(setup.members[member], epoch))
       betas = [setup.parts.relaxation.with_skip(beta, hyper) for beta in betas]
     state = self._take_member(states, self._replicate(np.int32(member)))
     return self._one_shot[augment](state.variables, betas, images, labels)
+
+  def _sample(self, arrays, count: int):
+    """Returns `count` images and labels of α's half, all if `count` is 0 or too large."""
+    if not 0 < count < len(arrays[1]):
+      return arrays
+    return tuple(array[:count] if self._order is None else array[self._order[:count]] for array in arrays)
 
   def diagnose(self, states: SearchState, member: int, epoch: int) -> dict:
     """Returns the expensive diagnostics of a member, as from diagnostics.make_diagnose."""

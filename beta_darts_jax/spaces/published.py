@@ -259,7 +259,7 @@ PUBLISHED: dict[str, Genotype] = {name: Genotype.parse(text) for name, text in _
 
 
 def _letters(name: str) -> str:
-  return re.sub('[^a-z0-9]', '', name.lower())
+  return re.sub('[^a-z0-9]', '', name.lower().replace('β', 'beta').replace('λ', 'lambda'))
 
 
 _BY_LETTERS = {_letters(name): name for name in PUBLISHED}
@@ -278,7 +278,7 @@ def near_names(text: str) -> list[str]:
     (['DRNAS_CIFAR10', 'DRNAS_IMAGENET'], ['PC_DARTS_CIFAR'], [])
   """
   letters = _letters(text)
-  begin = [key for key in _BY_LETTERS if letters and (key.startswith(letters) or letters.startswith(key))]
+  begin = [key for key in _BY_LETTERS if len(letters) > 3 and (key.startswith(letters) or letters.startswith(key))]
   return [_BY_LETTERS[key] for key in begin or difflib.get_close_matches(letters, _BY_LETTERS, n=1, cutoff=0.85)]
 
 

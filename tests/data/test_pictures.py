@@ -97,7 +97,7 @@ def test_streamed_pictures_are_read_in_the_same_way():
   np.testing.assert_array_equal(images[0, ..., 0], centre)
 
 
-@pytest.mark.parametrize('shape', [(6, 3, 32, 32), (6, 4, 32, 32), (6, 1, 28, 28), (6, 3, 32, 48)])
+@pytest.mark.parametrize('shape', [(6, 3, 32, 32), (6, 4, 32, 32), (6, 8, 32, 32), (6, 1, 28, 28), (6, 3, 32, 48)])
 def test_channels_first_are_refused(shape):
   with pytest.raises(InputError, match='channels come last'):
     data.from_arrays(np.zeros(shape, np.uint8), np.arange(6) % 2)

@@ -17,6 +17,7 @@ def test_a_name_may_have_a_config_and_a_version():
   'source, message',
   [
     ('mnist:3.0.1', 'mnist:3.0.1 is not prepared in'),
+    ('mnist:9.9.9', 'mnist:9.9.9: TFDS cannot open this data set'),
     ('coco/2017', 'TFDS cannot open this data set .No module named'),
     ('i_naturalist2021', 'TFDS cannot open this data set .*No such file'),
     ('cifar10:3.0.2', 'cifar10:3.0.2: expected cifar10, without a version'),
