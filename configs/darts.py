@@ -21,9 +21,8 @@ values are right only for 10 epochs with batch size 64.
 
 METHOD is one of the methods that configs/nas_bench_201.py describes. The default is
 beta_darts. Each method uses the protocol above, not the protocol of its own paper.
-Three methods differ from their form on NAS-Bench-201: pc_darts trains α after 15 of 50
-epochs, gdas gives a gradient to the drawn operations alone, and drnas ranks the edges
-by the largest softmax(α).
+Two methods differ from their form on NAS-Bench-201: gdas gives a gradient to the drawn
+operations alone, and drnas ranks the edges by the largest softmax(α).
 
 own is the protocol of the method's official program in this space, where we have it:
 

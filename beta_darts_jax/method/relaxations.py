@@ -39,7 +39,6 @@ class Relaxation:
       it off.
     auxiliary_skip: adds the skip connections of DARTS-: `betas['auxiliary_skip']` is `hyper.auxiliary_skip` (Chu et
       al., ICLR 2021).
-
     strength: what ranks operations and edges when a cell is derived: the 'mean' of β, or the 'softmax' of α, as in the
       official DrNAS of the DARTS space.
 
