@@ -41,7 +41,8 @@ def main(paths: list[str]) -> None:
     differences: dict[str, dict[str, float]] = {}
     for path in paths:
       for method, of_method in json.loads(pathlib.Path(path).read_text()).items():
-        differences.setdefault(method, {}).update(of_method)
+        largest = differences.setdefault(method, {})
+        largest |= {name: max(value, largest.get(name, 0.0)) for name, value in of_method.items()}
   page = ROOT / 'docs' / 'methods.md'
   before, rest = page.read_text().split(BEGIN)
   page.write_text(before + BEGIN + make_table(differences) + END + rest.split(END, 1)[1])

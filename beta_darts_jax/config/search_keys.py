@@ -164,6 +164,7 @@ METHOD = (
   Key(
     'relaxation.strength', 'mean', 'what ranks operations and edges when a cell is derived (mean: the mean of β, '
     'softmax: softmax(α), as DrNAS does in the DARTS space)', choices=STRENGTHS,
+    only_with=('derivation.method', ('argmax',)),
   ),
 )  # fmt: skip
 
@@ -187,7 +188,7 @@ SELECTION = (
     choices=('argmax', 'perturbation'),
   ),
   Key(
-    'derivation.tune_epochs', 1, 'number of epochs for which the weights are tuned between two decisions of DARTS-PT',
+    'derivation.tune_epochs', 1, 'number of epochs of training between two decisions of DARTS-PT',
     only_with=_DARTS_PT,
   ),
   Key(

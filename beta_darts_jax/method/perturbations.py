@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from beta_darts_jax.method.optimizers import Hyperparameters
-from beta_darts_jax.method.samplings import _split_like
+from beta_darts_jax.method.samplings import split_like
 
 
 def project_to_simplex(betas):
@@ -29,7 +29,7 @@ def _uniform_like(betas, key, radius):
   def draw(beta, key):
     return radius * jax.random.uniform(key, beta.shape, beta.dtype, -1, 1)
 
-  return jax.tree.map(draw, betas, _split_like(betas, key))
+  return jax.tree.map(draw, betas, split_like(betas, key))
 
 
 def add_noise(betas, noise):

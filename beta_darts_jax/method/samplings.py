@@ -67,7 +67,7 @@ def soft_gumbel(alphas, key, hyper: Hyperparameters):
 
 
 def _gumbel_like(alphas, key):
-  return jax.tree.map(lambda a, key: jax.random.gumbel(key, a.shape, a.dtype), alphas, _split_like(alphas, key))
+  return jax.tree.map(lambda a, key: jax.random.gumbel(key, a.shape, a.dtype), alphas, split_like(alphas, key))
 
 
 def most_likely(alphas):
@@ -85,7 +85,7 @@ def dirichlet(alphas, key, hyper: Hyperparameters):
   def draw(alpha, key):
     return jax.random.dirichlet(key, concentration(alpha), dtype=alpha.dtype)
 
-  return jax.tree.map(draw, alphas, _split_like(alphas, key))
+  return jax.tree.map(draw, alphas, split_like(alphas, key))
 
 
 def pathwise_dirichlet(alphas, key, hyper: Hyperparameters):
@@ -155,7 +155,7 @@ def dirichlet_kl(alphas) -> jax.Array:
   return sum(divergence(alpha) for alpha in jax.tree.leaves(alphas))
 
 
-def _split_like(tree, key):
+def split_like(tree, key):
   """Splits the key: one key for each leaf of the tree."""
   leaves, structure = jax.tree.flatten(tree)
   return structure.unflatten(list(jax.random.split(key, len(leaves))))
