@@ -4,7 +4,8 @@ This folder knows no algorithm (`method`), no data set and no config. It is the 
 """
 
 from beta_darts_jax.networks import interop
-from beta_darts_jax.networks.discrete import NasBench201Network, Network, multiply_adds
+from beta_darts_jax.networks.costs import PlacedOperation, multiply_adds, operation_costs
+from beta_darts_jax.networks.discrete import NasBench201Network, Network
 from beta_darts_jax.networks.operations import BUILT_IN, OPERATIONS, known_operations
 from beta_darts_jax.networks.skeletons import check_image_size
 from beta_darts_jax.networks.supernet import Supernet
@@ -14,9 +15,11 @@ __all__ = [
   'OPERATIONS',
   'NasBench201Network',
   'Network',
+  'PlacedOperation',
   'Supernet',
   'check_image_size',
   'interop',
   'known_operations',
   'multiply_adds',
+  'operation_costs',
 ]

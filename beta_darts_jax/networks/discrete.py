@@ -3,11 +3,8 @@
 Arrays are [B, H, W, C]: batch, height, width, channels.
 """
 
-import math
-
 import flax.linen as nn
 import jax
-import jax.extend
 import jax.numpy as jnp
 
 from beta_darts_jax.networks.initialization import Module
@@ -179,40 +176,3 @@ def _cell_maker(network: Network | NasBench201Network, cells: dict[str, Cell]) -
 def _cell_arguments(drop_path_rate) -> tuple:
   """Returns the arguments that a skeleton passes to its cells. They must be arrays, so a rate of None is left out."""
   return () if drop_path_rate is None else (drop_path_rate,)
-
-
-def multiply_adds(network: nn.Module, variables, image_shape: tuple[int, int, int]) -> int:
-  """Counts the multiply-adds of convolutions and linear layers for one image, which the field reports as FLOPs.
-
-  It counts in the traced evaluation pass, which any network has; the auxiliary head is not part of that pass. For the
-  cells of NAS-Bench-201 the result is the benchmark's figure without the ten additions of the classifier's bias.
-
-  Args:
-    network: Network or NasBench201Network.
-    variables: its variables, or their shapes.
-    image_shape: (H, W, C).
-  """
-
-  def evaluate(variables, image):
-    return network.apply(variables, image, train=False, rngs={'draw': jax.random.key(0)})
-
-  image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  return _multiply_adds(jax.make_jaxpr(evaluate)(variables, image).jaxpr)
-
-
-def _multiply_adds(jaxpr) -> int:
-  total = 0
-  for equation in jaxpr.eqns:
-    inner = [_multiply_adds(sub) for sub in jax.extend.core.jaxprs_in_params(equation.params)]
-    name = equation.primitive.name
-    if name == 'conv_general_dilated':  # each output costs the filter's height × width × input channels
-      filters, dimensions = equation.invars[1].aval.shape, equation.params['dimension_numbers']
-      total += equation.outvars[0].aval.size * math.prod(filters) // filters[dimensions.rhs_spec[0]]
-    elif name == 'dot_general':
-      contracted = equation.params['dimension_numbers'][0][0]
-      total += equation.outvars[0].aval.size * math.prod(equation.invars[0].aval.shape[i] for i in contracted)
-    elif name == 'cond':  # the forms for different backends; the plain one is the convolution
-      total += max(inner)
-    else:
-      total += sum(inner) * equation.params.get('length', 1)
-  return total

@@ -9,7 +9,8 @@ from conftest import GOLDEN, nhwc
 
 from beta_darts_jax import Genotype, InputError, NasBench201Network, Network
 from beta_darts_jax.method.losses import cross_entropy
-from beta_darts_jax.networks.discrete import DiscreteCell, drop_path, multiply_adds
+from beta_darts_jax.networks.costs import multiply_adds
+from beta_darts_jax.networks.discrete import DiscreteCell, drop_path
 from beta_darts_jax.networks.interop import network_state_dict, network_variables
 from beta_darts_jax.networks.layers import BatchNorm
 from beta_darts_jax.networks.skeletons import check_image_size
