@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 _NODE = r'\|(?:\s*[A-Za-z0-9_]+~[0-9]+\s*\|)+'
 _ARCH = re.compile(rf'{_NODE}(?:\s*\+\s*{_NODE})*')
 _EDGE = re.compile(r'([A-Za-z0-9_]+)~([0-9]+)')
+# what a damaged arch string leaves beside its intact parts, which are replaced by \0
+_CUT = re.compile(r'[\w~]\0|\0[\w~]\S*|\+\s*\0|\0\s*\+\S*|\w~[0-9]\S*')
 _CALL = re.compile(r'\bGenotype\s*\(')
 _COMMENT = re.compile(r'^[ \t]*#.*$', re.MULTILINE)
 _NUMPY_NUMBER = re.compile(r'\b(?:np|numpy)\.\w+\(([^()]*)\)')
@@ -61,11 +63,11 @@ def _check_sources(node, target, name='the cell'):
 
 def _archs(text) -> list[str]:
   """Returns the arch strings in a text. Raises ValueError if a part of an arch string would be left out."""
-  around = [part.strip() for part in _ARCH.split(text)]
-  cut = [part for part in around if re.search(r'[|~]|^\+|\+$', part)]
-  if cut and len(around) > 1:
-    raise ValueError(f'{abbreviate(cut[0])} is no part of a cell')
-  return _ARCH.findall(text)
+  found = _ARCH.findall(text)
+  if found and (cut := _CUT.search(_ARCH.sub('\0', text))):
+    shown = abbreviate(cut.group().replace('\0', '…'))
+    raise ValueError(f'{shown} is no part of a cell')
+  return found
 
 
 def _read_arch(arch) -> Parts:

@@ -259,14 +259,18 @@ PUBLISHED: dict[str, Genotype] = {name: Genotype.parse(text) for name, text in _
 
 
 def _letters(name: str) -> str:
-  return re.sub('[^a-z0-9]', '', name.lower().replace('β', 'beta').replace('λ', 'lambda'))
+  spelled = re.sub('-$', 'minus', name.lower()).replace('β', 'beta').replace('λ', 'lambda')
+  return re.sub('[^a-z0-9]', '', spelled)
 
 
 _BY_LETTERS = {_letters(name): name for name in PUBLISHED}
 
 
 def published_name(text: str) -> str | None:
-  """Returns the name of the published cell that `text` means, or None. Case, hyphens and underscores do not count."""
+  """Returns the name of the published cell that `text` means, or None.
+
+  Case, hyphens and underscores do not count, but DARTS- is DARTS_MINUS.
+  """
   return _BY_LETTERS.get(_letters(text))
 
 

@@ -37,6 +37,8 @@ SAME_CELL = {
   'assignment': (f'genotype = {SMALL}', SMALL),
   'line of a log': (f'11/29 04:27:58 AM | INFO | genotype = {SMALL}; acc 97.2', SMALL),
   'line of a log that begins with a bar': (f'| INFO | genotype = {SMALL}', SMALL),
+  'bars and tildes around an arch string': (f'| INFO | ~/runs/x | {ARCH} | ~94 % |', ARCH),
+  'row of a table': (f'|5||{ARCH}||94.1|', ARCH),
   'the same cell twice': (f'{SMALL}\n{SMALL}', SMALL),
   'nested nodes': (f'{NESTED})', SMALL),
   'parts of xautodl': (f'{NESTED}, connectN=None, connects=None)', SMALL),
@@ -72,8 +74,12 @@ def test_nodes_may_have_one_or_three_edges():
   [
     (f'{ARCH} and {ARCH.replace("none", "skip_connect")}', 'it holds 2 different cells'),
     (f'{SMALL} {DARTS_V2}', 'it holds 2 different cells'),
-    (f'{ARCH}+|none~0', r"'\+\|none~0' is no part of a cell"),
-    (f'{ARCH}+', r"'\+' is no part of a cell"),
+    (f'{ARCH}+|none~0', r"'…\+\|none~0' is no part of a cell"),
+    (f'{ARCH} +', r"'… \+' is no part of a cell"),
+    (ARCH[:-1], "'…nor_conv_1x1~2' is no part of a cell"),
+    (ARCH[1:], r"'3~0\|\+…' is no part of a cell"),
+    (f'{ARCH}none|', r"'…none\|' is no part of a cell"),
+    (f'{ARCH} none~3', "'e~3' is no part of a cell"),
     ('(4, 0, 3, 1, 4, 5)', 'the operation indices of NASLib are 0 … 4'),
     ('{"0_1": "none"}', 'expected an operation for each of 0_1, 0_2'),
     (SMALL.replace(REDUCE, 'None'), 'reduce: expected lists of edges'),
@@ -98,7 +104,9 @@ def test_an_index_without_the_table_says_how_to_get_it(monkeypatch):
     find_genotype('6111')
 
 
-@pytest.mark.parametrize('text, name', [('beta_darts', 'BETA_DARTS'), ('FairDARTS_a', 'FAIR_DARTS_A')])
+@pytest.mark.parametrize(
+  'text, name', [('beta_darts', 'BETA_DARTS'), ('FairDARTS_a', 'FAIR_DARTS_A'), ('DARTS-', 'DARTS_MINUS')]
+)
 def test_case_and_hyphens_of_a_name_do_not_count(text, name):
   assert find_genotype(text) == (PUBLISHED[name], False)
 
