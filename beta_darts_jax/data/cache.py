@@ -48,7 +48,7 @@ def cached(name: str, key: str, read: Callable[[], Arrays]) -> Arrays:
     try:
       _save(entry, arrays)
     except OSError as error:
-      print(f'{folder}: {name} is not kept there ({error.strerror})', flush=True)
+      print(f'{folder}: {name} is not kept there ({error.strerror or error})', flush=True)
   return arrays
 
 
@@ -70,8 +70,9 @@ def _save(entry, arrays: Arrays) -> None:
     for file, array in zip(_FILES, arrays, strict=True):
       np.save(temporary / file, array, allow_pickle=False)
     (temporary / 'sha256').write_text(_sha256(arrays))
-    shutil.rmtree(entry, ignore_errors=True)  # a damaged one
-    temporary.rename(entry)
+    if _load(entry) is None:  # no other process has written it since
+      shutil.rmtree(entry, ignore_errors=True)
+      temporary.rename(entry)
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
 

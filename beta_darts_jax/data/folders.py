@@ -49,9 +49,9 @@ def find_images(path: pathlib.Path) -> ImageFolder:
   classes = found['train']
   if not classes:
     raise InputError(f'{path}: has no class sub-folders')
-  if empty := [name for name, files in classes.items() if not files]:
-    raise InputError(f'{parts["train"] / empty[0]}: has no images')
   for part, files_by_class in found.items():
+    if empty := [name for name, files in files_by_class.items() if not files]:
+      raise InputError(f'{parts[part] / empty[0]}: has no images')
     if unknown := files_by_class.keys() - classes.keys():
       raise InputError(
         f'{parts[part] / min(unknown)}: no such class in {parts["train"]}: expected {", ".join(classes)}'
@@ -80,7 +80,7 @@ def _entries(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Pat
           kind = 'a link to nothing' if entry.is_symlink() else 'neither a file nor a folder'
           raise InputError(f'{folder / entry.name}: is {kind}')
   except OSError as error:
-    raise InputError(f'{folder}: cannot be read ({error.strerror})') from None
+    raise InputError(f'{error.filename}: cannot be read ({error.strerror})') from None  # the folder, or a link loop
   return sorted(folders), sorted(files)
 
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 from beta_darts_jax.errors import InputError
 
 _WITHOUT_RANGE = {'I': '32-bit integers', 'F': '32-bit floats'}
-_BITS_PER_SAMPLE = 258  # tag of TIFF
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
 
 
 def read_picture(file: pathlib.Path, image_size: int = 0) -> np.ndarray:
@@ -64,6 +64,8 @@ def _has_16_bits(image) -> bool:
 def _upper_8_bits(image) -> np.ndarray:
   """uint8 [H, W]. A TIFF file may use 12 of the 16 bits. A PNG file may name one transparent value."""
   values = np.asarray(image).astype(np.int32)
-  bits = image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0] if image.format == 'TIFF' else 16
-  grey = values >> (bits - 8)
+  tags = image.tag_v2 if image.format == 'TIFF' else {}
+  grey = values >> (tags.get(_BITS_PER_SAMPLE, (16,))[0] - 8)
+  if tags.get(_PHOTOMETRIC) == 0:  # white is 0
+    grey = 255 - grey
   return np.where(values == image.info.get('transparency', -1), 255, grey).astype(np.uint8)

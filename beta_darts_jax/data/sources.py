@@ -1,5 +1,6 @@
 """Loads a data set by name: digits, TFDS names, folders of images and .npz files."""
 
+import contextlib
 import functools
 import os
 import pathlib
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beta_darts_jax.data.dataset import Arrays, Dataset, make_dataset, stack_images
-from beta_darts_jax.data.folders import PARTS, find_images
+from beta_darts_jax.data.folders import PARTS, find_images, part_of
 from beta_darts_jax.data.pictures import read_picture
 from beta_darts_jax.data.tfds import open_tfds
 from beta_darts_jax.errors import InputError
@@ -42,7 +43,8 @@ def load(source: str, data_dir: str = '', image_size: int = 0, alpha_split: str 
       the name of another TFDS data set, also with a config or a version: NAME/CONFIG:VERSION;
       'folder:PATH': one sub-folder per class; or the folders train, test and valid of such sub-folders;
       'npz:PATH': the arrays images and labels, and optionally test_images and test_labels, valid_images and
-        valid_labels, and the names of the classes as classes (see `from_arrays`).
+        valid_labels, and the names of the classes as classes (see `from_arrays`). The names x_train, y_train, x_test
+        and y_test of Keras are known, too.
       Without a test set the validation set is the test set. Without both, a fifth of the images is held out.
     data_dir: the folder of TFDS; '' means TFDS_DATA_DIR, else the default of TFDS.
     image_size: height and width in pixels after area averaging; 0 keeps the size.
@@ -102,48 +104,79 @@ def _read_digits() -> Arrays:
 
 # prefix of an array's name → part
 _PREFIXES = {'': 'train'} | {f'{name}_': part for part, names in PARTS.items() for name in names}
+_KERAS = {'x': 'images', 'y': 'labels'}  # x_train is train_images
 
 
 def _open_npz(path) -> _Source:
-  arrays = _read_npz(path)
-  given = ', '.join(arrays) or 'no arrays'
+  names = _names_in_npz(path)
+  given = ', '.join(names.values()) or 'no arrays'
   parts: dict[str, Callable[[], Arrays]] = {}
-  unknown = arrays.keys() - {'classes'}
+  unknown = names.keys() - {'classes'}
   for prefix, part in _PREFIXES.items():
-    pair = {f'{prefix}images', f'{prefix}labels'}
-    if not arrays.keys() & pair:
+    pair = (f'{prefix}images', f'{prefix}labels')
+    if not names.keys() & {*pair}:
       continue
-    if not arrays.keys() >= pair:
+    if not names.keys() >= {*pair}:
       raise InputError(f'npz:{path}: has {given}: expected both {prefix}images and {prefix}labels, or neither')
     if part in parts:
       raise InputError(f'npz:{path}: has {given}: expected one {part} set')
-    parts[part] = functools.partial(_pair, arrays, prefix)
-    unknown -= pair
+    parts[part] = functools.partial(_read_pair, path, *(names[name] for name in pair))
+    unknown -= {*pair}
   if 'train' not in parts:
     raise InputError(f'npz:{path}: has {given}: expected images and labels, and optionally test_images and test_labels')
-  left_out = [f'arrays of {path} are left out: {", ".join(sorted(unknown))}'] if unknown else []
-  return _Source(parts, _class_names(path, arrays), tuple(left_out))
+  left_out = ', '.join(sorted(names[name] for name in unknown))
+  classes = _class_names(path, names['classes']) if 'classes' in names else ()
+  return _Source(parts, classes, (f'arrays of {path} are left out: {left_out}',) if left_out else ())
 
 
-def _class_names(path, arrays) -> tuple[str, ...]:
-  classes = arrays.get('classes', np.array((), str))
+def _names_in_npz(path) -> dict[str, str]:
+  """Returns {usual name: name in the file} of the arrays."""
+  names: dict[str, str] = {}
+  with _opened_npz(path) as file:
+    for name in file.files:
+      usual = _usual_name(name)
+      if usual in names:
+        raise InputError(f'npz:{path}: has {names[usual]} and {name}: expected one of them')
+      names[usual] = name
+  return names
+
+
+def _usual_name(name):
+  """Returns the name in lower case; a name as Keras has it, such as x_test, becomes test_images."""
+  kind, _, part = name.lower().partition('_')
+  if kind not in _KERAS or not part_of(part or 'train'):
+    return name.lower()
+  return f'{part}_{_KERAS[kind]}' if part else _KERAS[kind]
+
+
+def _class_names(path, name) -> tuple[str, ...]:
+  classes = _read_array(path, name)
   if classes.ndim != 1 or classes.dtype.kind not in 'SU':
-    raise InputError(f'npz:{path}: classes are {classes.dtype} {list(classes.shape)}: expected names [K]')
-  return tuple(map(str, classes.astype(str)))
+    raise InputError(f'npz:{path}: {name} are {classes.dtype} {list(classes.shape)}: expected text [K], the names')
+  return tuple(name.decode('utf-8', 'replace') if isinstance(name, bytes) else name for name in classes.tolist())
 
 
-def _pair(arrays, prefix) -> Arrays:
-  return arrays[f'{prefix}images'], arrays[f'{prefix}labels']
+def _read_pair(path, images, labels) -> Arrays:
+  return _read_array(path, images), _read_array(path, labels)
 
 
-def _read_npz(path) -> dict[str, np.ndarray]:
+def _read_array(path, name) -> np.ndarray:
+  with _opened_npz(path, f'array {name} ') as file:
+    return file[name]
+
+
+@contextlib.contextmanager
+def _opened_npz(path, what=''):
+  """Opens an npz file. What is damaged in it, or holds Python objects, becomes an InputError."""
   try:
     with open(path, 'rb') as opened, np.load(opened, allow_pickle=False) as file:
-      return {name: file[name] for name in file.files}
+      yield file
+  except InputError:
+    raise
   except FileNotFoundError:
     raise InputError(f'npz:{path}: no such file') from None
   except Exception as error:  # numpy and zipfile raise many types for a damaged file
-    raise InputError(f'npz:{path}: cannot be read ({error})') from None
+    raise InputError(f'npz:{path}: {what}cannot be read ({error})') from None
 
 
 # ---- folders ----

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from beta_darts_jax.data.cache import cache_folder, cached
+from beta_darts_jax.data.cache import _save, cache_folder, cached
 
 IMAGES, LABELS = np.arange(48, dtype=np.uint8).reshape(4, 2, 2, 3), np.arange(4, dtype=np.int32)
 
@@ -67,6 +67,23 @@ def test_a_damaged_entry_is_read_again(folder, damage, name):
   check(read)
   check(read)
   assert read.count == 2
+
+
+def test_an_entry_that_another_process_wrote_meanwhile_stays(folder):
+  check(Reader())
+  (entry,) = folder.iterdir()
+  before = entry.stat().st_ino
+  _save(entry, (IMAGES, LABELS))
+  assert entry.stat().st_ino == before and len(list(folder.iterdir())) == 1
+
+
+def test_an_error_without_a_number_is_named_by_its_text(folder, monkeypatch, capsys):
+  def save(*_, **__):
+    raise OSError('20 requested and 10 written')  # of np.save on a full disk
+
+  monkeypatch.setattr(np, 'save', save)
+  check(Reader())
+  assert 'x is not kept there (20 requested and 10 written)' in capsys.readouterr().out
 
 
 def test_a_cache_that_cannot_be_written_is_named_and_does_no_harm(folder, capsys):

@@ -71,6 +71,7 @@ def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
     (['train/a/0.png', 'val/a/0.png', 'dev/a/0.png'], 'has dev and val: expected one of them'),
     (['train/a/0.png', 'train/b/0.png', 'test/c/0.png'], 'test/c: no such class in .*train: expected a, b'),
     (['a/0.png', 'b'], 'b: has no images'),
+    (['train/a/0.png', 'train/b/0.png', 'test/a/0.png', 'test/b'], 'test/b: has no images'),
     (['a/0.png', 'b/list.txt'], r'b/list\.txt: cannot be read as an image'),
   ],
 )
@@ -85,6 +86,14 @@ def test_links_to_nothing_are_refused_by_path(tmp_path, link):
   make(tmp_path, 'a/0.png', 'b/0.png')
   (tmp_path / link).symlink_to('/nowhere')
   with pytest.raises(InputError, match=f'{link}: is a link to nothing'):
+    data.load(f'folder:{tmp_path}')
+
+
+@pytest.mark.parametrize('link', ['c', 'a/9.png'])
+def test_a_link_to_itself_is_refused_by_path(tmp_path, link):
+  make(tmp_path, 'a/0.png', 'b/0.png')
+  (tmp_path / link).symlink_to(tmp_path / link)
+  with pytest.raises(InputError, match=rf'{link}: cannot be read \(Too many levels of symbolic links\)'):
     data.load(f'folder:{tmp_path}')
 
 
@@ -122,6 +131,9 @@ def test_what_is_left_out_of_a_folder_is_named(tmp_path, files, named):
 ARRAYS = {'images': np.zeros((4, 2, 2), np.uint8), 'labels': np.arange(4) % 2}
 VALID = {'valid_images': ARRAYS['images'][:2], 'valid_labels': np.array([0, 1])}
 TEST_8 = {'test_images': np.zeros((2, 8, 8, 3), np.uint8), 'test_labels': np.array([0, 1])}
+KERAS = {
+  'x_train': ARRAYS['images'], 'y_train': ARRAYS['labels'], 'x_test': ARRAYS['images'][:1], 'y_test': np.array([1]),
+}  # fmt: skip
 TEST = {'test_images': ARRAYS['images'][:1], 'test_labels': np.array([1])}
 
 
@@ -131,6 +143,9 @@ TEST = {'test_images': ARRAYS['images'][:1], 'test_labels': np.array([1])}
     (ARRAYS | VALID, 2, []),
     (ARRAYS | VALID | TEST, 1, ['the validation set is left out: a search trains α on it with alpha_split=valid only']),
     ({f'train_{name}': array for name, array in ARRAYS.items()} | TEST, 1, []),
+    ({name.title(): array for name, array in (ARRAYS | TEST).items()}, 1, []),
+    (KERAS, 1, []),
+    ({'X': ARRAYS['images'], 'y': ARRAYS['labels'], 'x_rays': 0}, 2, ['arrays of {} are left out: x_rays']),
     (ARRAYS | {'ids': np.arange(4), 'more': np.arange(2)}, 2, ['arrays of {} are left out: ids, more']),
   ],
 )
@@ -148,7 +163,13 @@ def test_the_arrays_of_an_npz_are_read_or_named(tmp_path, arrays, test_images, l
     (ARRAYS | VALID | {'val_images': 0, 'val_labels': 0}, 'expected one valid set'),
     (ARRAYS | TEST | {'test_labels': np.array([[1]])}, r'test labels are int64 \[1, 1\]: expected 1 integers'),
     (ARRAYS | TEST | {'test_labels': np.array([2])}, 'test label 2: expected up to 1'),
+    (ARRAYS | {'Labels': np.arange(4)}, 'has labels and Labels: expected one of them'),
+    (KERAS | ARRAYS, r'has x_train, .*: expected one train set'),
+    (ARRAYS | {'x_test': 0}, 'has images, labels, x_test: expected both test_images and test_labels'),
+    (ARRAYS | {'labels': np.array([None] * 4)}, r'array labels cannot be read \(Object arrays'),
     (ARRAYS | {'classes': np.array(['cat'])}, '1 names of classes: expected 2'),
+    (ARRAYS | {'classes': np.arange(2)}, r'classes are int64 \[2\]: expected text \[K\], the names'),
+    (ARRAYS | {'classes': np.array([['cat', 'dog']])}, r'classes are <U3 \[1, 2\]: expected text'),
     ({}, 'has no arrays: expected images and labels'),
   ],
 )
@@ -162,6 +183,8 @@ def test_an_npz_may_name_its_classes(tmp_path):
   np.savez(tmp_path / 'x.npz', **ARRAYS, classes=np.array(['cat', 'dog']))
   assert data.load(f'npz:{tmp_path}/x.npz').class_names == ('cat', 'dog')
   assert data.from_arrays(**ARRAYS).class_names == ('0', '1')
+  np.savez(tmp_path / 'x.npz', **ARRAYS, classes=np.array(['Kätzchen'.encode(), b'\xff']))
+  assert data.load(f'npz:{tmp_path}/x.npz').class_names == ('Kätzchen', '\ufffd')
 
 
 # ---- α from a validation set ----

@@ -40,6 +40,11 @@ def test_a_tiff_file_may_use_12_bits(tmp_path):
   np.testing.assert_array_equal(read_picture(tmp_path / 'x.tif')[..., 0], SHOWN)
 
 
+def test_a_16_bit_tiff_file_may_have_white_at_0(tmp_path):
+  pixels = saved(tmp_path / 'x.tif', RAMP, tiffinfo={262: 0})  # the tag says whether 0 is white
+  np.testing.assert_array_equal(pixels[..., 0], 255 - SHOWN)
+
+
 @pytest.mark.parametrize('dtype, mode', [(np.int32, 'I'), (np.float32, 'F')])
 def test_values_without_a_documented_range_are_refused_by_file_and_mode(tmp_path, dtype, mode):
   with pytest.raises(InputError, match=rf'x\.tif: mode {mode} \(32-bit .*expected an image with 8 or 16 bits'):
