@@ -216,7 +216,9 @@ class Workdir:
     before = read_json(file, 'remove it to resume the run')
     for name in KEPT:
       before.pop(name, None)
-    return [f'{name}: {old} → {new}' for name, (old, new) in _differences(before, environment).items()]
+    known = flatten_dict(before, sep='.')  # an older version kept fewer values
+    changes = _differences(before, environment).items()
+    return [f'{name}: {old} → {new}' for name, (old, new) in changes if name in known]
 
   def report_environment(self, mesh: jax.sharding.Mesh) -> None:
     """Prints the differences from the environment in which the run started."""

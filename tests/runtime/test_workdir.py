@@ -94,6 +94,8 @@ def test_changes_of_the_environment_are_named(tmp_path):
     assert run.environment_changes({'cores': 2, 'versions': {'jax': '1'}}) == []
     assert run.environment_changes({'cores': 2, 'versions': {'jax': '1'}}) == []
     assert run.environment_changes({'cores': 1, 'versions': {'jax': '2'}}) == ['cores: 2 → 1', 'versions.jax: 1 → 2']
+    newer = {'cores': 2, 'versions': {'jax': '1', 'optax': '1'}, 'processor': 'x'}  # has values of a later version
+    assert run.environment_changes(newer) == []
   kept = json.loads((tmp_path / 'environment.json').read_text())
   assert kept['command'] == 'python run.py' and kept['version'] == __version__
   assert datetime.datetime.fromisoformat(kept['started']).tzinfo
