@@ -24,108 +24,52 @@ beta_darts. Each method uses the protocol above, not the protocol of its own pap
 Two methods differ from their form on NAS-Bench-201: gdas gives a gradient to the drawn
 operations alone, and drnas ranks the edges by the largest softmax(α).
 
-own is the protocol of the method's official program in this space, where we have it:
+own is the protocol of the method's official program in this space:
 
   pc_darts      eight operations, batch size 256, learning rate 0.1 to 0, learning rate 6e-4 of α
   lambda_darts  batch size 96, weight 0.25
   darts_pt      five epochs between two decisions at learning rate 0.0025 with a new momentum; accuracies on all images
                 of α's half, augmented
+  oles          eight operations
+  sdarts_rs, sdarts_adv, darts_minus    the protocol above
 
-The own protocol of DrNAS in this space is missing: its supernet grows and loses operations during the search.
+The own protocol of drnas is missing: its supernet grows and loses operations during the search.
 """
 
 from beta_darts_jax.config import default
-from beta_darts_jax.errors import InputError
+from beta_darts_jax.configs.named_methods import DARTS_PT_OWN, DRNAS_WITHOUT_OWN, apply_method, choose, shrink
 
 # number of images in the half that trains the weights
 TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'svhn': 36_628}
 
-
-_L2, _RS = {'search.weight_decay': 81e-4}, {'relaxation.perturbation': 'random'}
-METHODS = {  # the values that each method changes; λ is 0 unless the name starts with beta_
-  'beta_darts': {},
-  'beta_darts_plus_plus': {'search.flood_level': 0.3},
-  'beta_rdarts_l2': _L2,
-  'beta_sdarts_rs': _RS,
-  'darts': {},
-  'darts_second_order': {'hypergradient.method': 'second_order'},
-  'rdarts_l2': _L2,
-  'sdarts_rs': _RS,
-  'sdarts_adv': {'relaxation.perturbation': 'adversarial'},
-  'pc_darts': {
-    'relaxation.partial_channels': 4, 'relaxation.edge_normalization': True, 'search.alpha_warmup_epochs': 15,
-  },
-  'gdas': {'relaxation.sampling': 'gumbel', 'search.order': 'weights_first'},
-  'snas': {'relaxation.sampling': 'soft_gumbel'},
-  'drnas': {'relaxation.sampling': 'pathwise_dirichlet', 'relaxation.strength': 'softmax'},
-  'darts_minus': {'relaxation.auxiliary_skip': True},
-  'lambda_darts': {
-    'search.regularizers': ('lambda_darts',), 'search.alignment_weight': 0.125,
-    'search.alignment_schedule': 'linear_to_last', 'search.order': 'weights_first',
-  },
-  'fair_darts': {
-    'relaxation.sampling': 'sigmoid', 'search.regularizers': ('zero_one',), 'search.zero_one_weight': 10.0,
-  },
-  'darts_pt': {'derivation.method': 'perturbation', 'derivation.train_alpha': True},
-  'oles': {'search.weight_optimizer': 'weight_sgd_oles'},
-}  # fmt: skip
+HERE = {  # the values of methods in this space
+  'pc_darts': {'search.alpha_warmup_epochs': 15},
+  'drnas': {'relaxation.strength': 'softmax'},
+}
 OWN = {  # the values that `own` changes, too
+  'sdarts_rs': {},
+  'sdarts_adv': {},
   'pc_darts': {
     'space.name': 'darts_with_none', 'search.batch_size': 256, 'search.learning_rate': 0.1,
     'search.learning_rate_min': 0.0, 'search.alpha_learning_rate': 6e-4,
   },
+  'darts_minus': {},
   'lambda_darts': {'search.batch_size': 96, 'search.alignment_weight': 0.25},
-  'darts_pt': {
-    'derivation.tune_epochs': 5, 'derivation.learning_rate': 0.0025, 'derivation.reset_optimizer': True,
-    'derivation.images': 0, 'derivation.augment': True,
-  },
+  'darts_pt': DARTS_PT_OWN,
+  'oles': {'space.name': 'darts_with_none'},
 }  # fmt: skip
 
 
 def get_config(argument: str = 'cifar10'):
-  dataset, *rest = argument.split(',')
-  is_proxy, is_own = rest[:1] == ['proxy'], rest[1:] == ['own']
-  method = rest[0] if is_own else ','.join(rest[is_proxy:]) or 'beta_darts'
-  if dataset not in TRAIN_IMAGES or method not in (OWN if is_own else METHODS):
-    raise InputError(
-      f'darts.py:{argument}: expected DATASET[,proxy][,METHOD] or DATASET,METHOD,own with DATASET one of '
-      f'{", ".join(TRAIN_IMAGES)} and METHOD one of {", ".join(METHODS)}; own is one of {", ".join(OWN)}'
-    )
+  choice = choose('darts.py', argument, TRAIN_IMAGES, OWN, {'drnas': DRNAS_WITHOUT_OWN})
   config = default()
-  config.name = 'darts' if method == 'beta_darts' else f'darts_{method}'
-  config.data.source = {'svhn': 'svhn_cropped'}.get(dataset, dataset)
-  config.data.flip = dataset != 'svhn'  # a mirrored digit is another digit
-  config.space.name = 'darts'
+  config.name = config.space.name = 'darts'
   config.supernet.unroll = False
   config.search.epochs = 50
-  config.search.beta_decay_weight = 25.0 if method.startswith('beta_') else 0.0
-  config.update_from_flattened_dict(METHODS[method])
-  if is_own:
-    config.name += '_own'
-    config.update_from_flattened_dict(OWN[method])
-  if is_proxy:
-    proxy(config, TRAIN_IMAGES[dataset])
+  apply_method(config, choice, 25.0, HERE, OWN)
+  if choice.is_proxy:
+    config.data.fraction = 0.1
+    config.supernet.channels, config.supernet.layers = 8, 5
+    config.search.evaluation_images = 1000
+    shrink(config, TRAIN_IMAGES[choice.dataset] // 10, alpha_learning_rate=0.015, official_steps=19_500)
   return config
-
-
-def proxy(config, train_images):
-  config.name += '_proxy'
-  config.data.image_size = 16
-  config.data.crop_padding = 2
-  config.data.fraction = 0.1
-  config.supernet.channels = 8
-  config.supernet.layers = 5
-  config.search.alpha_warmup_epochs = config.search.alpha_warmup_epochs * 10 // config.search.epochs
-  config.search.epochs = 10
-  config.search.alpha_learning_rate = 0.015
-  match_alpha_time(config, train_images // 10)
-  config.search.evaluation_images = 1000
-
-
-def match_alpha_time(config, train_images):
-  """Sets λ_max, unless it is 0, and b2 for the number of steps and the rate of α in `config`."""
-  search = config.search
-  steps = search.epochs * (train_images // search.batch_size)
-  if search.beta_decay_weight:
-    search.beta_decay_weight = round(25 * steps * search.alpha_learning_rate / 5.85, 2)
-  search.alpha_betas = (0.5, round(1 - 19.5 / steps, 5))

@@ -41,105 +41,51 @@ of its own paper. It changes only what this list names:
   darts_pt                 the cell is selected by perturbation; α and the weights train between the decisions
   oles                     the weights of an operation stop when their two gradients no longer agree
 
-own is the protocol of the method's official program on NAS-Bench-201, where it differs from the protocol above:
+own is the protocol of the method's official program on NAS-Bench-201:
 
   gdas                     250 epochs, Nesterov momentum, weight decay 5e-4
   lambda_darts             learning rate 1e-4 of α, weight 0.25
   darts_pt                 five epochs between two decisions at learning rate 0.0025 with a new momentum; accuracies on
                            all images of α's half, augmented
+  sdarts_rs, sdarts_adv    the protocol above
+
+The own protocol of drnas is missing: its supernet grows and loses operations during the
+search. The programs of pc_darts, darts_minus and oles do not search on NAS-Bench-201.
 """
 
 from beta_darts_jax.config import default
-from beta_darts_jax.errors import InputError
+from beta_darts_jax.configs.named_methods import DARTS_PT_OWN, DRNAS_WITHOUT_OWN, apply_method, choose, shrink
 
 # number of images in the half that trains the weights
 TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'imagenet16_120': 75_850, 'svhn': 36_628}
 
-_L2, _RS = {'search.weight_decay': 81e-4}, {'relaxation.perturbation': 'random'}
-METHODS = {  # the values that each method changes; λ is 0 unless the name starts with beta_
-  'beta_darts': {},
-  'beta_darts_plus_plus': {'search.flood_level': 0.3},
-  'beta_rdarts_l2': _L2,
-  'beta_sdarts_rs': _RS,
-  'darts': {},
-  'darts_second_order': {'hypergradient.method': 'second_order'},
-  'rdarts_l2': _L2,
-  'sdarts_rs': _RS,
-  'sdarts_adv': {'relaxation.perturbation': 'adversarial'},
-  'pc_darts': {
-    'relaxation.partial_channels': 4, 'relaxation.edge_normalization': True, 'search.alpha_warmup_epochs': 30,
-  },
-  'gdas': {
-    'relaxation.sampling': 'gumbel', 'relaxation.undrawn_gradient': True, 'search.order': 'weights_first',
-  },
-  'snas': {'relaxation.sampling': 'soft_gumbel'},
-  'drnas': {'relaxation.sampling': 'pathwise_dirichlet'},
-  'darts_minus': {'relaxation.auxiliary_skip': True},
-  'lambda_darts': {
-    'search.regularizers': ('lambda_darts',), 'search.alignment_weight': 0.125,
-    'search.alignment_schedule': 'linear_to_last', 'search.order': 'weights_first',
-  },
-  'fair_darts': {
-    'relaxation.sampling': 'sigmoid', 'search.regularizers': ('zero_one',), 'search.zero_one_weight': 10.0,
-  },
-  'darts_pt': {'derivation.method': 'perturbation', 'derivation.train_alpha': True},
-  'oles': {'search.weight_optimizer': 'weight_sgd_oles'},
-}  # fmt: skip
+HERE = {  # the values of methods in this space
+  'pc_darts': {'search.alpha_warmup_epochs': 30},
+  'gdas': {'relaxation.undrawn_gradient': True},
+}
 OWN = {  # the values that `own` changes, too
+  'sdarts_rs': {},
+  'sdarts_adv': {},
   'gdas': {
     'search.epochs': 250, 'search.weight_optimizer': 'weight_sgd_nesterov', 'search.weight_decay': 5e-4,
   },
   'lambda_darts': {'search.alpha_learning_rate': 1e-4, 'search.alignment_weight': 0.25},
-  'darts_pt': {
-    'derivation.tune_epochs': 5, 'derivation.learning_rate': 0.0025, 'derivation.reset_optimizer': True,
-    'derivation.images': 0, 'derivation.augment': True,
-  },
+  'darts_pt': DARTS_PT_OWN,
 }  # fmt: skip
+_NO_PROGRAM = 'its program does not search on NAS-Bench-201'
+WITHOUT_OWN = {'drnas': DRNAS_WITHOUT_OWN} | dict.fromkeys(('pc_darts', 'darts_minus', 'oles'), _NO_PROGRAM)
 
 
 def get_config(argument: str = 'cifar10'):
-  dataset, *rest = argument.split(',')
-  is_proxy, is_own = rest[:1] == ['proxy'], rest[1:] == ['own']
-  method = rest[0] if is_own else ','.join(rest[is_proxy:]) or 'beta_darts'
-  if dataset not in TRAIN_IMAGES or method not in (OWN if is_own else METHODS):
-    raise InputError(
-      f'nas_bench_201.py:{argument}: expected DATASET[,proxy][,METHOD] or DATASET,METHOD,own with DATASET one of '
-      f'{", ".join(TRAIN_IMAGES)} and METHOD one of {", ".join(METHODS)}; own is one of {", ".join(OWN)}'
-    )
+  choice = choose('nas_bench_201.py', argument, TRAIN_IMAGES, OWN, WITHOUT_OWN)
   config = default()
-  config.name = 'nas_bench_201' if method == 'beta_darts' else f'nas_bench_201_{method}'
-  config.data.source = {'svhn': 'svhn_cropped'}.get(dataset, dataset)
-  if dataset == 'imagenet16_120':
+  config.name = 'nas_bench_201'
+  if choice.dataset == 'imagenet16_120':
     config.data.crop_padding = 2
-  config.data.flip = dataset != 'svhn'
-  if not method.startswith('beta_'):
-    config.search.beta_decay_weight = 0.0
-  config.update_from_flattened_dict(METHODS[method])
-  if is_own:
-    config.name += '_own'
-    config.update_from_flattened_dict(OWN[method])
-  if is_proxy:
-    proxy(config, TRAIN_IMAGES[dataset])
+  apply_method(config, choice, 50.0, HERE, OWN)
+  if choice.is_proxy:
+    config.supernet.cells_per_stage = 1
+    config.search.evaluation_images = 2048
+    config.benchmark.kendall_cells = 200
+    shrink(config, TRAIN_IMAGES[choice.dataset], alpha_learning_rate=3e-3, official_steps=39_100)
   return config
-
-
-def proxy(config, train_images):
-  config.name += '_proxy'
-  config.data.image_size = 16
-  config.data.crop_padding = 2
-  config.supernet.cells_per_stage = 1
-  config.search.alpha_warmup_epochs = config.search.alpha_warmup_epochs * 10 // config.search.epochs
-  config.search.epochs = 10
-  config.search.alpha_learning_rate = 3e-3
-  match_alpha_time(config, train_images)
-  config.search.evaluation_images = 2048
-  config.benchmark.kendall_cells = 200
-
-
-def match_alpha_time(config, train_images):
-  """Sets λ_max, unless it is 0, and b2 for the number of steps and the rate of α in `config`."""
-  search = config.search
-  steps = search.epochs * (train_images // search.batch_size)
-  if search.beta_decay_weight:
-    search.beta_decay_weight = round(50 * steps * search.alpha_learning_rate / 11.73, 2)
-  search.alpha_betas = (0.5, round(1 - 39.1 / steps, 5))

@@ -12,6 +12,7 @@ import pytest
 from beta_darts_jax import InputError, Supernet
 from beta_darts_jax.config import flatten, ignored_options
 from beta_darts_jax.config.check import check
+from beta_darts_jax.configs.named_methods import METHODS
 from beta_darts_jax.spaces.space import make_space
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
@@ -31,7 +32,6 @@ def config(name, *arguments):
   return made
 
 
-METHODS = tuple(module('nas_bench_201').METHODS)
 OWN = [(name, f'cifar10,{method},own') for name in ('nas_bench_201', 'darts') for method in module(name).OWN]
 NAMED = [(f, f'cifar10,{size}{m}') for f in ('nas_bench_201', 'darts') for size in ('', 'proxy,') for m in METHODS]
 SUITE = [f'{space},{ops}' for space in ('wide', 'deep', 'single_cell') for ops in ('regular', 'no_skip', 'all_skip')]
@@ -124,6 +124,12 @@ def test_svhn_is_not_mirrored():
 def test_unknown_arguments(name, argument):
   with pytest.raises(InputError, match='DATASET one of cifar10'):
     config(name, argument)
+
+
+@pytest.mark.parametrize('name', ['nas_bench_201', 'darts'])
+def test_a_missing_protocol_is_named_with_its_reason(name):
+  with pytest.raises(InputError, match=r'drnas: its supernet grows.*not implemented'):
+    config(name, 'cifar10,drnas,own')
 
 
 # ---- values that are derived from others ----

@@ -1,21 +1,15 @@
 """make_search_setup for the named methods of configs/nas_bench_201.py: the parts of the step."""
 
-import importlib.util
-import pathlib
-
 import numpy as np
 import pytest
 
 from beta_darts_jax import NAS_BENCH_201, Relaxation
 from beta_darts_jax.config.check import check
+from beta_darts_jax.configs import nas_bench_201
+from beta_darts_jax.configs.named_methods import METHODS
 from beta_darts_jax.data import Dataset
 from beta_darts_jax.method.hypergradients import second_order
 from beta_darts_jax.search.setup import make_search_setup
-
-FILE = pathlib.Path(__file__).parents[2] / 'configs' / 'nas_bench_201.py'
-spec = importlib.util.spec_from_file_location('nas_bench_201', FILE)
-nas_bench_201 = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(nas_bench_201)
 
 IMAGES = np.zeros((256, 8, 8, 3), np.uint8), np.zeros(256, np.int32)
 DATASET = Dataset('made up', IMAGES, IMAGES, 10, (0.5,) * 3, (0.2,) * 3)
@@ -32,7 +26,7 @@ RELAXATIONS = {
 }
 
 
-@pytest.mark.parametrize('method', nas_bench_201.METHODS)
+@pytest.mark.parametrize('method', METHODS)
 def test_make_search_setup_gives_a_named_method_its_parts(method):
   setup = make_search_setup(check(nas_bench_201.get_config(f'cifar10,{method}')), DATASET)
   weight = {'lambda_darts': ['alignment_weight'], 'fair_darts': ['zero_one_weight']}.get(method, [])

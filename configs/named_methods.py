@@ -1,0 +1,103 @@
+"""The named methods of configs/nas_bench_201.py and configs/darts.py, and what the two files do in the same way."""
+
+from typing import NamedTuple
+
+from beta_darts_jax.errors import InputError
+
+_L2, _RS = {'search.weight_decay': 81e-4}, {'relaxation.perturbation': 'random'}
+METHODS = {  # the values that each method changes; λ is 0 unless the name starts with beta_
+  'beta_darts': {},
+  'beta_darts_plus_plus': {'search.flood_level': 0.3},
+  'beta_rdarts_l2': _L2,
+  'beta_sdarts_rs': _RS,
+  'darts': {},
+  'darts_second_order': {'hypergradient.method': 'second_order'},
+  'rdarts_l2': _L2,
+  'sdarts_rs': _RS,
+  'sdarts_adv': {'relaxation.perturbation': 'adversarial'},
+  'pc_darts': {'relaxation.partial_channels': 4, 'relaxation.edge_normalization': True},
+  'gdas': {'relaxation.sampling': 'gumbel', 'search.order': 'weights_first'},
+  'snas': {'relaxation.sampling': 'soft_gumbel'},
+  'drnas': {'relaxation.sampling': 'pathwise_dirichlet'},
+  'darts_minus': {'relaxation.auxiliary_skip': True},
+  'lambda_darts': {
+    'search.regularizers': ('lambda_darts',), 'search.alignment_weight': 0.125,
+    'search.alignment_schedule': 'linear_to_last', 'search.order': 'weights_first',
+  },
+  'fair_darts': {
+    'relaxation.sampling': 'sigmoid', 'search.regularizers': ('zero_one',), 'search.zero_one_weight': 10.0,
+  },
+  'darts_pt': {'derivation.method': 'perturbation', 'derivation.train_alpha': True},
+  'oles': {'search.weight_optimizer': 'weight_sgd_oles'},
+}  # fmt: skip
+DARTS_PT_OWN = {
+  'derivation.tune_epochs': 5, 'derivation.learning_rate': 0.0025, 'derivation.reset_optimizer': True,
+  'derivation.images': 0, 'derivation.augment': True,
+}  # fmt: skip
+DRNAS_WITHOUT_OWN = 'its supernet grows and loses operations during the search, which is not implemented'
+
+
+class Choice(NamedTuple):
+  """What the argument of a config file asks for."""
+
+  dataset: str
+  method: str
+  is_proxy: bool
+  is_own: bool
+
+
+def choose(file: str, argument: str, datasets, own: dict, without_own: dict[str, str]) -> Choice:
+  """Reads `DATASET[,proxy][,METHOD]` or `DATASET,METHOD,own`.
+
+  Args:
+    file: name of the config file.
+    argument: the text after its colon.
+    datasets: allowed names.
+    own: {method: the values that `own` changes}.
+    without_own: {method: why its own protocol is missing}.
+
+  Raises:
+    InputError: the argument has another form, or an unknown name.
+  """
+  dataset, *rest = argument.split(',')
+  is_proxy, is_own = rest[:1] == ['proxy'], rest[1:] == ['own']
+  method = rest[0] if is_own else ','.join(rest[is_proxy:]) or 'beta_darts'
+  reason = f' ({method}: {without_own[method]})' if is_own and method in without_own else ''
+  if dataset not in datasets or method not in (own if is_own else METHODS):
+    raise InputError(
+      f'{file}:{argument}: expected DATASET[,proxy][,METHOD] or DATASET,METHOD,own with DATASET one of '
+      f'{", ".join(datasets)} and METHOD one of {", ".join(METHODS)}; own is one of {", ".join(own)}{reason}'
+    )
+  return Choice(dataset, method, is_proxy, is_own)
+
+
+def apply_method(config, choice: Choice, beta_decay_weight: float, here: dict, own: dict) -> None:
+  """Sets the data set, λ_max, and the values of the method: METHODS, those of this space, and its own protocol."""
+  config.name += '' if choice.method == 'beta_darts' else f'_{choice.method}'
+  config.data.source = {'svhn': 'svhn_cropped'}.get(choice.dataset, choice.dataset)
+  config.data.flip = choice.dataset != 'svhn'  # a mirrored digit is another digit
+  config.search.beta_decay_weight = beta_decay_weight if choice.method.startswith('beta_') else 0.0
+  config.update_from_flattened_dict(METHODS[choice.method] | here.get(choice.method, {}))
+  if choice.is_own:
+    config.name += '_own'
+    config.update_from_flattened_dict(own[choice.method])
+
+
+def shrink(config, train_images: int, alpha_learning_rate: float, official_steps: int) -> None:
+  """Sets what the proxies have in common: ten epochs of small images, and the same times of α in fewer steps.
+
+  Args:
+    config: of the full size.
+    train_images: number of images that train the weights.
+    alpha_learning_rate: of the proxy.
+    official_steps: of the full size on CIFAR-10, whose learning rate of α is 3e-4 and b2 is 1 − 1/1000.
+  """
+  search = config.search
+  config.name += '_proxy'
+  config.data.image_size, config.data.crop_padding = 16, 2
+  search.alpha_warmup_epochs = search.alpha_warmup_epochs * 10 // search.epochs
+  search.epochs, search.alpha_learning_rate = 10, alpha_learning_rate
+  steps = search.epochs * (train_images // search.batch_size)
+  fraction = steps * alpha_learning_rate / (official_steps * 3e-4)
+  search.beta_decay_weight = round(search.beta_decay_weight * fraction, 2)
+  search.alpha_betas = (0.5, round(1 - official_steps / steps / 1000, 5))
