@@ -42,6 +42,7 @@ from beta_darts_jax.spaces import (
 if TYPE_CHECKING:
   from beta_darts_jax.config import default, default_retrain
   from beta_darts_jax.main import run_retrain, run_search
+  from beta_darts_jax.report.loggers import LOGGERS
   from beta_darts_jax.retrain.export import export
   from beta_darts_jax.retrain.result import RetrainResult, load_run
   from beta_darts_jax.retrain.trained import TrainedNetwork
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 __version__ = '0.1.0'
 _LAZY = {  # imported at the first use, because the import takes long
+  'LOGGERS': 'beta_darts_jax.report.loggers',
   'RetrainResult': 'beta_darts_jax.retrain.result',
   'SearchResult': 'beta_darts_jax.search.result',
   'TrainedNetwork': 'beta_darts_jax.retrain.trained',
@@ -67,6 +69,7 @@ __all__ = [
   'DARTS',
   'DARTS_WITH_NONE',
   'HYPERGRADIENTS',
+  'LOGGERS',
   'NAS_BENCH_201',
   'OPERATIONS',
   'OPTIMIZERS',

@@ -15,6 +15,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict
@@ -30,6 +31,7 @@ from beta_darts_jax.retrain.export import export
 from beta_darts_jax.retrain.result import RetrainResult
 from beta_darts_jax.retrain.setup import load_dataset, make_retrain_setup, resolve_genotype
 from beta_darts_jax.runtime.devices import describe_devices, set_up
+from beta_darts_jax.runtime.logs import Logger
 from beta_darts_jax.runtime.processes import check_cluster, is_process_zero, run_on_process_zero
 from beta_darts_jax.runtime.workdir import Workdir, local_folder, read_result, refuse_other_config
 from beta_darts_jax.search import run as search_run
@@ -39,20 +41,24 @@ from beta_darts_jax.search.setup import find_benchmark, load_search_data, make_s
 CLUSTER = ('coordinator', 'processes', 'process')  # keys of config.parallel
 
 
-def run_search(config: ConfigDict, workdir: str | os.PathLike | None = None, command: str = '') -> SearchResult:
+def run_search(
+  config: ConfigDict, workdir: str | os.PathLike | None = None, command: str = '', loggers: Sequence[Logger] = ()
+) -> SearchResult:
   """Runs a search to the end, or resumes it, and writes its page, as the command does.
 
   Args:
     config: from config.default() or a file in configs/.
     workdir: folder of the run; None is runs/NAME-DATASET-SEED.
     command: command line that started the run, for environment.json.
+    loggers: more loggers than config.loggers names; see docs/runs.md.
 
   Raises:
-    InputError: the config, the data or the folder cannot be used.
+    InputError: the config, a logger, the data or the folder cannot be used.
     NonFiniteLoss: all members diverged.
     Stopped: a signal came. The state is saved.
   """
   check(config, 'search')
+  used = [*report.find_loggers(config.loggers), *loggers]
   path = local_folder(workdir or default_path(config, config.search.seed))
   space = make_search_space(config)
   if values := _finished(path, config):
@@ -61,14 +67,17 @@ def run_search(config: ConfigDict, workdir: str | os.PathLike | None = None, com
   facts = announce(dataset, config.data.fraction, searches=True)
   setup = make_search_setup(config, dataset)
   table = find_benchmark(config, space, dataset.name)
-  with report.page_of_unfinished_run(path), Workdir(path, config.to_dict(), command, facts) as folder:
+  with report.page_of_unfinished_run(path), Workdir(path, config.to_dict(), command, facts, used) as folder:
     result = search_run.run(setup, dataset, table, folder)
   return _show(result)
 
 
-def run_retrain(config: ConfigDict, workdir: str | os.PathLike | None = None, command: str = '') -> RetrainResult:
+def run_retrain(
+  config: ConfigDict, workdir: str | os.PathLike | None = None, command: str = '', loggers: Sequence[Logger] = ()
+) -> RetrainResult:
   """Trains the network of config.genotype to the end, or resumes it, and writes its page; see `run_search`."""
   check(config, 'retrain')
+  used = [*report.find_loggers(config.loggers), *loggers]
   path = local_folder(workdir or default_path(config, config.train.seed))
   genotype = resolve_genotype(config)
   if values := _finished(path, config):
@@ -76,7 +85,7 @@ def run_retrain(config: ConfigDict, workdir: str | os.PathLike | None = None, co
   dataset = load_dataset(config.data)
   facts = announce(dataset, config.data.fraction)
   setup = make_retrain_setup(config, genotype, dataset)
-  with report.page_of_unfinished_run(path), Workdir(path, config.to_dict(), command, facts) as folder:
+  with report.page_of_unfinished_run(path), Workdir(path, config.to_dict(), command, facts, used) as folder:
     result = retrain_run.run(setup, dataset, folder)
   return _show(result)
 

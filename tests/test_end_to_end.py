@@ -76,7 +76,7 @@ def rows(workdir):
 def reference(tmp_path_factory, environment):
   """A finished run, with its output."""
   workdir = tmp_path_factory.mktemp('reference')
-  code, out, err = finish(start(workdir, environment, '--config.tensorboard=True', '--config.profile=23:25'))
+  code, out, err = finish(start(workdir, environment, "--config.loggers=('tensorboard',)", '--config.profile=23:25'))
   assert code == 0, err
   return workdir, out
 

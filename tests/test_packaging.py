@@ -62,7 +62,11 @@ def imported_packages(path):
 def test_requirements_name_every_import():
   lines = [line for line in (ROOT / 'requirements.txt').read_text().splitlines() if line[:1] not in ('#', '')]
   extras = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['optional-dependencies']
-  lines += [line for extra in ('report', 'tensorboard', 'natsbench', 'export', 'onnx') for line in extras[extra]]
+  lines += [
+    line
+    for extra in ('report', 'tensorboard', 'wandb', 'mlflow', 'natsbench', 'export', 'onnx')
+    for line in extras[extra]
+  ]
   required = set(map(normalize, lines))
   owners = importlib.metadata.packages_distributions()
   for path in (ROOT / 'beta_darts_jax').rglob('*.py'):

@@ -40,7 +40,12 @@ PARALLEL = (
 
 RUN = (
   Key('checkpoint.every_steps', 0, 'number of steps between checkpoints within an epoch; 0: only after each epoch'),
-  Key('tensorboard', False, 'writes TensorBoard event files'),
+  Key(
+    'loggers',
+    (),
+    'names of loggers: tensorboard, wandb, mlflow, and those that a config file registers in bd.LOGGERS',
+    items=str,
+  ),
   Key(
     'profile', '', "steps that are traced for Perfetto, as START:STOP, counted from 0 and without STOP; '' traces none"
   ),

@@ -1,9 +1,18 @@
-"""The page report.html: the results of one run, or of several runs side by side; and the index of a folder of runs.
+"""The page report.html: the results of one run, or of several runs side by side; the index of a folder; loggers.
 
 This folder reads the files of run folders and knows nothing of how they were computed. It needs the extra [report].
 """
 
 from beta_darts_jax.report.commands import page_of_unfinished_run, run_command, write_if_possible
+from beta_darts_jax.report.loggers import find_loggers
 from beta_darts_jax.report.page import figures_folder, watch, write
 
-__all__ = ['figures_folder', 'page_of_unfinished_run', 'run_command', 'watch', 'write', 'write_if_possible']
+__all__ = [
+  'figures_folder',
+  'find_loggers',
+  'page_of_unfinished_run',
+  'run_command',
+  'watch',
+  'write',
+  'write_if_possible',
+]

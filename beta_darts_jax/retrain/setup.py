@@ -15,7 +15,6 @@ from beta_darts_jax.errors import InputError, naming
 from beta_darts_jax.networks import NasBench201Network, Network, check_image_size, known_operations
 from beta_darts_jax.retrain.recipe import Recipe
 from beta_darts_jax.runtime.devices import make_mesh
-from beta_darts_jax.runtime.logs import require_tensorboard
 from beta_darts_jax.runtime.session import SessionOptions
 from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.lookup import find_genotype
@@ -132,7 +131,6 @@ def make_retrain_setup(config: ConfigDict, genotype: Genotype, dataset: Dataset 
       steps_per_dispatch=steps_per_dispatch,
       images_per_step=recipe.batch_size,
       checkpoint_every=config.checkpoint.every_steps,
-      tensorboard=config.tensorboard,
       profile=step_range(config.profile),
     ),
   )
@@ -155,8 +153,6 @@ def _check_sizes(config, dataset) -> int:
     check_augmentation(data.crop_padding, data.cutout, dataset.image_shape[:2])
   if batch_size > images:
     raise InputError(f'config.train.batch_size={batch_size}: expected at most {images}, the training images')
-  if config.tensorboard:
-    require_tensorboard()
   check_profile(config.profile, config.train.epochs * (images // batch_size))
   return images // batch_size
 

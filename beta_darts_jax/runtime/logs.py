@@ -1,17 +1,15 @@
-"""The numbers of a run: metrics.jsonl, TensorBoard, profiler traces and the terminal."""
+"""The numbers of a run: metrics.jsonl, other loggers, profiler traces and the terminal."""
 
-import importlib.util
 import json
 import os
 import pathlib
 import statistics
 import sys
-from typing import IO, Any, Self, TypedDict
+from typing import IO, Any, Protocol, Self, TypedDict
 
 import jax
 from tqdm import tqdm
 
-from beta_darts_jax.errors import InputError
 from beta_darts_jax.runtime.processes import is_process_zero
 from beta_darts_jax.runtime.workdir import write_text
 
@@ -112,38 +110,20 @@ class MetricsFile:
       self._file.close()
 
 
-def require_tensorboard() -> None:
-  """Checks that tensorboardX is installed. Raises InputError, so call it before a run starts."""
-  if importlib.util.find_spec('tensorboardX') is None:
-    raise InputError("TensorBoard's event files need tensorboardX: pip install 'beta-darts-jax[tensorboard]'")
+class Logger(Protocol):
+  """What logs a run besides metrics.jsonl. Only process 0 calls it. All values are JSON.
 
-
-class TensorBoard:
-  """Writes the numbers of each row into event files, by tensorboardX, which does not need TensorFlow.
-
-  `epochs` are completed before this process starts. TensorBoard discards older events of later epochs. Raises
-  InputError if tensorboardX is not installed.
+  A logger may also have a method `close()`. The run calls it at its end, also if it is stopped or fails.
   """
 
-  def __init__(self, folder: pathlib.Path, epochs: int):
-    require_tensorboard()
-    from tensorboardX import SummaryWriter
+  def config(self, values: dict) -> None:
+    """Gets config.json and `workdir`, the folder of the run, when the run starts or resumes."""
 
-    self._writer = SummaryWriter(str(folder), purge_step=epochs)
+  def row(self, values: Row) -> None:
+    """Gets a line of metrics.jsonl. A resumed run logs the epochs after its checkpoint again."""
 
-  def append(self, rows: list[Row]) -> None:
-    """Writes the numbers and the genotype of each row. The names of a population start with member_K/."""
-    for row in rows:
-      prefix = f'member_{row["member"]}/' if 'member' in row else ''
-      for name, value in row.items():
-        if isinstance(value, (int, float)) and name not in ('epoch', 'member', 'seed'):
-          self._writer.add_scalar(prefix + name, value, row['epoch'])
-      if row.get('genotype'):
-        self._writer.add_text(f'{prefix}genotype', f'`{row["genotype"]}`', row['epoch'])
-    self._writer.flush()
-
-  def close(self) -> None:
-    self._writer.close()
+  def result(self, values: dict) -> None:
+    """Gets result.json when the run is finished."""
 
 
 class Profile:

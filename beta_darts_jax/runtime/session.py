@@ -5,6 +5,7 @@ totals over the steps of the epoch so far, of the same shape.
 """
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import os
@@ -21,7 +22,7 @@ import numpy as np
 from beta_darts_jax.errors import NonFiniteLoss, Stopped
 from beta_darts_jax.runtime.checkpoint import Checkpoints
 from beta_darts_jax.runtime.devices import named_sharding, put
-from beta_darts_jax.runtime.logs import MetricsFile, Profile, Progress, Row, TensorBoard
+from beta_darts_jax.runtime.logs import MetricsFile, Profile, Progress, Row
 from beta_darts_jax.runtime.processes import any_process, is_process_zero
 from beta_darts_jax.runtime.workdir import Workdir, replace_non_finite
 
@@ -38,7 +39,6 @@ class SessionOptions:
     steps_per_dispatch: steps of one call of the training program. Signals and losses are checked between calls.
     images_per_step: images that one member trains on in a step, for the rate.
     checkpoint_every: steps between checkpoints within an epoch; 0 saves at the end of each epoch only.
-    tensorboard: also write TensorBoard's event files.
     profile: (first step, the step after the last one) of a trace; () for none.
   """
 
@@ -47,7 +47,6 @@ class SessionOptions:
   steps_per_dispatch: int
   images_per_step: int
   checkpoint_every: int = 0
-  tensorboard: bool = False
   profile: tuple[int, ...] = ()
 
 
@@ -130,7 +129,7 @@ class Session:
   """
 
   def __init__(self, workdir: Workdir, options: SessionOptions, mesh: jax.sharding.Mesh):
-    self._path, self._options = workdir.path, options
+    self._path, self._loggers, self._options = workdir.path, workdir.loggers, options
     self._inspect = make_inspect(mesh)
     self.step = 0
 
@@ -162,12 +161,7 @@ class Session:
     if self.step and writes:
       print(f'resuming from step {self.step} of {options.epochs * options.steps_per_epoch}', flush=True)
     self._metrics = MetricsFile(self._path / 'metrics.jsonl', metrics)
-    self._writers: list[MetricsFile | TensorBoard] = [self._metrics]
-    if options.tensorboard and writes:
-      done = self.step // options.steps_per_epoch
-      self._writers.append(TensorBoard(self._path / 'tensorboard', epochs=done))
-    for writer in self._writers:
-      self._exit.callback(writer.close)
+    self._exit.callback(self._metrics.close)
     self._profile = Profile(self._path / 'profile', options.profile if writes else ())
     self._exit.callback(self._profile.close)
     self._progress = self._exit.enter_context(
@@ -235,8 +229,10 @@ class Session:
     for k, row in enumerate(rows):
       means = {name: float(values[k]) for name, values in self._means.items()}
       logged.append(replace_non_finite({'epoch': self._epoch, **means, **row}) | times)
-    for writer in self._writers:  # before the checkpoint: a resumed run cuts the logs back to its checkpoint
-      writer.append(logged)
+    self._metrics.append(logged)  # before the checkpoint: a resumed run cuts the file back to its checkpoint
+    for logger in self._loggers:
+      for row in logged:
+        logger.row(copy.deepcopy(row))
     self._progress.epoch(logged)
     self._checkpoints.save(self.step, state, self._metrics.text)
     if any_process(self._stop.is_set()):

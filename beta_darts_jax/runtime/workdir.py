@@ -13,8 +13,9 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from flax.traverse_util import flatten_dict
@@ -23,8 +24,11 @@ from beta_darts_jax import __version__
 from beta_darts_jax.errors import InputError, NonFiniteLoss
 from beta_darts_jax.runtime.processes import is_process_zero, run_on_process_zero
 
+if TYPE_CHECKING:
+  from beta_darts_jax.runtime.logs import Logger
+
 # parts of a config that say where a run computes and what it logs, not what it computes
-NOT_COMPARED = ('parallel', 'profile', 'tensorboard')
+NOT_COMPARED = ('parallel', 'profile', 'loggers', 'tensorboard')  # older runs have 'tensorboard'
 # what environment.json has besides the environment; older runs have no 'started', 'version' and 'commit'
 KEPT = ('command', 'data', 'started', 'version', 'commit')
 # settings of JAX that change results
@@ -156,13 +160,16 @@ class Workdir:
     config: a JSON tree.
     command: the command line that started the run, for environment.json.
     data: the record of its data, a JSON tree, for environment.json.
+    loggers: of the run; `loggers` has those of this process, () if it is not process 0.
 
   Raises:
-    InputError: the folder is not writable, another process uses it, or it holds a run of another config or other data.
+    InputError: the folder is not writable, another process uses it, or it holds a run of another config or other data;
+      or a logger cannot start.
   """
 
-  def __init__(self, path, config: dict, command: str = '', data: dict | None = None):
+  def __init__(self, path, config: dict, command: str = '', data: dict | None = None, loggers: Sequence['Logger'] = ()):
     self.path, self._lock = pathlib.Path(path), None
+    self.loggers = tuple(loggers) if is_process_zero() else ()
     self._kept: dict[str, Any] = {'command': command, **_origin()} | ({'data': data} if data else {})
     run_on_process_zero(self._open, config)
 
@@ -176,6 +183,8 @@ class Workdir:
     try:
       self._take_lock()
       self._refuse_other_run(config)  # another process may have started its run before we got the lock
+      for logger in self.loggers:
+        logger.config({'workdir': str(self.path), **config})
     except InputError:
       self._lock.close()
       raise
@@ -238,6 +247,8 @@ class Workdir:
     """Writes result.json, which marks the run as finished."""
     if is_process_zero():
       write_json(self.path / 'result.json', result)
+      for logger in self.loggers:
+        logger.result(replace_non_finite(result))
 
   def __enter__(self):
     return self
@@ -248,6 +259,9 @@ class Workdir:
         with contextlib.suppress(OSError):  # the disk may be full
           (self.path / 'diverged.txt').write_text(f'{error}\n')
       self._lock.close()
+    for logger in self.loggers:
+      if hasattr(logger, 'close'):
+        logger.close()
 
 
 def in_use(path) -> bool:

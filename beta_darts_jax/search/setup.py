@@ -23,7 +23,6 @@ from beta_darts_jax.retrain.comparison import Comparison
 from beta_darts_jax.retrain.recipe import Recipe
 from beta_darts_jax.retrain.setup import NetworkOptions
 from beta_darts_jax.runtime.devices import make_mesh
-from beta_darts_jax.runtime.logs import require_tensorboard
 from beta_darts_jax.runtime.session import SessionOptions
 from beta_darts_jax.search.population import make_members
 from beta_darts_jax.search.schedule import HyperparameterSchedule, Member
@@ -200,7 +199,6 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
       steps_per_dispatch=config.search.steps_per_dispatch,
       images_per_step=2 * batch_size,
       checkpoint_every=config.checkpoint.every_steps,
-      tensorboard=config.tensorboard,
       profile=step_range(config.profile),
     ),
     early_stopping=EarlyStopping(**config.early_stopping),
@@ -232,8 +230,6 @@ def _check_sizes(config, dataset) -> int:
     raise InputError(
       f'config.retrain.batch_size={config.retrain.batch_size}: expected at most {num_images}, the training images'
     )
-  if config.tensorboard:
-    require_tensorboard()
   check_profile(config.profile, epochs_to_run(config.search) * steps)
   return steps
 

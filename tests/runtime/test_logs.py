@@ -3,8 +3,7 @@ import sys
 
 import pytest
 
-from beta_darts_jax import InputError
-from beta_darts_jax.runtime.logs import MetricsFile, Progress, TensorBoard, require_tensorboard
+from beta_darts_jax.runtime.logs import MetricsFile, Progress
 
 
 @pytest.mark.parametrize('before', [b'{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2}\n{"epo', b'\xff\n', b'', None])
@@ -17,20 +16,6 @@ def test_metrics_file_continues_from_the_text_of_the_checkpoint(tmp_path, before
   file.close()
   assert path.read_text() == file.text == '{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2, "train_loss": 1.0}\n'
   assert [row['epoch'] for row in file.rows] == [0, 1, 2]
-
-
-def test_tensorboard_writes_event_files(tmp_path):
-  writer = TensorBoard(tmp_path, epochs=0)
-  writer.append([{'epoch': 0, 'train_loss': 1.5, 'genotype': '|none~0|'}, {'epoch': 0, 'member': 3, 'train_loss': 1.0}])
-  writer.close()
-  (file,) = tmp_path.glob('events.out.tfevents.*')
-  assert b'train_loss' in file.read_bytes() and b'member_3/train_loss' in file.read_bytes()
-
-
-def test_missing_tensorboard_names_the_extra(monkeypatch):
-  monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
-  with pytest.raises(InputError, match=r'pip install .*\[tensorboard\]'):
-    require_tensorboard()
 
 
 VALUES = {'train_loss': 1.25, 'train_accuracy': 0.5, 'images_per_second': 640.0}

@@ -39,10 +39,10 @@ def train(state, until, loss=1.0):
   return replicate(Counter(jnp.full_like(state.step, until), added), MESH)
 
 
-def run(path, options=OPTIONS, after_chunk=lambda step: None, loss=1.0, members=()):
+def run(path, options=OPTIONS, after_chunk=lambda step: None, loss=1.0, members=(), loggers=()):
   """A whole run; returns the steps at which chunks ended and the rows."""
   chunks = []
-  with Workdir(path, {'task': 'toy'}) as workdir, Session(workdir, options, MESH) as session:
+  with Workdir(path, {'task': 'toy'}, loggers=loggers) as workdir, Session(workdir, options, MESH) as session:
     state = session.start(begin(members))
     for epoch in session.epochs():
       state = session.start_epoch(state, epoch)
@@ -78,6 +78,24 @@ def test_a_run_ends_chunks_at_epochs_and_logs_means(tmp_path):
   assert all(row['train_loss'] == 1.0 and row['valid_loss'] == 2.0 for row in rows)
   lines = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
   assert [json.loads(line) for line in lines] == rows
+
+
+class Recorder:
+  """A logger that keeps what it gets."""
+
+  def __init__(self):
+    self.configs, self.rows, self.results = [], [], []
+    self.config, self.row, self.result = self.configs.append, self.rows.append, self.results.append
+
+
+def test_a_logger_gets_the_config_the_rows_of_metrics_jsonl_and_the_result(tmp_path):
+  recorder = Recorder()
+  _, rows = run(tmp_path / 'run', loggers=[recorder], members=(2,))
+  with Workdir(tmp_path / 'run', {'task': 'toy'}, loggers=[recorder]) as workdir:
+    workdir.finish({'genotype': 'x', 'valid_accuracy': np.nan})
+  assert recorder.configs == [{'workdir': str(tmp_path / 'run'), 'task': 'toy'}] * 2
+  assert recorder.rows == rows and len(rows) == 6
+  assert recorder.results == [json.loads((tmp_path / 'run' / 'result.json').read_text())]
 
 
 def test_a_signal_saves_within_the_epoch_and_the_run_resumes(tmp_path):
