@@ -32,7 +32,7 @@ from beta_darts_jax.retrain.result import RetrainResult
 from beta_darts_jax.retrain.setup import load_dataset, make_retrain_setup, resolve_genotype
 from beta_darts_jax.runtime.devices import describe_devices, set_up
 from beta_darts_jax.runtime.logs import Logger
-from beta_darts_jax.runtime.processes import check_cluster, is_process_zero, run_on_process_zero
+from beta_darts_jax.runtime.processes import check_cluster, is_process_zero, run_on_all_processes, run_on_process_zero
 from beta_darts_jax.runtime.workdir import Workdir, local_folder, read_result, refuse_other_config
 from beta_darts_jax.search import run as search_run
 from beta_darts_jax.search.result import SearchResult
@@ -63,7 +63,7 @@ def run_search(
   space = make_search_space(config)
   if values := _finished(path, config):
     return _show(SearchResult(path, values))
-  dataset = load_search_data(config.data)
+  dataset = run_on_all_processes(load_search_data, config.data)
   facts = announce(dataset, config.data.fraction, searches=True)
   setup = make_search_setup(config, dataset)
   table = find_benchmark(config, space, dataset.name)
@@ -82,7 +82,7 @@ def run_retrain(
   genotype = resolve_genotype(config)
   if values := _finished(path, config):
     return _show(RetrainResult(path, values))
-  dataset = load_dataset(config.data)
+  dataset = run_on_all_processes(load_dataset, config.data)
   facts = announce(dataset, config.data.fraction)
   setup = make_retrain_setup(config, genotype, dataset)
   with report.page_of_unfinished_run(path), Workdir(path, config.to_dict(), command, facts, used) as folder:

@@ -57,10 +57,9 @@ def _sha256(array) -> str:
 
 
 def announce(dataset: Dataset | StreamedDataset, fraction: float = 1.0, searches: bool = False) -> dict[str, Any]:
-  """Prints what was read, with warnings, and returns its `record`; arguments as in `find_warnings`."""
-  facts = record(dataset)
-  warnings = [f'warning: {text}' for text in find_warnings(dataset, fraction, searches)]
-  print('\n'.join(describe(facts) + warnings), flush=True)
+  """Prints what was read, and returns its `record` and 'warnings'; arguments as in `find_warnings`."""
+  facts = record(dataset) | {'warnings': find_warnings(dataset, fraction, searches)}
+  print('\n'.join(describe(facts)), flush=True)
   return facts
 
 
@@ -68,12 +67,13 @@ def announce(dataset: Dataset | StreamedDataset, fraction: float = 1.0, searches
 
 
 def describe(facts: Mapping[str, Any]) -> list[str]:
-  """Returns the facts of `record` in two lines."""
+  """Returns the facts of `record` in two lines, and a line for each warning of `announce`."""
   numbers = [f'{facts[part]["images"]:,} {name}' for part, name in PARTS.items() if part in facts]
   size = '×'.join(map(str, facts['image_shape']))
   pixels = 'pixels {} … {}, '.format(*facts['pixels']) if 'pixels' in facts else ''
   statistics = ', '.join(f'{name} {" ".join(f"{x:.3f}" for x in facts[name])}' for name in ('mean', 'std'))
-  return [f'{_listed(numbers)} images of {size}, {pixels}{statistics}', _describe_classes(facts)]
+  warnings = [f'warning: {text}' for text in facts.get('warnings', ())]
+  return [f'{_listed(numbers)} images of {size}, {pixels}{statistics}', _describe_classes(facts), *warnings]
 
 
 def _describe_classes(facts) -> str:

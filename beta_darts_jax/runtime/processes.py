@@ -1,5 +1,7 @@
 """The processes of a run: joining a cluster, and what process 0 alone does."""
 
+import hashlib
+import json
 import os
 import re
 import sys
@@ -133,17 +135,34 @@ def run_on_process_zero(function: Callable, *arguments):
   Raises:
     InputError, OSError: in process 0, as `function` raised it; in the others an InputError that refers to process 0.
   """
-  if jax.process_count() == 1:
-    return function(*arguments)
-  result, failure = None, None
-  if is_process_zero():
-    try:
-      result = function(*arguments)
-    except (InputError, OSError) as error:
-      failure = error
-  if any_process(failure is not None):
-    raise failure or InputError('process 0 reported an error')
+  result, failure = _call(function, arguments) if is_process_zero() else (None, None)
+  _raise_together(failure, 'process 0')
   return result
+
+
+def run_on_all_processes(function: Callable, *arguments):
+  """Calls function(*arguments) in every process and returns its result there. It may take an hour.
+
+  Raises:
+    InputError, OSError: as `function` raised it; an InputError if `function` raised one in other processes only.
+  """
+  result, failure = _call(function, arguments)
+  wait_for_all('called')
+  _raise_together(failure, 'another process')
+  return result
+
+
+def _call(function, arguments):
+  """Returns (result, error); one of them is None."""
+  try:
+    return function(*arguments), None
+  except (InputError, OSError) as error:
+    return None, error
+
+
+def _raise_together(failure, place) -> None:
+  if any_process(failure is not None):
+    raise failure or InputError(f'{place} reported an error')
 
 
 def wait_for_all(name: str) -> None:
@@ -159,3 +178,12 @@ def wait_for_all(name: str) -> None:
 def any_process(flag: bool) -> bool:
   """Returns whether `flag` is true in any process. Every process must call it."""
   return flag if jax.process_count() == 1 else bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+
+
+def processes_that_differ(value) -> list[int]:
+  """Returns the processes whose `value`, a JSON tree, differs from that of process 0. Every process must call it."""
+  if jax.process_count() == 1:
+    return []
+  digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()
+  digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
+  return np.flatnonzero((digests != digests[0]).any(axis=1)).tolist()

@@ -22,7 +22,7 @@ from flax.traverse_util import flatten_dict
 
 from beta_darts_jax import __version__
 from beta_darts_jax.errors import InputError, NonFiniteLoss
-from beta_darts_jax.runtime.processes import is_process_zero, run_on_process_zero
+from beta_darts_jax.runtime.processes import is_process_zero, processes_that_differ, run_on_process_zero
 
 if TYPE_CHECKING:
   from beta_darts_jax.runtime.logs import Logger
@@ -38,6 +38,7 @@ JAX_SETTINGS = (
   'jax_default_matmul_precision',
   'jax_threefry_partitionable',
 )
+_WITHOUT_ENVIRONMENT = 'remove it to resume the run, but only if its data are the same: it holds their checksums'
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 # ---- files ----
@@ -134,10 +135,12 @@ def refuse_other_data(path, data: dict) -> None:
     InputError: the run had other data, or its environment.json is damaged.
   """
   file = pathlib.Path(path) / 'environment.json'
-  before = read_json(file, 'remove it to resume the run').get('data') if file.is_file() else None
+  before = read_json(file, _WITHOUT_ENVIRONMENT).get('data') if file.is_file() else None
   if before is None:
     return
-  if differences := _differences(before, data):
+  differences = _differences(before, data)
+  differences.pop('warnings', None)  # another version may have other words
+  if differences:
     raise InputError(f'{path} belongs to a run with different data ({_some(differences)}). Choose another workdir.')
 
 
@@ -159,18 +162,21 @@ class Workdir:
     path: the folder; it is made if it does not exist.
     config: a JSON tree.
     command: the command line that started the run, for environment.json.
-    data: the record of its data, a JSON tree, for environment.json.
+    data: the record of its data, a JSON tree, for environment.json. It may have 'warnings', which are not compared.
     loggers: of the run; `loggers` has those of this process, () if it is not process 0.
 
   Raises:
-    InputError: the folder is not writable, another process uses it, or it holds a run of another config or other data;
-      or a logger cannot start.
+    InputError: the folder is not writable, another process uses it, it holds a run of another config or other data,
+      the processes read different data, or a logger cannot start.
   """
 
   def __init__(self, path, config: dict, command: str = '', data: dict | None = None, loggers: Sequence['Logger'] = ()):
     self.path, self._lock = pathlib.Path(path), None
     self.loggers = tuple(loggers) if is_process_zero() else ()
     self._kept: dict[str, Any] = {'command': command, **_origin()} | ({'data': data} if data else {})
+    if others := processes_that_differ(data):
+      names = ', '.join(map(str, others))
+      raise InputError(f'process {names} read other data than process 0: expected the same data on every machine')
     run_on_process_zero(self._open, config)
 
   def _open(self, config):
@@ -222,7 +228,7 @@ class Workdir:
     file = self.path / 'environment.json'
     if not file.is_file():
       write_json(file, environment | self._kept)
-    before = read_json(file, 'remove it to resume the run')
+    before = read_json(file, _WITHOUT_ENVIRONMENT)
     for name in KEPT:
       before.pop(name, None)
     known = flatten_dict(before, sep='.')  # an older version kept fewer values

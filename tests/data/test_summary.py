@@ -10,10 +10,12 @@ import pytest
 
 from beta_darts_jax import InputError, data, run_search
 from beta_darts_jax.config import default
-from beta_darts_jax.data import Dataset, describe, find_warnings, from_arrays, record
+from beta_darts_jax.data import Dataset, announce, describe, find_warnings, from_arrays, record
 from beta_darts_jax.data.streaming import StreamedDataset
+from beta_darts_jax.report.run_folder import read_run_folder
+from beta_darts_jax.report.tables import texts_of
 from beta_darts_jax.runtime.devices import make_mesh
-from beta_darts_jax.runtime.workdir import Workdir, environment
+from beta_darts_jax.runtime.workdir import Workdir, environment, refuse_other_data
 
 
 def noise(*shape):
@@ -105,6 +107,16 @@ def test_constant_images_are_counted():
   images[7] = images[7] // 14 + 100  # spans 14
   warnings = find_warnings(from_arrays(images, np.arange(30) % 2, images[20:], np.arange(10) % 2))
   assert warnings == ['8 of 30 training images are constant or nearly so']
+
+
+def test_the_run_and_its_page_have_the_warnings(tmp_path, capsys):
+  facts = announce(labelled(ENOUGH, [0, 1]))
+  assert facts == record(labelled(ENOUGH, [0, 1])) | {'warnings': ['the test set has no image of 2']}
+  with Workdir(tmp_path, default().to_dict(), data=facts) as run:
+    run.environment_changes({'device': 'cpu', 'devices': 1})
+  lines = capsys.readouterr().out.splitlines()
+  assert lines == texts_of(read_run_folder(tmp_path))['data'] and lines[2] == 'warning: the test set has no image of 2'
+  refuse_other_data(tmp_path, facts | {'warnings': ['in the words of another version']})
 
 
 # ---- a run and its data ----

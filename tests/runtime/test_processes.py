@@ -129,3 +129,41 @@ def test_tasks_of_slurm_join_with_all_their_virtual_devices(nodes, tasks):
     lines = process.communicate(timeout=300)[0].splitlines()
     found = next(line for line in lines if line.startswith('found')).split()
     assert found[1:] == [str(i), str(count), '2', str(2 * count), 'all' if tasks == 1 else str(i % tasks)]
+
+
+TWO_PROCESSES = """
+import sys
+from beta_darts_jax.errors import InputError
+from beta_darts_jax.runtime.processes import join_cluster, processes_that_differ, run_on_all_processes
+
+process = int(sys.argv[2])
+join_cluster('none', sys.argv[1], 2, process)
+
+def read(fails):
+  if process == fails:
+    raise InputError('no such file')
+  return process
+
+print('found', processes_that_differ({'a': 1}), processes_that_differ({'a': process}), run_on_all_processes(read, 2))
+try:
+  run_on_all_processes(read, 1)
+except InputError as error:
+  print('found', error)
+"""
+
+
+@pytest.mark.full
+def test_processes_notice_that_one_has_other_data_or_none():
+  address = f'localhost:{free_port()}'
+  running = [
+    subprocess.Popen([sys.executable, '-c', TWO_PROCESSES, address, str(i)], stdout=subprocess.PIPE, text=True)
+    for i in range(2)
+  ]
+  found = [
+    [line for line in process.communicate(timeout=100)[0].splitlines() if line.startswith('found')]
+    for process in running
+  ]
+  assert found == [
+    ['found [] [1] 0', 'found another process reported an error'],
+    ['found [] [1] 1', 'found no such file'],
+  ]
