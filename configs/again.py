@@ -14,10 +14,11 @@ import pathlib
 import jax
 from flax.traverse_util import flatten_dict
 
-from beta_darts_jax.config import DEFAULTS
+from beta_darts_jax.config.schema import flatten, from_json
 from beta_darts_jax.errors import InputError
+from beta_darts_jax.runtime.workdir import NOT_COMPARED
 
-MACHINES = ('parallel.coordinator', 'parallel.processes', 'parallel.process')
+MACHINES = ('coordinator', 'processes', 'process')  # keys of config.parallel
 
 
 def get_config(run: str):
@@ -25,18 +26,15 @@ def get_config(run: str):
   path = path / 'config.json' if path.is_dir() else path
   try:
     values = json.loads(path.read_text())
-    config = DEFAULTS[values['task']]()
-    leaves = {name: value for name, value in flatten_dict(values, sep='.').items() if name not in MACHINES}
-    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in leaves.items()}
-    config.update_from_flattened_dict(tuples)
+    for name in MACHINES:
+      values.get('parallel', {}).pop(name, None)
+    config = from_json(values)
+    unknown = flatten_dict(values, sep='.').keys() - flatten(config).keys()
+    if lost := [name for name in unknown if name.partition('.')[0] not in NOT_COMPARED]:
+      raise ValueError(f'this version has no {", ".join(sorted(lost))}')
     repeat_settings(path.with_name('environment.json'))
-  except (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-  ) as error:  # no file, not JSON, no values of a config
+  # no file, not JSON, no values of a config
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise InputError(
       f'again.py:{run}: expected the folder of a run or its config.json ({type(error).__name__}: {error})'
     ) from None

@@ -189,6 +189,15 @@ def test_again_reads_the_config_of_a_run(name, tmp_path):
     assert config('again', str(run)).to_dict() == config(*name).to_dict()
 
 
+def test_again_leaves_out_no_key_that_changes_what_is_computed(tmp_path):
+  kept = config('digits').to_dict() | {'tensorboard': False}  # a key of older versions
+  (tmp_path / 'config.json').write_text(json.dumps(kept))
+  assert config('again', str(tmp_path)).to_dict() == config('digits').to_dict()
+  (tmp_path / 'config.json').write_text(json.dumps(kept | {'search': {'old': 1}}))
+  with pytest.raises(InputError, match=r'this version has no search\.old'):
+    config('again', str(tmp_path))
+
+
 def test_again_without_a_run(tmp_path):
   (tmp_path / 'config.json').write_text('{"task": "other"}')
   with pytest.raises(InputError, match='folder of a run'):
