@@ -20,10 +20,11 @@ from beta_darts_jax.method import (
   SearchState,
   WeightContext,
   beta_decay,
+  cost,
   from_penalty,
   make_search_step,
 )
-from beta_darts_jax.networks import OPERATIONS, NasBench201Network, Network, Supernet, interop
+from beta_darts_jax.networks import OPERATIONS, NasBench201Network, Network, Supernet, interop, operation_costs
 from beta_darts_jax.spaces import (
   DARTS,
   DARTS_WITH_NONE,
@@ -103,6 +104,7 @@ __all__ = [
   'TrainedNetwork',
   'WeightContext',
   'beta_decay',
+  'cost',
   'default',
   'default_retrain',
   'export',
@@ -111,6 +113,7 @@ __all__ = [
   'load',
   'load_run',
   'make_search_step',
+  'operation_costs',
   'run_retrain',
   'run_search',
   'set_up',

@@ -11,6 +11,9 @@ from importlib.util import find_spec
 import pytest
 from conftest import COMPILED_FAST, external
 
+from beta_darts_jax.networks.costs import PlacedOperation
+from beta_darts_jax.search.cost import read_latencies
+
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = ('--channels=2', '--depth=1', '--batch-size=8')
 
@@ -56,6 +59,15 @@ def test_methods_prints_a_row_for_each_part():
 
 
 @pytest.mark.full
+@pytest.mark.full
+def test_latency_writes_what_a_search_reads(tmp_path):
+  file = tmp_path / 'latency.json'
+  small = ('--config.supernet.channels=2', "--config.space.operations=('none', 'nor_conv_1x1')", '--image_size=8')
+  run('latency.py', f'--config={ROOT}/configs/digits.py', *small, '--calls=2', '--rounds=1', f'--out={file}')
+  latency = read_latencies(str(file))
+  assert latency(PlacedOperation('nor_conv_1x1', channels=8, stride=1, height=2, width=2)) > 0
+
+
 def test_roofline_prints_flops_and_bytes():
   assert [row[0] for row in rows_of(run('roofline.py', *SMALL))] == ['FLOPs', 'bytes']
 

@@ -171,8 +171,9 @@ def _unmet_condition(key: Key, keys: Mapping[str, Key], values: Mapping[str, Any
   if key.only_with is None:
     return ''
   other, needed = key.only_with
+  given = values[other] if isinstance(values[other], tuple) else (values[other],)
   # A part that a config file registered may use any option.
-  is_met = values[other] in needed or values[other] not in BUILT_IN_CHOICES[other]
+  is_met = any(value in needed or value not in BUILT_IN_CHOICES[other] for value in given)
   return _unmet_condition(keys[other], keys, values) or ('' if is_met else key.condition)
 
 

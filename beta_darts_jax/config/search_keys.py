@@ -24,6 +24,7 @@ _GUMBEL = ('relaxation.sampling', ('gumbel', 'soft_gumbel'))
 _ONE_HOT = ('relaxation.sampling', ('gumbel',))
 _PERTURBED = ('relaxation.perturbation', ('random', 'adversarial'))
 _DARTS_PT = ('derivation.method', ('perturbation',))
+_COST = ('search.regularizers', ('cost',))
 
 NAME = (
   Key('task', 'search', 'kind of the run; a retraining has other keys', choices=('search',)),
@@ -107,6 +108,14 @@ SEARCH_LOOP = (
 )  # fmt: skip
 
 METHOD = (
+  Key(
+    'cost.unit', 'multiply_adds', 'what the operations cost in the regularizer cost: multiply_adds, parameters, or the '
+    'JSON file of their latencies that benchmarks/latency.py writes', only_with=_COST,
+  ),
+  Key(
+    'cost.target', 0.0, 'expected cost of the cells, in the unit of the costs, below which the regularizer cost has no '
+    'force; 0: the lower, the better', only_with=_COST,
+  ),
   Key(
     'hypergradient.method', 'first_order', 'approximation of the gradient of the validation loss in α',
     choices=HYPERGRADIENTS,

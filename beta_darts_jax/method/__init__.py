@@ -16,6 +16,7 @@ from beta_darts_jax.method.regularizers import (
   RegularizerContext,
   WeightContext,
   beta_decay,
+  cost,
   from_penalty,
 )
 from beta_darts_jax.method.relaxations import Relaxation
@@ -38,6 +39,7 @@ __all__ = [
   'SearchState',
   'WeightContext',
   'beta_decay',
+  'cost',
   'from_penalty',
   'make_search_step',
 ]

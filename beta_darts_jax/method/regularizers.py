@@ -5,15 +5,17 @@ Legend: E edges, O candidate operations of an edge.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.method.samplings import dirichlet_kl
+from beta_darts_jax.spaces.space import softmax_betas
 
 # ---- scalar functions of α ----
 
@@ -161,6 +163,57 @@ def from_penalty(penalty: Callable, weight: str, mode: str = 'coupled') -> Regul
   return Regularizer(lambda tree, context: jax.grad(penalty)(tree), weight, mode)
 
 
+def expected_cost(costs: Mapping[str, np.ndarray], betas: Mapping[str, Any]):
+  """Σ β·c over all cell types, edges and operations: the expected cost if each edge draws its operation from β.
+
+  Both arguments are {cell type: [E, O]}. Xie et al., SNAS, ICLR 2019; Cai et al., ProxylessNAS, ICLR 2019; Wu et al.,
+  FBNet, CVPR 2019.
+  """
+  return sum((betas[name] * of_cell).sum() for name, of_cell in costs.items())
+
+
+def largest_cost(costs: Mapping[str, np.ndarray]) -> float:
+  """Returns the cost of the cells that have the dearest operation on each edge, from {cell type: [E, O]}."""
+  return float(sum(of_cell.max(axis=-1).sum() for of_cell in costs.values()))
+
+
+def cost(costs: Mapping[str, np.ndarray], target: float = 0.0, betas: Callable = softmax_betas) -> Regularizer:
+  """Returns the regularizer of the expected cost, with the weight `cost_weight`.
+
+  Without a target the penalty is E/largest, where E is `expected_cost` and `largest` is `largest_cost`, so the weight
+  has no unit. With a target the penalty is max(0, E/target − 1): the upper half of the absolute reward of TuNAS (Bender
+  et al., CVPR 2020). So there is no force on α while E is below the target.
+
+  Args:
+    costs: of each operation of each edge, {cell type: [E, O]}, as from `operation_costs`.
+    target: in the unit of the costs; 0 is no target.
+    betas: α → the expected β, {cell type: [E, O]}.
+
+  Raises:
+    InputError: all costs are 0, or the target is not below the largest cost.
+
+  Example: the second operation costs 3, and β is ½.
+    >>> force = cost({'cell': np.array([[0.0, 3.0]])}).force
+    >>> force({'cell': jnp.zeros((1, 2))}, None)['cell'].tolist()  # β·(c − E)/largest
+    [[-0.25, 0.25]]
+  """
+  largest = largest_cost(costs)
+  if not largest:
+    raise InputError('every operation costs 0: expected costs above 0')
+  if not 0 <= target < largest:
+    raise InputError(f'target={target:g}: expected 0, or less than {largest:g}, the cost of the dearest cells')
+
+  def penalty(alphas):
+    expected = expected_cost(costs, betas(alphas))
+    return jax.nn.relu(expected / target - 1) if target else expected / largest
+
+  return from_penalty(penalty, 'cost_weight')
+
+
+def _without_costs(alphas, context):
+  raise InputError("the regularizer 'cost' has no costs: expected bd.cost(bd.operation_costs(supernet, image_size))")
+
+
 def lambda_darts(params, context: WeightContext):
   """−∂Λ/∂w, exactly: the weights maximize the alignment of the cells (Λ-DARTS)."""
   return jax.grad(lambda params: -alignment(_aligned(context.cell_gradients(params))))(params)
@@ -199,6 +252,7 @@ REGULARIZERS: dict[str, Regularizer] = {
   'weight_decay': from_penalty(l2, 'l2_weight', mode='decoupled'),
   'dirichlet_kl': from_penalty(dirichlet_kl, 'kl_weight'),
   'zero_one': from_penalty(zero_one, 'zero_one_weight'),
+  'cost': Regularizer(_without_costs, 'cost_weight'),  # a search replaces it by cost(…) of its supernet
   'lambda_darts': Regularizer(lambda_darts, 'alignment_weight', mode='weights'),
   'lambda_darts_finite_difference': Regularizer(lambda_darts_finite_difference, 'alignment_weight', mode='weights'),
 }

@@ -4,7 +4,7 @@ This folder knows no algorithm (`method`), no data set and no config. It is the 
 """
 
 from beta_darts_jax.networks import interop
-from beta_darts_jax.networks.costs import PlacedOperation, multiply_adds, operation_costs
+from beta_darts_jax.networks.costs import COUNTS, PlacedOperation, multiply_adds, operation_costs
 from beta_darts_jax.networks.discrete import NasBench201Network, Network
 from beta_darts_jax.networks.operations import BUILT_IN, OPERATIONS, known_operations
 from beta_darts_jax.networks.skeletons import check_image_size
@@ -12,6 +12,7 @@ from beta_darts_jax.networks.supernet import Supernet
 
 __all__ = [
   'BUILT_IN',
+  'COUNTS',
   'OPERATIONS',
   'NasBench201Network',
   'Network',

@@ -113,7 +113,7 @@ def _operation_multiply_adds(operation: PlacedOperation) -> int:
   return multiply_adds(operation.make(), jax.eval_shape(operation.init), operation.image_shape)
 
 
-UNITS: dict[str, Callable[[PlacedOperation], float]] = {
+COUNTS: dict[str, Callable[[PlacedOperation], float]] = {
   'multiply_adds': _operation_multiply_adds,
   'parameters': _parameters,
 }
@@ -142,9 +142,9 @@ def operation_costs(
     [0, 0, 392, 3080, 0]
   """
   if isinstance(unit, str):
-    if unit not in UNITS:
-      raise InputError(f'unit={unit!r}: expected one of {", ".join(UNITS)}, or a function of a PlacedOperation')
-    unit = UNITS[unit]
+    if unit not in COUNTS:
+      raise InputError(f'unit={unit!r}: expected one of {", ".join(COUNTS)}, or a function of a PlacedOperation')
+    unit = COUNTS[unit]
   cost_of = functools.cache(unit)
   costs = {cell_type: np.zeros(supernet.space.alpha_shape) for cell_type in supernet.space.cell_types}
   for cell_type, edge, k, operation in placed_operations(supernet, image_size):

@@ -39,7 +39,7 @@ class Row(TypedDict, total=False):
   alpha_accuracy: float | None
   beta_decay: float | None  # mean of the Beta-Decay loss over the steps, not multiplied by λ
   beta_decay_weight: float  # λ in this epoch
-  regularizer_weights: dict[str, float]  # λ of regularizers that a config file adds; absent without them
+  regularizer_weights: dict[str, float]  # λ of `cost` and of regularizers of your own; absent without them
   valid_loss: float | None  # of the supernet on images of α's half, after the epoch
   valid_accuracy: float | None
   genotype: str | None  # the cell of the mean β; None, like skips and betas, if the member has diverged
@@ -48,6 +48,7 @@ class Row(TypedDict, total=False):
   diagnostics: 'Diagnostics'  # absent if the member has diverged
   benchmark: dict[str, Any]  # NasBench201.summary(genotype), on a data set of the benchmark
 
+  cost: 'Cost'  # in a search with the regularizer `cost`; absent if the member has diverged
   # ---- a retraining ----
   test_loss: float | None  # on all test images, after the epoch
   test_accuracy: float | None
@@ -56,6 +57,15 @@ class Row(TypedDict, total=False):
 
 
 class Diagnostics(TypedDict, total=False):
+class Cost(TypedDict):
+  """What all cells of the supernet's size cost, without the rest of the network."""
+
+  unit: str  # multiply_adds of one image, parameters, or milliseconds
+  expected: float  # Σ β·c over all edges, for the β of the row
+  derived: float  # of the cell
+  largest: float  # of the cell with the dearest operation on every edge
+
+
   """The row's `diagnostics`. The first three are there in every epoch, the others in every n-th."""
 
   shares: dict[str, float]  # share of the cell's operations that are 'skip', 'none' or 'pool', 0 … 1

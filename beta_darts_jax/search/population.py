@@ -24,7 +24,7 @@ def make_members(seed: int, seeds: int, values: Mapping[str, tuple[float, ...]])
 # The keys of a member in result.json that are not varied values.
 MEMBER_KEYS = (
   'member', 'seed', 'genotype', 'epoch', 'stopped_early', 'derivation', 'train_accuracy', 'valid_accuracy', 'benchmark',
-  'kendall_tau',
+  'kendall_tau', 'cost',
 )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def summarize_settings(results: list[dict]) -> list[dict]:
 
   Returns:
     For each setting its values, `genotypes` (number of different cells), `diverged` (number of members), and
-    `mean_and_spread` of train_accuracy, valid_accuracy and the numbers of `benchmark`.
+    `mean_and_spread` of train_accuracy, valid_accuracy, the numbers of `benchmark` and the derived cost.
   """
   return [_summarize_setting(setting, list(group)) for setting, group in itertools.groupby(results, setting_of)]
 
@@ -70,4 +70,6 @@ def _summarize_setting(setting, members):
   if rows:
     numbers = [name for name, value in rows[0].items() if isinstance(value, int | float)]
     summary['benchmark'] = {name: mean_and_spread(row[name] for row in rows) for name in numbers}
+  if costs := [member['cost']['derived'] for member in members if 'cost' in member]:
+    summary['cost'] = mean_and_spread(costs)
   return summary

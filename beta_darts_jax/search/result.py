@@ -9,6 +9,7 @@ from beta_darts_jax.runtime.processes import is_process_zero
 from beta_darts_jax.runtime.workdir import Workdir, environment, peak_memory, write_json
 from beta_darts_jax.search.cells import SelectedCell
 from beta_darts_jax.search.population import setting_of, summarize_settings
+from beta_darts_jax.search.cost import describe_cost
 from beta_darts_jax.search.setup import SearchSetup
 from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.nas_bench_201 import NUM_CELLS, NasBench201
@@ -66,7 +67,7 @@ def summarize(
   results = []
   for k, (member, cell, taus) in enumerate(zip(setup.members, cells, kendall_taus, strict=True)):
     result = {'member': k, **member.to_json()} if setup.is_population else {}
-    result |= _summarize_cell(cell, setup.selection.method, table)
+    result |= _summarize_cell(cell, setup, table)
     results.append(result | ({'kendall_tau': taus} if taus else {}))
   values: dict[str, Any]
   if setup.is_population:
@@ -89,13 +90,15 @@ def _summarize_cell(cell: SelectedCell, method, table):
     'genotype': str(cell.genotype) if cell.genotype else None,
     'epoch': cell.row['epoch'],
     'stopped_early': cell.stopped_early,
-    'derivation': method,
+    'derivation': setup.selection.method,
     'train_accuracy': cell.row['train_accuracy'] if cell.genotype else None,
     'valid_accuracy': cell.row['valid_accuracy'] if cell.genotype else None,
   }
   if table and cell.genotype:
     result['benchmark'] = table.summary(cell.genotype)
   return result
+  if setup.costs and cell.genotype and cell.row['betas']:
+    result['cost'] = setup.costs.of_cell(setup.space, cell.genotype, cell.row['betas'])
 
 
 def write_genotypes(setup: SearchSetup, workdir: Workdir, cells: list[SelectedCell]) -> None:
@@ -117,6 +120,8 @@ def _describe_single(values) -> list[str]:
   if values['stopped_early']:
     lines.append(f'stopped   early: the cell of epoch {values["epoch"] + 1}')
   if benchmark := values.get('benchmark'):
+  if cost := values.get('cost'):
+    lines.append(f'cost      {describe_cost(cost)}')
     dataset = values['dataset']
     test, rank, valid = (benchmark[f'{dataset}_{name}'] for name in ('test', 'test_rank', 'valid'))
     lines.append(f'benchmark {dataset} test {test:.2f} %, rank {rank} of {NUM_CELLS:,}, valid {valid:.2f} %')

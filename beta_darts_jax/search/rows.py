@@ -52,6 +52,8 @@ def epoch_rows(
       row['diagnostics'] = _diagnose(setup, programs, states, table, epoch, k, beta, genotype)
       if table:
         row['benchmark'] = table.summary(genotype)
+      if setup.costs:
+        row['cost'] = setup.costs.of_cell(setup.space, genotype, beta)
     if hyper.regularizer_weights:
       row['regularizer_weights'] = dict(hyper.regularizer_weights)
     rows.append(row)

@@ -16,14 +16,16 @@ from beta_darts_jax.data.augmentation import check_augmentation
 from beta_darts_jax.errors import InputError, naming
 from beta_darts_jax.method.hypergradients import HYPERGRADIENTS
 from beta_darts_jax.method.parts import StepParts, resolve_parts
-from beta_darts_jax.method.regularizers import REGULARIZERS, SCHEDULES, per_step
+from beta_darts_jax.method.regularizers import REGULARIZERS, SCHEDULES, cost, per_step
 from beta_darts_jax.method.relaxations import Relaxation
+from beta_darts_jax.method.samplings import find_sampling
 from beta_darts_jax.networks import Supernet, check_image_size, known_operations
 from beta_darts_jax.retrain.comparison import Comparison
 from beta_darts_jax.retrain.recipe import Recipe
 from beta_darts_jax.retrain.setup import NetworkOptions
 from beta_darts_jax.runtime.devices import make_mesh
 from beta_darts_jax.runtime.session import SessionOptions
+from beta_darts_jax.search.cost import Costs, make_costs
 from beta_darts_jax.search.population import make_members
 from beta_darts_jax.search.schedule import HyperparameterSchedule, Member
 from beta_darts_jax.spaces.nas_bench_201 import HOW_TO_GET, NasBench201, covers, find_table
@@ -95,6 +97,7 @@ class SearchSetup:
     mesh: ('population', 'data').
     strategy: 'map' or 'vmap' of the members of a device.
     supernet: the network of the space.
+    costs: of its operations, with the regularizer `cost`; None without.
     parts: of the bilevel step.
     schedule: the hyperparameters of each epoch.
     augmentation: of training images.
@@ -114,6 +117,7 @@ class SearchSetup:
   mesh: jax.sharding.Mesh
   strategy: str
   supernet: Supernet
+  costs: Costs | None
   parts: StepParts
   schedule: HyperparameterSchedule
   augmentation: Augmentation
@@ -176,7 +180,13 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
     mesh = make_mesh(batch_size, len(members), config.parallel.population, config.parallel.data)
   data = config.data
   class_weights = dataset.class_weights(data.class_weights)
-  parts = _make_parts(config, space, members, class_weights)
+  sampling = find_sampling(config.relaxation.sampling)
+  supernet = make_supernet(config, space, dataset.num_classes, sampling.single_path)
+  costs = None
+  if 'cost' in config.search.regularizers:
+    with naming('config.cost'):
+      costs = make_costs(config.cost.unit, supernet, dataset.image_shape[:2])
+  parts = _make_parts(config, space, members, class_weights, costs)
   augmentation = Augmentation(dataset.mean, dataset.std, data.crop_padding, data.flip, data.cutout)
   return SearchSetup(
     dataset_name=dataset.name,
@@ -186,7 +196,8 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
     is_population=is_population(config.population),
     mesh=mesh,
     strategy=config.parallel.strategy,
-    supernet=make_supernet(config, space, dataset.num_classes, parts.relaxation.sampling.single_path),
+    supernet=supernet,
+    costs=costs,
     parts=parts,
     schedule=make_schedule(config, steps),
     augmentation=augmentation,
@@ -258,7 +269,7 @@ def kept_supernet(values: Mapping[str, Any], num_classes: int) -> Supernet:
   return make_supernet(config, make_search_space(config), num_classes, single_path=False).clone(unroll=False)
 
 
-def _make_parts(config, space, members, class_weights) -> StepParts:
+def _make_parts(config, space, members, class_weights, costs) -> StepParts:
   """The parts of the step. Regularizers whose weight is 0 in every member are left out, and flooding likewise."""
 
   def is_used(name):
@@ -270,18 +281,23 @@ def _make_parts(config, space, members, class_weights) -> StepParts:
   hypergradient = HYPERGRADIENTS[method]
   if method in wanted:
     hypergradient = functools.partial(hypergradient, **{name: options[name] for name in wanted[method]})
-  regularizers = [REGULARIZERS[name] for name in config.search.regularizers]
+  relaxation = Relaxation(
+    sampling=config.relaxation.sampling,
+    perturbation=config.relaxation.perturbation,
+    edges=space.edges if config.relaxation.edge_normalization else (),
+    auxiliary_skip=config.relaxation.auxiliary_skip,
+    strength=config.relaxation.strength,
+  )
+  available = dict(REGULARIZERS)
+  if costs:
+    with naming('config.cost'):
+      available['cost'] = cost(costs.of_operations, config.cost.target, relaxation.sampling.mean)
+  regularizers = [available[name] for name in config.search.regularizers]
   with naming('config'):
     return resolve_parts(
       regularizer=[regularizer for regularizer in regularizers if is_used(regularizer.weight)],
       hypergradient=hypergradient,
-      relaxation=Relaxation(
-        sampling=config.relaxation.sampling,
-        perturbation=config.relaxation.perturbation,
-        edges=space.edges if config.relaxation.edge_normalization else (),
-        auxiliary_skip=config.relaxation.auxiliary_skip,
-        strength=config.relaxation.strength,
-      ),
+      relaxation=relaxation,
       weight_optimizer=config.search.weight_optimizer,
       alpha_optimizer=config.search.alpha_optimizer,
       flooding=is_used('flood_level'),

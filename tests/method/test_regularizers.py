@@ -13,6 +13,7 @@ from beta_darts_jax.method.regularizers import (
   SCHEDULES,
   RegularizerContext,
   alignment,
+  cost,
   flooded,
   from_penalty,
   linear_ramp,
@@ -74,6 +75,26 @@ def test_regularizer_has_its_closed_form(name):
   sums = sum_forces([REGULARIZERS[name]], ALPHAS, NOTHING, hyper)
   assert list(sums) == [mode]
   np.testing.assert_allclose(sums[mode]['cell'], 3 * expected, rtol=1e-5)
+
+
+COSTS = {'cell': np.array([[0.0, 6.0], [2.0, 1.0]])}  # at most 8; 4.5 at α = 0
+CHOICE = {'cell': jnp.zeros((2, 2))}
+
+
+@pytest.mark.parametrize('target, divisor', [(0.0, 8), (3.0, 3), (4.5, np.inf), (6.0, np.inf)])
+def test_force_of_the_cost_is_beta_times_the_excess_above_the_mean_of_the_edge(target, divisor):
+  """Of an edge with costs c and mean E: β·(c − E), divided by the largest cost or by the target, 0 below the target."""
+  force = cost(COSTS, target).force(CHOICE, NOTHING)['cell']
+  np.testing.assert_allclose(force, np.array([[-1.5, 1.5], [0.25, -0.25]]) / divisor, rtol=1e-6)
+
+
+def test_mistakes_of_the_cost_are_named():
+  with pytest.raises(InputError, match='target=8: expected 0, or less than 8'):
+    cost(COSTS, 8.0)
+  with pytest.raises(InputError, match='every operation costs 0'):
+    cost({'cell': np.zeros((1, 2))})
+  with pytest.raises(InputError, match='expected bd'):
+    REGULARIZERS['cost'].force(CHOICE, NOTHING)
 
 
 def test_forces_add_up():

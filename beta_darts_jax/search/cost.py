@@ -1,0 +1,85 @@
+"""The costs of the operations in a search with the regularizer `cost`."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from beta_darts_jax.errors import InputError
+from beta_darts_jax.method.regularizers import expected_cost, largest_cost
+from beta_darts_jax.networks import COUNTS, PlacedOperation, Supernet, operation_costs
+from beta_darts_jax.runtime.logs import Cost
+from beta_darts_jax.runtime.workdir import read_json
+from beta_darts_jax.spaces.genotype import Genotype
+from beta_darts_jax.spaces.space import SearchSpace
+
+_SCRIPT = 'benchmarks/latency.py'
+SCALES = {'multiply_adds': (1e6, 'M multiply-adds'), 'parameters': (1e6, 'M parameters'), 'milliseconds': (1.0, 'ms')}
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+  """What the cells of a supernet can cost.
+
+  Attributes:
+    unit: 'multiply_adds', 'parameters' or 'milliseconds'.
+    of_operations: the cost of each operation of each edge, {cell type: [E, O]}, summed over the cells.
+  """
+
+  unit: str
+  of_operations: Mapping[str, np.ndarray]
+
+  def of_cell(self, space: SearchSpace, genotype: Genotype, betas: Mapping) -> Cost:
+    """Returns the expected cost for β {cell type: [E, O]}, and the cost of the derived cells."""
+    expected, derived = (
+      float(expected_cost(self.of_operations, {name: np.asarray(beta, float) for name, beta in weights.items()}))
+      for weights in (betas, space.one_hot(genotype))
+    )
+    return {'unit': self.unit, 'expected': expected, 'derived': derived, 'largest': largest_cost(self.of_operations)}
+
+
+def make_costs(unit: str, supernet: Supernet, image_size: tuple[int, int]) -> Costs:
+  """Counts the costs of a supernet on images of (height, width), or reads them.
+
+  Args:
+    unit: 'multiply_adds', 'parameters', or the path of a file of benchmarks/latency.py.
+    supernet: of the search.
+    image_size: in pixels.
+
+  Raises:
+    InputError: the file cannot be read, or it does not have all operations.
+  """
+  if unit in COUNTS:
+    return Costs(unit, operation_costs(supernet, image_size, unit))
+  return Costs('milliseconds', operation_costs(supernet, image_size, read_latencies(unit)))
+
+
+def describe_cost(cost: Cost) -> str:
+  """Writes a cost of result.json."""
+  scale, unit = SCALES[cost['unit']]
+  derived, largest, expected = (cost[name] / scale for name in ('derived', 'largest', 'expected'))
+  return f'{derived:.3g} of at most {largest:.3g} {unit}, expected {expected:.3g}'
+
+
+def read_latencies(path: str) -> Callable[[PlacedOperation], float]:
+  """Returns a function from an operation to its milliseconds in a file of benchmarks/latency.py. Raises InputError."""
+  file = pathlib.Path(path)
+  if not file.is_file():
+    raise InputError(f'unit={path!r}: expected {", ".join(COUNTS)} or a JSON file of {_SCRIPT}')
+  values = read_json(file, f'expected JSON of {_SCRIPT}')
+  try:
+    latencies = {
+      PlacedOperation(*(row[name] for name in PlacedOperation._fields)): float(row['milliseconds'])
+      for row in values['operations']
+    }
+  except (KeyError, TypeError, ValueError):
+    raise InputError(f'{file}: expected a list "operations" as {_SCRIPT} writes it') from None
+
+  def latency(operation: PlacedOperation) -> float:
+    if operation not in latencies:
+      wanted = ', '.join(f'{name}={value}' for name, value in operation._asdict().items())
+      raise InputError(f'{file} has no latency for {wanted}: measure this supernet with {_SCRIPT}')
+    return latencies[operation]
+
+  return latency
