@@ -59,7 +59,6 @@ def test_methods_prints_a_row_for_each_part():
 
 
 @pytest.mark.full
-@pytest.mark.full
 def test_latency_writes_what_a_search_reads(tmp_path):
   file = tmp_path / 'latency.json'
   small = ('--config.supernet.channels=2', "--config.space.operations=('none', 'nor_conv_1x1')", '--image_size=8')
@@ -68,6 +67,7 @@ def test_latency_writes_what_a_search_reads(tmp_path):
   assert latency(PlacedOperation('nor_conv_1x1', channels=8, stride=1, height=2, width=2)) > 0
 
 
+@pytest.mark.full
 def test_roofline_prints_flops_and_bytes():
   assert [row[0] for row in rows_of(run('roofline.py', *SMALL))] == ['FLOPs', 'bytes']
 

@@ -47,8 +47,8 @@ class Row(TypedDict, total=False):
   betas: dict[str, list[list[float]]] | None  # mean β: {cell type: [E, O]}
   diagnostics: 'Diagnostics'  # absent if the member has diverged
   benchmark: dict[str, Any]  # NasBench201.summary(genotype), on a data set of the benchmark
-
   cost: 'Cost'  # in a search with the regularizer `cost`; absent if the member has diverged
+
   # ---- a retraining ----
   test_loss: float | None  # on all test images, after the epoch
   test_accuracy: float | None
@@ -56,7 +56,6 @@ class Row(TypedDict, total=False):
   drop_path_rate: float  # in this epoch
 
 
-class Diagnostics(TypedDict, total=False):
 class Cost(TypedDict):
   """What all cells of the supernet's size cost, without the rest of the network."""
 
@@ -66,6 +65,7 @@ class Cost(TypedDict):
   largest: float  # of the cell with the dearest operation on every edge
 
 
+class Diagnostics(TypedDict, total=False):
   """The row's `diagnostics`. The first three are there in every epoch, the others in every n-th."""
 
   shares: dict[str, float]  # share of the cell's operations that are 'skip', 'none' or 'pool', 0 … 1

@@ -8,8 +8,8 @@ from beta_darts_jax.retrain.comparison import describe_accuracy
 from beta_darts_jax.runtime.processes import is_process_zero
 from beta_darts_jax.runtime.workdir import Workdir, environment, peak_memory, write_json
 from beta_darts_jax.search.cells import SelectedCell
-from beta_darts_jax.search.population import setting_of, summarize_settings
 from beta_darts_jax.search.cost import describe_cost
+from beta_darts_jax.search.population import setting_of, summarize_settings
 from beta_darts_jax.search.setup import SearchSetup
 from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.nas_bench_201 import NUM_CELLS, NasBench201
@@ -85,7 +85,7 @@ def summarize(
   return values
 
 
-def _summarize_cell(cell: SelectedCell, method, table):
+def _summarize_cell(cell: SelectedCell, setup: SearchSetup, table):
   result: dict[str, Any] = {
     'genotype': str(cell.genotype) if cell.genotype else None,
     'epoch': cell.row['epoch'],
@@ -96,9 +96,9 @@ def _summarize_cell(cell: SelectedCell, method, table):
   }
   if table and cell.genotype:
     result['benchmark'] = table.summary(cell.genotype)
-  return result
   if setup.costs and cell.genotype and cell.row['betas']:
     result['cost'] = setup.costs.of_cell(setup.space, cell.genotype, cell.row['betas'])
+  return result
 
 
 def write_genotypes(setup: SearchSetup, workdir: Workdir, cells: list[SelectedCell]) -> None:
@@ -119,9 +119,9 @@ def _describe_single(values) -> list[str]:
   lines = [f'genotype  {values["genotype"]}']
   if values['stopped_early']:
     lines.append(f'stopped   early: the cell of epoch {values["epoch"] + 1}')
-  if benchmark := values.get('benchmark'):
   if cost := values.get('cost'):
     lines.append(f'cost      {describe_cost(cost)}')
+  if benchmark := values.get('benchmark'):
     dataset = values['dataset']
     test, rank, valid = (benchmark[f'{dataset}_{name}'] for name in ('test', 'test_rank', 'valid'))
     lines.append(f'benchmark {dataset} test {test:.2f} %, rank {rank} of {NUM_CELLS:,}, valid {valid:.2f} %')
