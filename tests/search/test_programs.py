@@ -8,7 +8,7 @@ from small_run import DATASET, make_config, random_images
 
 from beta_darts_jax import SearchSpace, SearchState, Supernet, make_search_step, softmax_betas
 from beta_darts_jax.method.optimizers import Hyperparameters
-from beta_darts_jax.search.programs import make_train
+from beta_darts_jax.search.programs import SearchPrograms, make_train
 from beta_darts_jax.search.setup import make_search_setup
 
 
@@ -41,3 +41,21 @@ def test_train_moves_each_level_by_its_own_half():
   betas = [np.asarray(state.alphas['reduce']) for state in moved]
   np.testing.assert_array_equal(betas[0], betas[1])  # α of the first step does not depend on the weights' half
   assert not np.array_equal(betas[0], betas[2])
+
+
+def test_an_evaluation_on_few_images_of_a_folder_has_images_of_all_classes(monkeypatch):
+  """The images of a folder are in the order of their classes. Of CIFAR the first images are evaluated."""
+  for name in ('_compile', '_jit_on_demand'):
+    monkeypatch.setattr(SearchPrograms, name, lambda *_: None)
+  images, labels = random_images(0)
+  setup = dataclasses.replace(make_search_setup(make_config(), DATASET), evaluation_images=12)
+
+  def evaluated(in_order):
+    dataset = dataclasses.replace(DATASET, train=(images, np.sort(labels)), in_order=in_order)
+    programs = SearchPrograms(setup, dataset)
+    evaluated, labels_of_alpha = np.asarray(programs._evaluated[1]), dataset.search_labels()[1]
+    np.testing.assert_array_equal(programs._sample((labels_of_alpha,) * 2, 12)[1], evaluated)  # as DARTS-PT's images
+    return evaluated
+
+  assert set(evaluated(in_order=False)) == {0, 1, 2, 3}
+  np.testing.assert_array_equal(evaluated(in_order=True), [2] * 12)
