@@ -10,10 +10,9 @@ define in_versions
 endef
 
 PAGES = README.md docs/evidence/README.md
-MODULES = $(subst /,.,$(basename $(shell find beta_darts_jax -name '[a-z]*.py' -not -name interop.py -not -name torch_modules.py)))
 PARALLEL = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: search test test-all test-newest test-lowest lint api benchmark study reproduce evidence clean
+.PHONY: search test test-all test-newest test-lowest lint docs benchmark study reproduce evidence clean
 
 search: .venv/installed  ## installs the package, then runs a whole search on digits; each takes one to two minutes
 	.venv/bin/python -m beta_darts_jax.main --config configs/digits.py
@@ -45,8 +44,10 @@ reproduce: .venv/installed-dev $(if $(shell command -v nvidia-smi),.venv/install
 	for study in reproduce_cifar10 reproduce_cifar100; do \
 	  .venv/bin/python -m studies.run $$study --pages $(PAGES) || exit; done
 
-api: .venv/installed-dev  ## writes the pages of all modules to build/api
-	.venv/bin/python -c "import beta_darts_jax as b, pdoc.__main__ as p; [getattr(b, n) for n in b.__all__]; p.cli()" --docformat google --output-directory build/api beta_darts_jax $(MODULES)  # the package shows interop itself
+docs: .venv/installed-dev  ## writes the site to build/docs and checks its links: half a minute
+	mkdir -p build/pages
+	ln -sfn $(addprefix $(CURDIR)/,README.md CONTRIBUTING.md CHANGELOG.md docs benchmarks configs studies notebooks) build/pages
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build
 
 evidence: .venv/installed-dev  ## rebuilds all tables and figures from the runs kept in docs/evidence
 	for study in $(patsubst docs/evidence/%/runs,%,$(wildcard docs/evidence/*/runs)); do \

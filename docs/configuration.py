@@ -9,7 +9,7 @@ HEAD = """\
 # Configuration
 
 This page lists all values of a run. The defaults of a search are the official protocol on NAS-Bench-201. The defaults
-of a retraining are the protocol of DARTS on CIFAR-10. Each file in [`configs/`](../configs) changes some values.
+of a retraining are the protocol of DARTS on CIFAR-10. Each file in `configs/` changes some values.
 `--config.KEY=VALUE` on the command line changes one value. [Concepts](concepts.md) explains the terms.
 `python docs/configuration.py` writes this page.
 """
