@@ -102,10 +102,15 @@ def _differences(before: dict, now: dict) -> dict[str, tuple]:
 
 
 def local_folder(path) -> pathlib.Path:
-  """Returns the folder of a run as a path. Raises InputError for an address such as gs://…."""
+  """Returns the folder of a run as a path. Raises InputError for an address such as gs://…, or a name too long."""
   if '://' in str(path):
     raise InputError(f'{path}: expected a folder; mount the bucket, and give the folder where it is mounted')
-  return pathlib.Path(path)
+  folder = pathlib.Path(path)
+  try:
+    folder.is_dir()
+  except OSError as error:
+    raise InputError(f'cannot read {path}: {error.strerror}; choose another workdir') from None
+  return folder
 
 
 def refuse_other_config(path, config: dict) -> None:
@@ -185,7 +190,7 @@ class Workdir:
       self.path.mkdir(parents=True, exist_ok=True)
       self._lock = open(self.path / 'lock', 'a')  # noqa: SIM115 (closed by __exit__)
     except OSError as error:
-      raise InputError(f'cannot write to {self.path}: {error.strerror}') from None
+      raise InputError(f'cannot write to {self.path}: {error.strerror}; choose another workdir') from None
     try:
       self._take_lock()
       self._refuse_other_run(config)  # another process may have started its run before we got the lock

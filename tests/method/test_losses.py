@@ -22,6 +22,7 @@ def test_cross_entropy_with_label_smoothing_by_hand():
 def test_top_1_and_top_5_by_hand():
   top_1, top_5 = top_1_and_top_5(jnp.tile(jnp.arange(7.0), (3, 1)), jnp.array([6, 2, 1]))
   assert top_1.tolist() == [True, False, False] and top_5.tolist() == [True, True, False]
+  assert top_1_and_top_5(jnp.eye(2), jnp.array([1, 1]))[1].tolist() == [True, True]  # fewer than five classes
 
 
 @pytest.mark.parametrize('batch_size', [3, 7, 10])

@@ -10,7 +10,7 @@ import pytest
 
 from beta_darts_jax import InputError, __version__
 from beta_darts_jax.errors import NonFiniteLoss
-from beta_darts_jax.runtime.workdir import Workdir, in_use, read_result, refuse_other_config
+from beta_darts_jax.runtime.workdir import Workdir, in_use, local_folder, read_result, refuse_other_config
 
 CONFIG = {'a': 1, 'b': {'c': (1, 2)}, 'parallel': {'data': 1}}
 
@@ -75,6 +75,8 @@ def test_an_unwritable_folder_is_named(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(InputError, match='cannot write'):
     Workdir(tmp_path / 'file' / 'run', CONFIG)
+  with pytest.raises(InputError, match='cannot read .*: File name too long; choose another workdir'):
+    local_folder(tmp_path / ('x' * 256))
 
 
 @pytest.mark.parametrize('text', ['{', '[1]', '\0'])
