@@ -205,3 +205,14 @@ def test_check_image_size_names_the_sizes(size, stem, auxiliary, expected):
   with pytest.raises(InputError, match=expected):
     check_image_size(size, stem, auxiliary)
   check_image_size((224, 224), stem, auxiliary)
+
+
+@pytest.mark.parametrize('shape', [(28, 28, 1), (12, 12, 7), (32, 48, 3)])
+def test_images_may_have_other_channels_and_sides(shape):
+  """The auxiliary head needs 32×32 pixels or more."""
+  edges = [('skip_connect', 0), ('skip_connect', 1)]
+  cell = Genotype.parse(f'Genotype(normal={edges}, normal_concat=[2], reduce={edges}, reduce_concat=[2])')
+  network = Network(cell, num_classes=2, channels=2, layers=3, auxiliary=shape[0] == 32)
+  key, images = jax.random.key(0), jnp.zeros((2, *shape))
+  logits, variables = jax.eval_shape(functools.partial(network.init_with_output, train=False), key, images)
+  assert logits.shape == (2, 2) and variables['params']['network']['stem_conv']['kernel'].shape[2] == shape[2]
