@@ -75,7 +75,7 @@ def test_an_unwritable_folder_is_named(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(InputError, match='cannot write'):
     Workdir(tmp_path / 'file' / 'run', CONFIG)
-  with pytest.raises(InputError, match='cannot read .*: File name too long; choose another workdir'):
+  with pytest.raises(InputError, match=r'cannot read .*: File name too long; choose another workdir'):
     local_folder(tmp_path / ('x' * 256))
 
 
