@@ -6,7 +6,7 @@ define in_versions
 	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv
 	.venv-uv/bin/uv venv --quiet --clear --seed --python $(2) $(1)
 	VIRTUAL_ENV=$(1) .venv-uv/bin/uv pip install --quiet --resolution $(3) --editable '.[dev]'
-	$(1)/bin/python -m pytest $(PARALLEL) --full
+	$(1)/bin/python -m pytest $(PARALLEL) -m ''
 endef
 
 PAGES = README.md docs/evidence/README.md
@@ -20,8 +20,8 @@ search: .venv/installed  ## installs the package, then runs a whole search on di
 test: .venv/installed-dev  ## the quick tests: about four minutes on two free cores
 	.venv/bin/python -m pytest $(PARALLEL)
 
-test-all: .venv/installed-dev  ## all tests: about a quarter of an hour on two free cores
-	.venv/bin/python -m pytest $(PARALLEL) --full
+test-all: test  ## the quick tests, then the slow ones: about a quarter of an hour on two free cores
+	.venv/bin/python -m pytest $(PARALLEL) -m full
 
 test-newest:  ## all tests with the newest versions that requirements.txt allows, on Python 3.12
 	$(call in_versions,.venv-newest,3.12,highest)

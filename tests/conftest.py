@@ -75,18 +75,8 @@ def nhwc(images):
   return np.moveaxis(images, -3, -1)
 
 
-def pytest_addoption(parser):
-  parser.addoption('--full', action='store_true', help='all tests, in their long forms')
-
-
-def pytest_configure(config):
-  config.addinivalue_line('markers', 'full: a slow test, which runs with --full only')
-
-
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(items):
   """Puts the longest files first, so that parallel workers end together."""
-  if not config.getoption('--full'):
-    items[:] = [item for item in items if not item.get_closest_marker('full')]
   longest = [
     'test_devices',
     'test_end_to_end',

@@ -33,6 +33,7 @@ def rows_of(text):
   return [line.strip('| ').split(' | ') for line in lines[2:]]
 
 
+@pytest.mark.full
 def test_step_prints_a_row():
   row = run('step.py', 'nas_bench_201', *SMALL, '--scan')
   assert re.fullmatch(r'\| nas_bench_201 .*\| \d+ \| \d+ \| [\d.]+ \| [\d.]+ \([\d.]+ … [\d.]+\) \|\n', row)

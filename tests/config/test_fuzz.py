@@ -25,7 +25,7 @@ from beta_darts_jax.spaces.published import PUBLISHED
 
 ROOT = pathlib.Path(__file__).parents[2]
 FUZZED = settings(
-  max_examples=200, deadline=None, derandomize=True, database=None,
+  max_examples=60, deadline=None, derandomize=True, database=None,
   suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 ALL_NONE = '|none~0|+|none~0|none~1|+|none~0|none~1|none~2|'
@@ -48,7 +48,7 @@ def odd_configs(draw):
   return ConfigDict(unflatten_dict(values | {name: draw(VALUES) for name in names}, sep='.'), type_safe=False)
 
 
-@settings(FUZZED, max_examples=500)
+@settings(FUZZED, max_examples=200)
 @given(config=odd_configs())
 def test_check_allows_a_config_or_raises_one_line(config):
   try:

@@ -35,10 +35,7 @@ ODDITIES = {
 }
 
 
-@pytest.fixture
-def examples(request):
-  """The number of examples of each of the two tests."""
-  return 50 if request.config.getoption('--full') else 8
+in_both_lengths = pytest.mark.parametrize('examples', [8, pytest.param(50, marks=pytest.mark.full)])
 
 
 # ---- folders ----
@@ -153,6 +150,7 @@ def read_plainly(folder):
   return [(sub.name, plainly(file)) for sub in visible(folder) if sub.is_dir() for file in visible(sub)]
 
 
+@in_both_lengths
 def test_generated_folders(tmp_path, examples):
   root, ends = tmp_path / 'pictures', collections.Counter()
 
@@ -235,6 +233,7 @@ def archives(draw):
   return arrays | {name: np.arange(3) for name in extra}, extra, fault
 
 
+@in_both_lengths
 def test_generated_npz_files(tmp_path, examples):
   ends = collections.Counter()
 

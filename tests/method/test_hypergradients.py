@@ -1,5 +1,7 @@
 """Each hypergradient against the official network's, against numerical differences, and against closed forms."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,31 +54,29 @@ def relative(actual, expected):
 
 
 @pytest.fixture(scope='module')
-def gradients(official):
-  """{name: its gradient of α} of a still network; at the golden numbers' own momentum, zero."""
+def gradient(official):
+  """A function: (hypergradient, its distance, whether the momentum is not zero) → the gradient of α."""
   _, alphas, params, problem, momentum = official
-  with jax.enable_x64(True):
 
-    @jax.jit
-    def all_of_them(params, alphas, momentum, distances):
-      still = problem(params, alphas, jax.tree.map(jnp.zeros_like, momentum))
-      differences = jax.lax.map(lambda r: finite_difference(still, r)[1]['cell'], distances)
-      return {
-        'first_order': first_order(still)[1]['cell'],
-        'second_order': second_order(still)[1]['cell'],
-        'moving': second_order(problem(params, alphas, momentum))[1]['cell'],
-        'finite_difference': differences,
-      }
+  @functools.partial(jax.jit, static_argnums=0)
+  def of_alpha(method, params, alphas, momentum, *distance):
+    return method(problem(params, alphas, momentum), *distance)[1]['cell']
 
-    return jax.device_get(all_of_them(params, alphas, momentum, np.array([1e-2, 1e-5, 1e-6])))
+  def compute(method, *distance, moving=False):
+    with jax.enable_x64(True):
+      buffer = momentum if moving else jax.tree.map(np.zeros_like, momentum)
+      return jax.device_get(of_alpha(method, params, alphas, buffer, *distance))
+
+  return compute
 
 
-@pytest.mark.parametrize('order', ['first_order', 'second_order'])
-def test_the_official_networks_gradient(official, gradients, order):
-  assert relative(gradients[order], official[0][f'alpha_grad_{order}']) < 1e-5
+@pytest.mark.parametrize('method', [first_order, pytest.param(second_order, marks=pytest.mark.full)])
+def test_the_gradient_of_the_official_network(official, gradient, method):
+  assert relative(gradient(method), official[0][f'alpha_grad_{method.__name__}']) < 1e-5
 
 
-def test_momentum_against_numerical_differences(official, gradients):
+@pytest.mark.full
+def test_momentum_against_numerical_differences(official, gradient):
   """L_valid(w′(α), α) at α ± 1e-7 (few ReLUs change side), w′ one step of SGD with a momentum buffer."""
   _, alphas, params, problem, momentum = official
   with jax.enable_x64(True):
@@ -87,15 +87,17 @@ def test_momentum_against_numerical_differences(official, gradients):
       gradient = jax.grad(there.train_loss)(params, alphas)
       return there.valid_loss(there.sgd_step(params, gradient), alphas)[0]
 
+    moving = gradient(second_order, moving=True)
     for seed in range(3):
       direction = np.random.default_rng(seed).standard_normal((6, 5))
       at = lambda sign, d=direction: objective({'cell': alphas['cell'] + sign * 1e-7 * d})
       slope = (at(1) - at(-1)) / 2e-7
-      np.testing.assert_allclose(np.vdot(gradients['moving'], direction), slope, rtol=1e-6)
-  assert relative(gradients['moving'], gradients['second_order']) > 1e-3
+      np.testing.assert_allclose(np.vdot(moving, direction), slope, rtol=1e-6)
+  assert relative(moving, gradient(second_order)) > 1e-3
 
 
-def test_the_step_takes_it(official, gradients):
+@pytest.mark.full
+def test_the_search_step_takes_the_second_order_gradient(official, gradient):
   """make_search_step on the golden batches, with momentum: Adam's first moment is (1 − b1) times the gradient."""
   arrays, alphas, _, _, momentum = official
   with jax.enable_x64(True):
@@ -107,12 +109,14 @@ def test_the_step_takes_it(official, gradients):
     step = make_search_step(SUPERNET, (), second_order)
     state, _ = step(state, batch(''), batch('_valid'), hyper)
     (moment, _) = optax.tree.get(state.alpha_optimizer_state, 'mu')
-  np.testing.assert_allclose(moment['cell'] / 0.5, gradients['moving'], rtol=1e-9, atol=1e-12)
+  np.testing.assert_allclose(moment['cell'] / 0.5, gradient(second_order, moving=True), rtol=1e-9, atol=1e-12)
 
 
-def test_finite_differences_approach_it(gradients):
+@pytest.mark.full
+def test_finite_differences_approach_the_second_order_gradient(gradient):
   """Once no ReLU changes side between w ± ε·v they agree; at DARTS' distance they are off by their own size."""
-  errors = [relative(found, gradients['second_order']) for found in gradients['finite_difference']]
+  exact = gradient(second_order)
+  errors = [relative(gradient(finite_difference, distance), exact) for distance in (1e-2, 1e-5, 1e-6)]
   assert max(errors[1:]) < 1e-9 and errors[0] > 0.1
 
 

@@ -32,7 +32,8 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize('name', ['drnas_nas_bench_201', pytest.param('drnas_darts', marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize('name', CASES)
 def test_drnas(name):
   space, sizes, rates = CASES[name]
   golden, suffix = Golden(name, space), '' if space is NAS_BENCH_201 else '_{}'

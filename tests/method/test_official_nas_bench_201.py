@@ -64,7 +64,8 @@ def test_gdas(form):
 # ---- Λ-DARTS ----
 
 
-@pytest.mark.parametrize('form', ['exact', pytest.param('finite difference', marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize('form', ['exact', 'finite difference'])
 def test_lambda_darts(form):
   """A step equals the official one, whose finite difference has the distance 1e-6; ∂Λ/∂w equals the exact one."""
   golden = Golden('lambda_darts', NAS_BENCH_201)

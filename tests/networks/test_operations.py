@@ -93,7 +93,7 @@ def test_every_operation_halves_the_image_with_stride_2(name):
     assert y.shape == (2, 8 // stride, 8 // stride, 4)
 
 
-@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('stride', [pytest.param(1, marks=pytest.mark.full), 2])
 def test_vmapped_operations_equal_single_ones(stride):
   """Gradients of all operations without random numbers, vmapped over two sets of weights and images."""
   names = sorted(set(OPERATIONS) - {'none', 'noise'})

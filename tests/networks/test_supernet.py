@@ -159,8 +159,6 @@ LAYERS = 3
 ONE_HOT = {
   'nas_bench_201': NAS_BENCH_201,
   's1': S1,
-  's2': S2,
-  's3': S3,
   's4': S4,
   'darts': DARTS,
   'everything': SearchSpace(
@@ -173,14 +171,14 @@ ONE_HOT = {
   'auxiliary skip': SearchSpace('auxiliary', 'darts', 1, ('max_pool_3x3', 'sep_conv_3x3'), auxiliary_skip=True),
 }
 
-
-QUICK = ('nas_bench_201', 'darts')  # the other spaces run in the full tests only
+NUM_GENOTYPES = {'nas_bench_201': 3, 'everything': 3}  # of the other spaces one
+QUICK = ('nas_bench_201', 'auxiliary skip')  # the tests of the other spaces are slow
 
 
 @pytest.mark.parametrize(
   'space', [pytest.param(s, id=n, marks=[pytest.mark.full] * (n not in QUICK)) for n, s in ONE_HOT.items()]
 )
-def test_one_hot_supernet_equals_the_discrete_network(space, monkeypatch, request):
+def test_one_hot_supernet_equals_the_discrete_network(space, monkeypatch):
   # the two networks would draw different noise, so the test replaces it by a fixed wave
   halved = lambda self, x: x[:, :: self.stride, :: self.stride]
   wave = lambda self, x: jnp.cos(jnp.arange(halved(self, x).size)).reshape(halved(self, x).shape)
@@ -192,7 +190,7 @@ def test_one_hot_supernet_equals_the_discrete_network(space, monkeypatch, reques
   variables = jax.jit(supernet.init)(jax.random.key(0), images, betas)
   forward = jax.jit(lambda betas: supernet.apply(variables, images, betas, train=True, mutable=['batch_stats'])[0])
   rng = np.random.default_rng(0)
-  for _ in range(3 if space is NAS_BENCH_201 or request.config.getoption('--full') else 1):
+  for _ in range(NUM_GENOTYPES.get(space.name, 1)):
     genotype = space.random_genotype(rng)
     sizes = {'channels': 4, 'affine': False, 'auxiliary_skip': space.auxiliary_skip}
     if space.skeleton == 'darts':
@@ -204,10 +202,11 @@ def test_one_hot_supernet_equals_the_discrete_network(space, monkeypatch, reques
     np.testing.assert_allclose(forward(space.one_hot(genotype)), expected, rtol=1e-4, atol=1e-4)
 
 
+TWO_NODES = SearchSpace('two nodes', 'nas_bench_201', 2, NAS_BENCH_201.candidates('cell')[0])
 SMALL = SearchSpace('small', 'darts', 2, ('max_pool_3x3', 'skip_connect', 'dil_conv_3x3', 'none'), auxiliary_skip=True)
 
 
-@pytest.mark.parametrize('space', [NAS_BENCH_201, pytest.param(SMALL, marks=pytest.mark.full)], ids=lambda s: s.name)
+@pytest.mark.parametrize('space', [TWO_NODES, pytest.param(SMALL, marks=pytest.mark.full)], ids=lambda s: s.name)
 def test_unrolled_and_scanned_edges_agree(space):
   """In float64, to 1e-12: logits, running statistics, gradients of weights and β. The variables have equal shapes."""
   with jax.enable_x64(True):
@@ -234,7 +233,7 @@ def test_unrolled_and_scanned_edges_agree(space):
 SPACES_OF_GOLDEN = {'s1': S1, 's2': S2, 's3': S3, 's5': DARTS}
 
 
-@pytest.mark.parametrize('name', ['s3', 's5', *(pytest.param(name, marks=pytest.mark.full) for name in ('s1', 's2'))])
+@pytest.mark.parametrize('name', ['s3', *(pytest.param(name, marks=pytest.mark.full) for name in ('s1', 's2', 's5'))])
 def test_darts_supernet_has_the_official_logits_loss_gradients_and_genotype(name):
   space = SPACES_OF_GOLDEN[name]
   arrays, variables = golden(f'darts_supernet_{name}', space=space)
