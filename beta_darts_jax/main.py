@@ -1,11 +1,9 @@
 """Searches, retrains and reports, from the command line or from Python.
 
   python -m beta_darts_jax.main --config configs/digits.py [--workdir DIR] [--config.KEY=VALUE …]
-  python -m beta_darts_jax.main --report RUN… [--out FILE.html] [--png] [--watch]
 
---report writes the page of one run, finished or not, of several runs side by side, or the index of a folder of runs.
---export RUN --format torch|stablehlo|safetensors|onnx --out FOLDER writes the network of a finished retraining for use
-without this package; see docs/export.md.
+The config says whether this is a search or a retraining. --report RUN… and --export RUN are the commands report and
+export of beta-darts.
 
 Exit status: 0 the run is finished, or a signal stopped it after its state was saved; 1 the loss is not finite; 2 the
 input cannot be used. Outside the training loop a signal has the system's default action.
@@ -21,17 +19,16 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from beta_darts_jax import __version__, report
-from beta_darts_jax.config import command_line, ignored_options
+from beta_darts_jax.config import DEFAULTS, command_line, ignored_options
 from beta_darts_jax.config.check import check
 from beta_darts_jax.config.schema import default_path
 from beta_darts_jax.data import announce
 from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped, naming
 from beta_darts_jax.retrain import run as retrain_run
-from beta_darts_jax.retrain.export import export
 from beta_darts_jax.retrain.result import RetrainResult
 from beta_darts_jax.retrain.setup import load_dataset, make_retrain_setup, resolve_genotype
 from beta_darts_jax.runtime.devices import describe_devices, set_up
-from beta_darts_jax.runtime.logs import Logger
+from beta_darts_jax.runtime.logs import Logger, TimedLines
 from beta_darts_jax.runtime.processes import check_cluster, is_process_zero, run_on_all_processes, run_on_process_zero
 from beta_darts_jax.runtime.workdir import Workdir, local_folder, read_result, refuse_other_config
 from beta_darts_jax.search import run as search_run
@@ -102,7 +99,7 @@ def _finished(path, config) -> dict | None:
 def _show(result):
   """Prints a result and writes the page of its run."""
   print(f'\n{result}')
-  report.write_if_possible(result.path)
+  report.finish(result.path)
   return result
 
 
@@ -122,26 +119,27 @@ def cli() -> None:
     sys.exit(1 if isinstance(error, NonFiniteLoss) else 2)
 
 
-def _main(arguments) -> None:
-  values = flags.FLAGS
-  if values.report is not None:
-    return report.run_command([values.report, *arguments[1:]], values.out, values.png, values.watch)
-  if values.export is not None:
-    return print(export(values.export, values.format, values.out))
-  config = values.config
+def _main(arguments) -> int:
+  command, *words = arguments
+  if command not in DEFAULTS:
+    return report.run_command(command, words, flags.FLAGS)
+  config = flags.FLAGS.config
   with naming('config.parallel'):
     check_cluster(*(config.parallel[name] for name in CLUSTER))
   set_up(**{name: config.parallel[name] for name in ('cpu_devices', 'cluster', *CLUSTER)})
   if not is_process_zero():
     sys.stdout = open(os.devnull, 'w')  # noqa: SIM115 (process 0 prints)
+  elif not sys.stdout.isatty():
+    sys.stdout = TimedLines(sys.stdout)
   for message in ignored_options(config):
     print(message)
   command = shlex.join(['python', '-m', 'beta_darts_jax.main', *sys.argv[1:]])
   run = run_search if config.task == 'search' else run_retrain
   try:
-    run(config, values.workdir, command)
+    run(config, flags.FLAGS.workdir, command)
   except Stopped:
     print('Stopped. The same command resumes the run.')
+  return 0
 
 
 if __name__ == '__main__':

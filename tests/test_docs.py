@@ -12,10 +12,9 @@ import typing
 
 import pytest
 from absl import flags
-from ml_collections import config_flags
 
 import beta_darts_jax as bd
-from beta_darts_jax.config import DEFAULTS, keys_of
+from beta_darts_jax.config import DEFAULTS, command_line, keys_of
 from beta_darts_jax.config.check import check
 from beta_darts_jax.config.schema import varied_names
 from beta_darts_jax.runtime.logs import Diagnostics, Row
@@ -100,7 +99,7 @@ def commands_of(page: str) -> list[list[str]]:
 
 
 def calls(page: str, module: str) -> list[list[str]]:
-  """The arguments of each `python -m MODULE`, or of its shorter name, in a page."""
+  """The arguments of each `python -m MODULE` in a page."""
   found = []
   for words in commands_of(page):
     if len(words) > 2 and words[0].endswith('python') and words[1:3] == ['-m', module]:
@@ -112,17 +111,12 @@ def calls(page: str, module: str) -> list[list[str]]:
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of ml_collections, which loads the config file
 def test_the_commands_of_a_page_parse(page, monkeypatch):
   monkeypatch.chdir(ROOT)
-  for arguments in calls(page, 'beta_darts_jax.main'):
+  for arguments in [*calls(page, 'beta_darts_jax.main'), *(c[1:] for c in commands_of(page) if c[0] == 'beta-darts')]:
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file('config', flag_values=values, lock_config=True)
-    for name in ('workdir', 'report', 'out', 'export', 'format'):
-      flags.DEFINE_string(name, None, '', flag_values=values)
-    for name in ('png', 'watch'):
-      flags.DEFINE_bool(name, False, '', flag_values=values)
+    command_line.define_flags(values)
     monkeypatch.setattr(sys, 'argv', ['main', *arguments])  # ml_collections reads it
-    if not any('again.py' in argument for argument in arguments):  # that file needs a run
-      rest = values(sys.argv)
-      assert values.report or values.export or (not rest[1:] and check(values.config)), arguments
+    if not any('again' in argument for argument in arguments):  # that config needs a run
+      command_line.parse(sys.argv, '', values)
 
 
 @in_every_page
@@ -134,7 +128,7 @@ def test_studies_targets_and_extras_of_a_page_exist(page):
     if words[0] == 'make':
       assert {word for word in words[1:] if '=' not in word} <= set(targets), words
   assert set(re.findall(r"'?\.\[(\w+)\]'?", text)) <= set(extras)
-  studies = re.findall(r'STUDY=(\w+)', text) + [arguments[0] for arguments in calls(page, 'studies.run')]
+  studies = re.findall(r'(?:STUDY=|beta-darts study )(\w+)', text) + [words[0] for words in calls(page, 'studies.run')]
   for study in set(studies) - {'NAME'}:
     assert (ROOT / 'studies' / f'{study}.py').is_file(), study
 
@@ -256,6 +250,6 @@ def test_an_own_weight_varies_in_a_population_and_may_be_zero(tmp_path):
 
 
 def small(config):
-  """One epoch of a smaller supernet."""
-  config.search.epochs, config.supernet.channels, config.data.fraction = 1, 4, 0.5
+  """One epoch of a smaller supernet on fewer images."""
+  config.search.epochs, config.space.nodes, config.supernet.channels, config.data.fraction = 1, 2, 2, 0.2
   return config

@@ -4,29 +4,61 @@ import importlib.metadata
 import multiprocessing
 import os
 import pathlib
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import types
 
 import pytest
+from absl import flags
 
-from beta_darts_jax import InputError, run_search
-from beta_darts_jax.config import default, default_retrain
+from beta_darts_jax import InputError, main, report, run_search
+from beta_darts_jax.config import command_line, default, default_retrain
+from beta_darts_jax.report import commands
+from beta_darts_jax.report.names import describe_names
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = '--config=configs/digits.py'
+COMMAND_LINES = {  # arguments: (what `parse` returns, the name of the config)
+  '--config configs/digits.py': ('search', 'digits'),
+  '--config=retrain_cifar10 --config.genotype=SNAS': ('search', 'retrain_cifar10'),  # main looks at config.task
+  'search --config digits --workdir=run': ('search', 'digits'),
+  'search --config=digits.py --config.name=mine': ('search', 'mine'),
+  'search --config nas_bench_201:cifar10,proxy': ('search', 'nas_bench_201_proxy'),
+  'retrain -config configs/retrain_cifar10 --config.genotype=SNAS': ('retrain', 'retrain_cifar10'),
+  'report --png one --out page.html two': ('report one two', ''),
+  '--report=one two --nowatch': ('report one two', ''),
+  'export --format=onnx run --out=out': ('export run', ''),
+  '--export run --out=out --config=own_operation': ('export run', 'own_operation'),
+  'study smoke --tables-only': ('study smoke --tables-only', ''),
+  'query --table none.csv 3': ('query --table none.csv 3', ''),
+  'list cells': ('list cells', ''),
+}
+MISTAKES_OF_FLAGS = {  # arguments: what the message names
+  '': '--config=FILE',
+  '--config.search.epochs=3': '--config=FILE[:ARGUMENTS] is missing',
+  '--config=configs/none.py': '--config=configs/none.py: no such file',
+  'search --config none': 'the configs are again, darts, darts_bench_suite, digits, nas_bench_201',
+  'serch --config digits': "unknown command 'serch': expected one of search, retrain, report",
+  'retrain --config digits': "config.task='search': expected retrain",
+  f'{DIGITS} --config.search.epoch=3': 'Did you mean config.search.epochs',
+  f'{DIGITS} --config.search.epochs=three': 'search.epochs',
+  f'{DIGITS} --config.search.epochs=0': 'config.search.epochs=0: expected',
+  f'{DIGITS} --config.supernet.dtype=float8': 'float32, bfloat16',
+  f'{DIGITS} surplus': 'unexpected surplus: expected beta-darts search --config',
+  f'{DIGITS} --out=out --png': 'unexpected --out --png: expected',
+  f'report run {DIGITS}': 'unexpected --config',
+  'report': 'the folder of a run is missing: expected beta-darts report RUN',
+  'export run more --out=out': 'unexpected more',
+  'export run --format=onnx': '--out=FOLDER is missing',
+  'list --nothing': 'nothing',
+}
 MISTAKES = {  # kind: (arguments, what the message names)
-  'missing config': ([], '--config=FILE'),
-  'unknown file': (['--config=configs/none.py'], '--config=configs/none.py: no such file'),
   'unknown key': ([DIGITS, '--config.search.epoch=3'], 'Did you mean config.search.epochs'),
-  'type': ([DIGITS, '--config.search.epochs=three'], 'search.epochs'),
-  'range': ([DIGITS, '--config.search.epochs=0'], 'config.search.epochs=0: expected'),
-  'choice': ([DIGITS, '--config.supernet.dtype=float8'], 'float32, bfloat16'),
-  'unexpected argument': ([DIGITS, 'surplus'], 'surplus'),
-  'no run to report': (['--report=none'], 'none'),
+  'no run to report': (['report', 'none'], 'none'),
   'no run to export': (['--export=none', '--out=none/out'], 'none: no such folder'),
-  'no folder to export to': (['--export=none', '--format=onnx'], 'expected with --out=FOLDER'),
   'unwritable workdir': ([DIGITS, '--workdir=README.md/run'], 'README.md/run'),
   'bucket': ([DIGITS, '--workdir=gs://bucket/run'], 'gs://bucket/run: expected a folder; mount the bucket'),
   'too large batch': ([DIGITS, '--config.search.batch_size=720'], 'config.search.batch_size=720: expected at most 719'),
@@ -55,8 +87,6 @@ def call_cli(folder, arguments, environment):
   sys.argv = ['beta_darts_jax.main', *map(str, arguments)]
   import jax
 
-  from beta_darts_jax import main
-
   if 'JAX_PLATFORMS' in environment:  # JAX has read its variables before
     jax.config.update('jax_platforms', environment['JAX_PLATFORMS'])
 
@@ -68,7 +98,7 @@ def call_cli(folder, arguments, environment):
 @pytest.mark.parametrize('kind', MISTAKES)
 def test_cli_explains_a_mistake_in_one_line_and_writes_nothing(kind, run_command, tmp_path):
   arguments, named = MISTAKES[kind]
-  if not any(argument.startswith(('--workdir', '--report', '--export')) for argument in arguments):
+  if not any(argument.startswith(('--workdir', 'report', '--export')) for argument in arguments):
     arguments = [*arguments, f'--workdir={tmp_path}/run']
   done = run_command(tmp_path, *arguments)
   assert done.returncode == 2, done.stderr
@@ -97,7 +127,8 @@ def test_cli_says_first_where_it_computes(run_command, tmp_path):
   done = run_command(tmp_path, DIGITS, f'--workdir={tmp_path}/run', '--config.search.batch_size=720')
   version = importlib.metadata.version('beta-darts-jax')
   first = done.stdout.splitlines()[0]
-  assert first == f'beta_darts_jax {version} on cpu (1 process × 1 device), folder {tmp_path}/run'
+  assert re.fullmatch(r'\d\d:\d\d:\d\d', first[:8])  # stdout is no terminal
+  assert first[9:] == f'beta_darts_jax {version} on cpu (1 process × 1 device), folder {tmp_path}/run'
 
 
 def test_cli_keeps_the_traceback_of_the_users_config_file(run_command, tmp_path):
@@ -107,13 +138,75 @@ def test_cli_keeps_the_traceback_of_the_users_config_file(run_command, tmp_path)
   assert 'Traceback' in done.stderr and 'own.py", line 2' in done.stderr and "KeyError: 'foo'" in done.stderr
 
 
-def test_cli_help_shows_every_key():
-  done = subprocess.run(
-    [sys.executable, '-m', 'beta_darts_jax.main', '--help'], cwd=ROOT, capture_output=True, text=True
-  )
-  assert done.returncode == 0 and not done.stderr
-  assert '--config configs/digits.py' in done.stdout and 'parallel.strategy' in done.stdout
-  assert 'train.drop_path_rate' in done.stdout
+def parse_line(line: str, monkeypatch):
+  """Returns what `parse` returns for a command line, and the flags."""
+  monkeypatch.chdir(ROOT)
+  values = flags.FlagValues()
+  command_line.define_flags(values)
+  monkeypatch.setattr(sys, 'argv', ['beta-darts', *shlex.split(line)])
+  return command_line.parse(sys.argv, main.__doc__, values), values
+
+
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of ml_collections, which loads the config file
+@pytest.mark.parametrize('line', COMMAND_LINES)
+def test_a_command_line_names_a_command_its_words_and_its_config(line, monkeypatch):
+  words, name = COMMAND_LINES[line]
+  parsed, values = parse_line(line, monkeypatch)
+  assert parsed == words.split()
+  assert (values.config.name if values.config else '') == name
+
+
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+@pytest.mark.parametrize('line', MISTAKES_OF_FLAGS)
+def test_a_mistake_in_the_flags_is_explained(line, monkeypatch):
+  with pytest.raises((InputError, flags.Error), match=re.escape(MISTAKES_OF_FLAGS[line])):
+    parse_line(line, monkeypatch)
+
+
+def test_each_command_has_help(monkeypatch, capsys):
+  for name in ('search', 'retrain', 'report', 'export', 'list'):
+    with pytest.raises(SystemExit):
+      parse_line(f'{name} --help', monkeypatch)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f'beta-darts {name} ')
+    assert [f'\n  {key} = ' in printed for key in ('search.epochs', 'train.epochs')] == [
+      name == 'search',
+      name == 'retrain',
+    ]
+  for name in ('study', 'query'):
+    with pytest.raises(SystemExit):
+      report.run_command(name, ['--help'], flags.FLAGS)
+    assert f'usage: beta-darts {name} ' in capsys.readouterr().out
+
+
+def test_help_has_every_command_and_key(monkeypatch, capsys):
+  with pytest.raises(SystemExit):
+    parse_line('--help', monkeypatch)
+  printed = capsys.readouterr().out
+  assert printed.startswith(main.__doc__) and 'parallel.strategy' in printed and 'train.drop_path_rate' in printed
+  assert all(f'  beta-darts {name} ' in printed for name in command_line.COMMANDS)
+
+
+def test_version(monkeypatch, capsys):
+  with pytest.raises(SystemExit):
+    parse_line('--version', monkeypatch)
+  assert importlib.metadata.version('beta-darts-jax') in capsys.readouterr().out
+
+
+def test_studies_are_in_a_clone_only(monkeypatch, tmp_path):
+  monkeypatch.setattr(commands, 'PACKAGE', tmp_path / 'beta_darts_jax')
+  with pytest.raises(InputError, match='expected an installation from a clone'):
+    report.run_command('study', ['smoke'], flags.FLAGS)
+
+
+def test_list_shows_the_names_of_each_kind():
+  for kind, name in (
+    ('configs', 'digits '), ('data', 'folder:PATH'), ('methods', 'drnas '), ('spaces', 's4 '),
+    ('operations', 'dil_conv_5x5'), ('cells', 'DARTS_V2'),
+  ):  # fmt: skip
+    assert name in describe_names(kind) and describe_names(kind) in describe_names()
+  with pytest.raises(InputError, match='list none: expected one of configs, data'):
+    describe_names('none')
 
 
 def test_cli_leaves_signals_outside_the_training_loop_to_the_system():

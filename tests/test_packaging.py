@@ -91,7 +91,7 @@ def test_the_installed_wheel_runs_a_search(tmp_path):
   (packages,) = (tmp_path / 'env').glob('lib/python*/site-packages')
   assert run(python, '-c', 'import beta_darts_jax; print(beta_darts_jax.__file__)').startswith(str(packages))
 
-  command = [tmp_path / 'env' / 'bin' / 'beta-darts', '--config=configs/digits.py', '--workdir=run']
+  command = [tmp_path / 'env' / 'bin' / 'beta-darts', 'search', '--config=digits', '--workdir=run']
   small = ['search.epochs=1', 'retrain.epochs=0', 'supernet.channels=2', 'data.fraction=0.2']
   printed = run(*command, *(f'--config.{value}' for value in small), env=os.environ | COMPILED_FAST)
   assert (tmp_path / 'run' / 'result.json').is_file() and 'report    run/report.html' in printed

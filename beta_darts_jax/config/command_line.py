@@ -1,54 +1,114 @@
-"""The flags of the command, and errors about them in one line."""
+"""The commands and flags of the command line, and errors about them in one line."""
 
 import os
 import pathlib
 import re
 import sys
 import traceback
+from typing import NamedTuple
 
 from absl import flags
 from ml_collections import config_flags
 
+from beta_darts_jax import __version__
 from beta_darts_jax.config.check import check, unknown_key
 from beta_darts_jax.config.schema import DEFAULTS, keys_of
 from beta_darts_jax.errors import InputError
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 HELP = {'--help', '-h', '-help', '--helpfull', '--helpshort'}
+FLAGS: dict[str, tuple[str | bool | None, str]] = {  # name: (default, meaning)
+  'workdir': (None, 'folder of the run; default runs/NAME-DATASET-SEED'),
+  'report': (None, 'the command report, and its first folder'),
+  'out': (None, 'file of a report (default report.html in the run), or folder of an export'),
+  'png': (False, 'also writes every figure as a PNG'),
+  'watch': (False, 'writes the page again and again while the run is running'),
+  'export': (None, 'the command export, and its folder'),
+  'format': ('torch', 'torch (default), stablehlo, safetensors or onnx'),
+}
 
 
-def define_flags() -> None:
+class Command(NamedTuple):
+  """A command of beta-darts."""
+
+  arguments: str
+  meaning: str
+  flags: tuple[str, ...] = ()
+
+
+_RUN = '--config NAME|FILE[:ARGUMENTS] [--workdir DIR] [--config.KEY=VALUE …]'
+COMMANDS = {
+  'search': Command(_RUN, 'Searches for a cell, or resumes the search.', ('config', 'workdir')),
+  'retrain': Command(_RUN, 'Trains the network of a cell, or resumes the training.', ('config', 'workdir')),
+  'report': Command(
+    'RUN… [--out FILE.html] [--png] [--watch]',
+    'Writes the page of one run, finished or not, of several runs, or the index of a folder of runs.',
+    ('report', 'out', 'png', 'watch'),
+  ),
+  'study': Command('NAME', 'Runs a study of the folder studies/, in a clone.'),
+  'query': Command('CELL [--table CSV]', 'Prints the row of a cell in NAS-Bench-201.'),
+  'export': Command(
+    'RUN --format torch|stablehlo|safetensors|onnx --out FOLDER [--config FILE]',
+    'Writes the network of a finished retraining for use without this package. FILE registers your own operations.',
+    ('export', 'format', 'out', 'config'),
+  ),
+  'list': Command('[KIND]', 'Prints the configs, data sets, methods, spaces, operations and published cells.'),
+}
+
+
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   """Defines the flags of the command. Call it once."""
-  config_flags.DEFINE_config_file('config', None, 'FILE[:ARGUMENTS] with get_config().', lock_config=True)
-  flags.DEFINE_string('workdir', None, 'Folder of the run; default runs/NAME-DATASET-SEED.')
-  flags.DEFINE_string('report', None, 'Folder of a run, or a folder of runs; more may follow. Writes a page.')
-  flags.DEFINE_string('out', None, 'File of --report (default report.html in the run), or folder of --export.')
-  flags.DEFINE_bool('png', False, 'With --report: also writes every figure as a PNG.')
-  flags.DEFINE_string('export', None, 'Folder of a finished retraining. Writes its network into the folder --out.')
-  flags.DEFINE_string('format', 'torch', 'Of --export: torch, stablehlo, safetensors or onnx.')
-  flags.DEFINE_bool('watch', False, 'With --report: writes the page again and again while the run is running.')
+  meaning = 'NAME or FILE[:ARGUMENTS] with get_config().'
+  config_flags.DEFINE_config_file('config', None, meaning, lock_config=True, flag_values=values)
+  for name, (default, meaning) in FLAGS.items():
+    if isinstance(default, bool):
+      flags.DEFINE_bool(name, default, meaning, flag_values=values)
+    else:
+      flags.DEFINE_string(name, default, meaning, flag_values=values)
 
 
-def parse(argv: list[str], usage: str) -> list[str]:
-  """Parses the flags, loads the config file and checks the config; `usage` is the head of the text of --help.
+def parse(argv: list[str], usage: str, values: flags.FlagValues = flags.FLAGS) -> list[str]:
+  """Parses the command and its flags, loads the config file and checks the config; `usage` is the head of --help.
+
+  Without a command --report and --export choose theirs, and the config says whether the run is a search.
 
   Returns:
-    The program's name and the arguments that are not flags.
+    The command, and its arguments that are not flags. A search may be a retraining if no command is given.
 
   Raises:
     InputError, flags.Error: a mistake on the command line. An error inside the user's config file is raised as it is.
   """
-  if HELP & set(argv[1:]):
-    print_help(usage)
+  command = argv[1] if argv[1:] and not argv[1].startswith('-') else ''
+  if command and command not in COMMANDS:
+    raise InputError(f'unknown command {command!r}: expected one of {", ".join(COMMANDS)}')
+  if command in ('study', 'query'):  # they parse their arguments themselves
+    values(argv[:1])
+    return argv[1:]
+  if argv[1:] == ['--version']:
+    print(f'beta_darts_jax {__version__}')
     sys.exit(0)
-  argv = [find_config(argument) for argument in argv]
+  if HELP & set(argv[1:]):
+    print_help(usage, command)
+    sys.exit(0)
+  words = _parse_flags(find_configs([argv[0], *argv[2:]] if command else argv), values)[1:]
+  chosen = command or next((name for name in ('report', 'export') if values[name].present), 'search')
+  if chosen in ('report', 'export') and values[chosen].present:
+    words = [getattr(values, chosen), *words]
+  _check_flags(chosen, words, values)
+  if chosen in ('search', 'retrain'):
+    check(values.config, command)
+  return [chosen, *words]
+
+
+def _parse_flags(argv: list[str], values: flags.FlagValues) -> list[str]:
+  """Returns the program and the words that are not flags."""
   if not any(re.match('--?config(=|$)', argument) for argument in argv) and any(
     re.match(r'--?(no)?config\.', a) for a in argv
   ):
     raise InputError('--config=FILE[:ARGUMENTS] is missing')
   sys.argv[1:] = argv[1:]  # ml_collections reads --config.KEY from there
   try:
-    rest = flags.FLAGS(argv)
+    return values(argv)
   except (AttributeError, KeyError, TypeError, ValueError, flags.Error) as error:
     chain = _causes(error)  # absl and ml_collections put the text of an error into errors of their own
     for cause in reversed(chain):
@@ -57,23 +117,21 @@ def parse(argv: list[str], usage: str) -> list[str]:
     if isinstance(error, flags.Error) and len(chain) < 3:
       raise
     raise InputError(_explain(chain[-1], argv)) from None
-  values = flags.FLAGS
-  if values.report is not None:
-    if values.config is not None or values.workdir is not None or values.export is not None:
-      raise InputError('--report: expected without --config, --workdir and --export')
-    return rest
-  if values.export is not None:
-    if values.workdir is not None or values.out is None or rest[1:]:
-      raise InputError('--export=RUN: expected with --out=FOLDER, and without --workdir')
-    return rest  # the config file, if one is given, has registered operations
-  if values.out is not None or values.png or values.watch:
-    raise InputError('--out, --png and --watch: expected with --report only')
-  if rest[1:]:
-    raise InputError(f'unexpected arguments {" ".join(rest[1:])}: expected --config, --workdir, --report or --export')
-  if values.config is None:
-    raise InputError('--config=FILE[:ARGUMENTS] is missing')
-  check(values.config)
-  return rest
+
+
+def _check_flags(command: str, words: list[str], values: flags.FlagValues) -> None:
+  """Checks that the command has what it needs, and only flags and words that it knows."""
+  known = COMMANDS[command].flags
+  given = [f'--{name}' for name in ('config', *FLAGS) if values[name].present and name not in known]
+  given += words[{'export': 1, 'list': 1, 'report': len(words)}.get(command, 0) :]
+  if given:
+    raise InputError(f'unexpected {" ".join(given)}: expected beta-darts {command} {COMMANDS[command].arguments}')
+  if command in ('report', 'export') and not words:
+    raise InputError(f'the folder of a run is missing: expected beta-darts {command} {COMMANDS[command].arguments}')
+  if command == 'export' and values.out is None:
+    raise InputError('--out=FOLDER is missing: the network is exported there')
+  if command in ('search', 'retrain') and values.config is None:
+    raise InputError(f'--config=NAME or --config=FILE[:ARGUMENTS] is missing; the configs are {", ".join(configs())}')
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -88,20 +146,38 @@ def _is_raised_in_config_file(error: BaseException) -> bool:
   return bool(names & {'get_config', '<module>'})
 
 
-def find_config(argument: str) -> str:
-  """Replaces configs/FILE in an argument by the installed file if the current folder has no such file.
+def configs() -> dict[str, pathlib.Path]:
+  """Returns {name: file} of the configs of the installed package, or of the clone."""
+  folder = next(path for path in (PACKAGE / 'configs', PACKAGE.parent / 'configs') if path.is_dir())
+  files = sorted(folder.glob('*.py'))
+  return {file.stem: file for file in files if 'def get_config(' in file.read_text(encoding='utf-8')}
+
+
+def find_configs(argv: list[str]) -> list[str]:
+  """Returns the arguments with the file of --config in place of the name of a config.
+
+  NAME, NAME.py, configs/NAME and configs/NAME.py all mean the file of the current folder or, without such a file, the
+  config of this package.
 
   Raises:
-    InputError: the argument names a config file that does not exist.
+    InputError: --config names neither a file nor a config.
   """
-  match = re.fullmatch(r'(--?config=)?(?!-)([^:]+\.py)(:.*)?', argument)
-  if not match or os.path.isfile(match[2]):
-    return argument
-  for folder in (PACKAGE, PACKAGE.parent):  # an installed package, a clone
-    if match[2].startswith('configs/') and (folder / match[2]).is_file():
-      return f'{match[1] or ""}{folder / match[2]}{match[3] or ""}'
-  shipped = sorted({file.name for folder in (PACKAGE, PACKAGE.parent) for file in folder.glob('configs/*.py')})
-  raise InputError(f'--config={match[2]}: no such file; configs/ has {", ".join(shipped)}')
+  found = [*argv]
+  for i, argument in enumerate(argv):
+    if match := re.fullmatch('(--?config=)(.*)', argument):
+      found[i] = match[1] + _find_config(match[2])
+    elif re.fullmatch('--?config', argument) and argv[i + 1 :]:
+      found[i + 1] = _find_config(argv[i + 1])
+  return found
+
+
+def _find_config(value: str) -> str:
+  path, colon, arguments = value.partition(':')
+  name = path.removeprefix('configs/').removesuffix('.py')
+  for file in (path, f'configs/{name}.py', configs().get(name, '')):
+    if os.path.exists(file) and not os.path.isdir(file):  # a file or a pipe
+      return f'{file}{colon}{arguments}'
+  raise InputError(f'--config={path}: no such file; the configs are {", ".join(configs())}')
 
 
 def _explain(error: BaseException, argv: list[str]) -> str:
@@ -116,10 +192,19 @@ def _explain(error: BaseException, argv: list[str]) -> str:
   return f'--config: {error}'
 
 
-def print_help(usage: str) -> None:
-  """Prints the usage and every key of the configs."""
-  print(f'{usage}\nThe configs are in configs/.')
+def print_help(usage: str, command: str = '') -> None:
+  """Prints the usage and every key of the configs, or those of a command."""
+  if command:
+    arguments, meaning, names = COMMANDS[command]
+    print(f'beta-darts {command} {arguments}\n\n{meaning}\n')
+    for name in [name for name in names if name in FLAGS and name != command]:
+      print(f'  --{name:7}  {FLAGS[name][1]}')
+  else:
+    print(usage)
+    for name, (arguments, meaning, _) in COMMANDS.items():
+      print(f'  beta-darts {name} {arguments}\n      {meaning}')
   for task, title in {'search': 'Every KEY of a search', 'retrain': 'Every KEY of a retraining'}.items():
-    print(f'\n{title}:\n')
-    for key in keys_of(task):
-      print(f'  {key.name} = {key.default!r}  # {key.description}')
+    if command in ('', task):
+      print(f'\n{title}:\n')
+      for key in keys_of(task):
+        print(f'  {key.name} = {key.default!r}  # {key.description}')

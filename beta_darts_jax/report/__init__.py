@@ -3,16 +3,16 @@
 This folder reads the files of run folders and knows nothing of how they were computed. It needs the extra [report].
 """
 
-from beta_darts_jax.report.commands import page_of_unfinished_run, run_command, write_if_possible
+from beta_darts_jax.report.commands import finish, page_of_unfinished_run, run_command
 from beta_darts_jax.report.loggers import find_loggers
 from beta_darts_jax.report.page import figures_folder, watch, write
 
 __all__ = [
   'figures_folder',
   'find_loggers',
+  'finish',
   'page_of_unfinished_run',
   'run_command',
   'watch',
   'write',
-  'write_if_possible',
 ]

@@ -1,25 +1,70 @@
-"""What the command line asks of the pages: `--report`, and the page of each run."""
+"""What the command line asks for besides runs, and the page of each run."""
 
 import contextlib
+import importlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+from absl.flags import FlagValues
+
+from beta_darts_jax.config.command_line import PACKAGE
 from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped
+from beta_darts_jax.report.names import describe_names
 from beta_darts_jax.report.page import Path, figures_folder, watch, write
+from beta_darts_jax.report.run_folder import read_run_folder
+from beta_darts_jax.report.tables import next_command
+from beta_darts_jax.retrain.export import export
 from beta_darts_jax.runtime.processes import is_process_zero
+from beta_darts_jax.spaces.nas_bench_201.__main__ import main as nas_bench_201
 
 
-def run_command(folders: Sequence[Path], out: Path | None, png: bool, watches: bool) -> None:
-  """Writes a page and prints its path; if it `watches`, again and again until the runs end. See `page.write`."""
-  pages = watch(folders, out, png) if watches else iter([write(folders, out, png)])
+def run_command(command: str, words: list[str], values: FlagValues) -> int:
+  """Runs a command of config.command_line.COMMANDS that is no run; returns the exit status.
+
+  Args:
+    command: its name.
+    words: its arguments that are not flags; all arguments of `study` and `query`.
+    values: the flags.
+  """
+  if command == 'study':
+    return _run_study(words)
+  if command == 'query':
+    return nas_bench_201(['query', *words], program='beta-darts')
+  if command == 'report':
+    _write_pages(words, values)
+  elif command == 'export':
+    print(export(words[0], values.format, values.out))
+  else:
+    print(describe_names(*words))
+  return 0
+
+
+def _write_pages(folders: list[str], values: FlagValues) -> None:
+  """Writes a page and prints its path; with --watch again and again until the runs end. See `page.write`."""
+  pages = watch(folders, values.out, values.png) if values.watch else iter([write(folders, values.out, values.png)])
   page = next(pages)
-  print(f'{page}\n{figures_folder(page)}' if png else page, flush=True)
+  print(f'{page}\n{figures_folder(page)}' if values.png else page, flush=True)
   for _ in pages:
     pass
 
 
+def _run_study(words: list[str]) -> int:
+  """Runs studies.run, which is in a clone only."""
+  clone = PACKAGE.parent
+  if not (clone / 'studies' / 'run.py').is_file():
+    raise InputError(
+      'beta-darts study: the package has no studies; expected an installation from a clone, pip install -e .'
+    )
+  sys.path.insert(0, str(clone))
+  sys.argv[0] = 'beta-darts study'  # for its --help
+  return importlib.import_module('studies.run').main(words)
+
+
+# ---- the page of a run ----
+
+
 def write_if_possible(folder: Path) -> None:
-  """Writes the page of a run in process 0. A page that cannot be written does not fail the run."""
+  """Writes the page of a run and prints its path in process 0. A page that cannot be written does not fail the run."""
   if is_process_zero():
     try:
       print(f'report    {write([folder])}')
@@ -35,3 +80,10 @@ def page_of_unfinished_run(folder: Path) -> Iterator[None]:
   except (NonFiniteLoss, Stopped):
     write_if_possible(folder)
     raise
+
+
+def finish(folder: Path) -> None:
+  """Writes the page of a finished run and prints the command that follows."""
+  write_if_possible(folder)
+  if following := next_command(read_run_folder(folder)):
+    print(f'next      {following}')

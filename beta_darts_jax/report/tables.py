@@ -9,15 +9,16 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from beta_darts_jax.config import DEFAULTS
+from beta_darts_jax.config import DEFAULTS, keys_of
 from beta_darts_jax.config.schema import BUILT_IN_CHOICES
 from beta_darts_jax.data import describe
 from beta_darts_jax.networks.operations import BUILT_IN
 from beta_darts_jax.report.run_folder import RunFolder
 from beta_darts_jax.report.verdict import benchmark_of, percent, state, verdict
 from beta_darts_jax.runtime.workdir import KEPT
+from beta_darts_jax.search.cost import describe_cost
 from beta_darts_jax.search.result import three_digits
-from beta_darts_jax.spaces.genotype import Genotype
+from beta_darts_jax.spaces import Genotype, make_space
 from beta_darts_jax.spaces.nas_bench_201 import DATASETS, NUM_CELLS
 
 Table = list[dict[str, Any]]  # rows with the same columns
@@ -82,6 +83,8 @@ def numbers(run: RunFolder) -> dict[str, str]:
       for name in DATASETS:
         accuracy, rank = row[f'{name}_test'], row[f'{name}_test_rank']
         found[f'benchmark, {name} test'] = f'{accuracy:.2f} %, rank {rank:,} of {NUM_CELLS:,}'
+    if cost := values.get('cost'):
+      found['cost of the cell'] = describe_cost(cost)
   for phase, seconds in result.get('seconds', {}).items():
     found[f'{phase} time'] = duration(seconds)
   for place, size in result.get('memory', {}).items():
@@ -97,6 +100,34 @@ def command(run: RunFolder, workdir: str) -> str:
     start = run.environment.get('command') or 'python -m beta_darts_jax.main --config FILE'
     comment = f'  # the config file adds {", ".join(own)}'
   return f'{start} --workdir {shlex.quote(workdir)}{comment}'
+
+
+# skeleton → (config of its retraining, the data sets for which a config has the protocol)
+_RETRAININGS = {
+  'nas_bench_201': ('retrain_nas_bench_201', {name: f':{name}' for name in ('cifar10', 'cifar100', 'imagenet16_120')}),
+  'darts': ('retrain_', {name: name for name in ('cifar10', 'cifar100')}),
+}
+
+
+def next_command(run: RunFolder) -> str:
+  """Returns the command that trains the cell of a search, or exports a trained network; '' with parts of one's own."""
+  if _own_parts(run):
+    return ''
+  if not run.is_search:
+    return f'beta-darts export {shlex.quote(str(run.path))} --format torch --out exported'
+  found = next((member for member in run.member_rows if run.values(member).get('genotype')), None)
+  if found is None:
+    return ''
+  cell = run.path / 'members' / str(found) if run.is_population else run.path
+  name, protocols = _RETRAININGS[make_space(**run.config['space']).skeleton]
+  source = run.config['data']['source']
+  words = ['beta-darts', 'retrain', '--config', name + protocols.get(source, protocols['cifar10'])]
+  words.append(f'--config.genotype={cell}')
+  if source not in protocols:
+    defaults = {key.name: key.default for key in keys_of('retrain')}
+    values = {f'data.{name}': run.config['data'][name] for name in ('source', 'image_size', 'crop_padding', 'flip')}
+    words += [f'--config.{name}={value}' for name, value in values.items() if value != defaults[name]]
+  return shlex.join(words)
 
 
 def _own_parts(run: RunFolder) -> list[str]:
@@ -148,6 +179,7 @@ def _members(run: RunFolder) -> Table:
     row |= {f'{d} test, %': f'{benchmark[f"{d}_test"]:.2f}' if benchmark else '' for d in DATASETS}
     row |= {f'{d} rank': benchmark[f'{d}_test_rank'] if benchmark else '' for d in DATASETS[:1]}
     row['supernet validation, %'] = percent(values.get('valid_accuracy'))
+    row['cost of the cell'] = describe_cost(values['cost']) if 'cost' in values else ''
     table.append(row | {'cell': values.get('genotype') or 'diverged'})
   return _without_empty_columns(table)
 

@@ -43,12 +43,19 @@ class RetrainResult:
     top1, top5 = 100 * values['test_accuracy'], 100 * values['test_top5_accuracy']
     return '\n'.join(
       [
-        f'genotype  {values["genotype"]}',
-        f'{values["dataset"]} test accuracy {top1:.2f} %, top-5 {top5:.2f} % (last epoch)',
+        f'cell      {values["genotype"]}',
+        f'accuracy  {values["dataset"]} test {top1:.2f} %, top-5 {top5:.2f} % (last epoch)',
         f'network   {values["parameters"]:,} parameters, {values["multiply_adds"]:,} multiply-adds per image',
-        f'run       {self.path}',
+        describe_end(self.path, values),
       ]
     )
+
+
+def describe_end(path: pathlib.Path, values: dict) -> str:
+  """Returns the lines about the seconds and the folder of a finished run."""
+  seconds = values['seconds']
+  phases = ', '.join(f'{name} {value:.0f}' for name, value in seconds.items())
+  return f'seconds   {sum(seconds.values()):.0f} ({phases})\nfolder    {path}'
 
 
 def summarize(setup: RetrainSetup, dataset, rows: list[Row], variables, seconds: dict[str, float]) -> dict:

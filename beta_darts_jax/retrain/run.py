@@ -33,6 +33,7 @@ def run(setup: RetrainSetup, dataset: Dataset | StreamedDataset, workdir: Workdi
   workdir.report_environment(setup.mesh)
   print('compiling', flush=True)
   programs = compile_programs(setup, dataset)
+  print(f'compiled in {programs.compile_seconds:.0f} s', flush=True)
 
   loop_started = time.perf_counter()
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 import statistics
 import sys
+import time
 from typing import IO, Any, Protocol, Self, TypedDict
 
 import jax
@@ -181,28 +182,51 @@ class Progress:
   def steps(self, epoch: int, step: int, values: dict[str, float]) -> None:
     """Moves the bar to `step`. `values` has train_loss, train_accuracy and images_per_second."""
     self._bar.set_description(f'epoch {epoch + 1}/{self._epochs}', refresh=False)
-    self._bar.set_postfix_str(_format_training(values), refresh=False)
+    self._bar.set_postfix_str(
+      f'{_format_losses("train", values)}  {values["images_per_second"]:.0f} images/s', refresh=False
+    )
     self._bar.update(step - self._bar.n)
 
-  def epoch(self, rows: list[Row]) -> None:
-    """Prints a line about the rows of an epoch; of a population, the means over the members that have not diverged."""
-    if self._shows:
-      tqdm.write(f'epoch {rows[0]["epoch"] + 1}/{self._epochs}  {_format_epoch(rows)}'.rstrip(), file=sys.stdout)
-      sys.stdout.flush()
+  def epoch(self, rows: list[Row], note: str = '') -> None:
+    """Prints a line about the rows of an epoch: losses, accuracies, `note`, and the seconds that the other epochs need.
+
+    The numbers of a population are means over the members that have not diverged. More lines of `note` follow.
+    """
+    if not self._shows:
+      return
+    first, *others = note.split('\n')
+    epochs_left = self._epochs - rows[0]['epoch'] - 1
+    parts = [f'epoch {rows[0]["epoch"] + 1}/{self._epochs}', *_format_means(rows), first]
+    parts += [f'{epochs_left * rows[0]["seconds"]:.0f} s left'] if epochs_left else []
+    tqdm.write('\n'.join(['  '.join(part for part in parts if part), *others]), file=sys.stdout)
+    sys.stdout.flush()
 
 
-def _format_epoch(rows: list[Row]) -> str:
+class TimedLines:
+  """A stream that writes the time of day in front of each line."""
+
+  def __init__(self, stream: IO[str]):
+    self._stream, self._is_at_start = stream, True
+
+  def write(self, text: str) -> int:
+    for line in text.splitlines(keepends=True):
+      starts = self._is_at_start and line.strip()
+      self._stream.write(f'{time.strftime("%H:%M:%S")} {line}' if starts else line)
+      self._is_at_start = line.endswith('\n')
+    return len(text)
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._stream, name)
+
+
+def _format_means(rows: list[Row]) -> list[str]:
   images = 'valid' if 'valid_loss' in rows[0] else 'test'
-  loss, accuracy = f'{images}_loss', f'{images}_accuracy'
-  names = ('train_loss', 'train_accuracy', 'images_per_second', loss, accuracy)
+  names = ('train_loss', 'train_accuracy', f'{images}_loss', f'{images}_accuracy')
   finite: list[dict] = [dict(row) for row in rows if all(row.get(name) is not None for name in names)]
   means = {name: statistics.fmean(row[name] for row in finite) for name in names}
-  subject = f'mean of {len(finite)} members' if 'member' in rows[0] else rows[0].get('genotype', '')
-  return f'{_format_training(means)}  {images} loss {means[loss]:.3f} accuracy {means[accuracy]:.3f}  {subject}'
+  parts = [_format_losses(part, means) for part in ('train', images)]
+  return [*parts, f'mean of {len(finite)} members'] if 'member' in rows[0] else parts
 
 
-def _format_training(values: dict[str, float]) -> str:
-  return (
-    f'train loss {values["train_loss"]:.3f} accuracy {values["train_accuracy"]:.3f}  '
-    f'{values["images_per_second"]:.0f} images/s'
-  )
+def _format_losses(part: str, values: dict[str, float]) -> str:
+  return f'{part} loss {values[f"{part}_loss"]:.3f} {100 * values[f"{part}_accuracy"]:.1f} %'

@@ -214,8 +214,8 @@ class Session:
     if is_within_epoch and stopped:
       raise Stopped
 
-  def after_epoch(self, state, rows: list[Row]) -> None:
-    """Logs the rows of the epoch, one per member, and saves the state.
+  def after_epoch(self, state, rows: list[Row], note: str = '') -> None:
+    """Logs the rows of the epoch, one per member, and saves the state. The line of the epoch has `note`.
 
     The rows get the epoch, the means of `sums`, seconds and images per second.
 
@@ -233,7 +233,7 @@ class Session:
     for logger in self._loggers:
       for row in logged:
         logger.row(copy.deepcopy(row))
-    self._progress.epoch(logged)
+    self._progress.epoch(logged, note)
     self._checkpoints.save(self.step, state, self._metrics.text)
     if any_process(self._stop.is_set()):
       raise Stopped

@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 from beta_darts_jax.retrain.comparison import describe_accuracy
+from beta_darts_jax.retrain.result import describe_end
 from beta_darts_jax.runtime.processes import is_process_zero
 from beta_darts_jax.runtime.workdir import Workdir, environment, peak_memory, write_json
 from beta_darts_jax.search.cells import SelectedCell
@@ -40,7 +41,7 @@ class SearchResult:
 
   def __str__(self) -> str:
     describe = _describe_population if 'members' in self.values else _describe_single
-    return '\n'.join([*describe(self.values), f'run       {self.path}'])
+    return '\n'.join([*describe(self.values), describe_end(self.path, self.values)])
 
 
 def summarize(
@@ -116,7 +117,7 @@ def write_genotypes(setup: SearchSetup, workdir: Workdir, cells: list[SelectedCe
 
 
 def _describe_single(values) -> list[str]:
-  lines = [f'genotype  {values["genotype"]}']
+  lines = [f'cell      {values["genotype"]}']
   if values['stopped_early']:
     lines.append(f'stopped   early: the cell of epoch {values["epoch"] + 1}')
   if cost := values.get('cost'):
@@ -126,11 +127,15 @@ def _describe_single(values) -> list[str]:
     test, rank, valid = (benchmark[f'{dataset}_{name}'] for name in ('test', 'test_rank', 'valid'))
     lines.append(f'benchmark {dataset} test {test:.2f} %, rank {rank} of {NUM_CELLS:,}, valid {valid:.2f} %')
     lines.append(_describe_baselines(values['baselines']))
+  if not {'benchmark', 'retrain'} & values.keys() and values['genotype']:
+    lines.append(
+      f'supernet  validation accuracy {100 * values["valid_accuracy"]:.2f} %; the accuracy of the cell is unknown'
+    )
   for name, tau in values.get('kendall_tau', {}).items():
     value, low, high = (three_digits(tau[name]) for name in ('tau', 'low', 'high'))
     lines.append(f'kendall   {name.replace("_", " ")} τ {value} (95 %: {low} … {high}, n {tau["n"]})')
   if retrained := values.get('retrain'):
-    lines.append(_describe_trained('found', retrained['found']))
+    lines.append(_describe_trained('found', retrained['found'] | {'genotype': 'the cell above'}))
     lines += [_describe_trained('random', cell) for cell in retrained['random']]
   return lines
 

@@ -60,6 +60,21 @@ def epoch_rows(
   return rows
 
 
+def describe_cell(setup: SearchSetup, row: Row, epoch: int, previous: str | None) -> str:
+  """Returns what is printed about the cell of an epoch, and in a second line the cell if it is not `previous`."""
+  genotype = row['genotype']
+  parts = []
+  if benchmark := row.get('benchmark'):
+    name = f'{setup.dataset_name}_test'
+    parts.append(f'cell {benchmark[name]:.2f} % rank {benchmark[f"{name}_rank"]}')
+  if genotype:
+    parts.append(f'skips {row["skips"]}')
+  if setup.parts.regularizers:
+    hyper = setup.hyperparameters(setup.members[0], epoch)
+    parts.append('λ ' + ', '.join(f'{hyper.weight_of(one.weight):.3g}' for one in setup.parts.regularizers))
+  return '  '.join(parts) + (f'\n  {genotype}' if genotype not in (None, previous) else '')
+
+
 def _diagnose(setup, programs, states, table, epoch, member, beta, genotype) -> Diagnostics:
   """The cheap diagnostics, and the expensive ones every `every_epochs` epochs."""
   measurements = setup.measurements

@@ -13,7 +13,7 @@ from beta_darts_jax.runtime.workdir import Workdir
 from beta_darts_jax.search.cells import all_members_ended, select_cells
 from beta_darts_jax.search.programs import SearchPrograms
 from beta_darts_jax.search.result import SearchResult, summarize, write_genotypes
-from beta_darts_jax.search.rows import epoch_rows, kendall_tau
+from beta_darts_jax.search.rows import describe_cell, epoch_rows, kendall_tau
 from beta_darts_jax.search.setup import SearchSetup
 from beta_darts_jax.spaces.nas_bench_201 import NasBench201
 from beta_darts_jax.spaces.space import ALPHA_NOISE
@@ -38,6 +38,7 @@ def run(setup: SearchSetup, dataset: Dataset, table: NasBench201 | None, workdir
   report_schedule(setup)
   print('compiling', flush=True)
   programs = SearchPrograms(setup, dataset)
+  print(f'compiled in {programs.compile_seconds:.0f} s', flush=True)
   loop_started = time.perf_counter()
 
   with Session(workdir, setup.session, setup.mesh) as session:
@@ -52,7 +53,10 @@ def run(setup: SearchSetup, dataset: Dataset, table: NasBench201 | None, workdir
           states = programs.train(states, epoch, until)
         session.after_chunk(states)
       # ---- evaluate and log ----
-      session.after_epoch(states, epoch_rows(setup, programs, states, table, epoch, session.finite))
+      rows = epoch_rows(setup, programs, states, table, epoch, session.finite)
+      previous = session.rows[-1]['genotype'] if session.rows else None
+      note = '' if setup.is_population else describe_cell(setup, rows[0], epoch, previous)
+      session.after_epoch(states, rows, note)
     rows = session.rows
   loop_seconds = time.perf_counter() - loop_started
 

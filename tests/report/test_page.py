@@ -3,6 +3,7 @@
 import fcntl
 import html
 import json
+import pathlib
 import re
 import shlex
 import subprocess
@@ -11,13 +12,14 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
+from absl import flags
 from example_run import CELL, make_folder, make_population, make_retraining, make_row, make_search
 
 from beta_darts_jax import InputError, report
-from beta_darts_jax.config import default, default_retrain
+from beta_darts_jax.config import command_line, default, default_retrain
 from beta_darts_jax.report.run_folder import read_run_folder
 from beta_darts_jax.report.sections import curves_of
-from beta_darts_jax.report.tables import command
+from beta_darts_jax.report.tables import command, next_command
 from beta_darts_jax.report.verdict import verdict
 
 
@@ -130,7 +132,8 @@ def test_page_of_a_population_has_the_values_and_cells_and_folds_the_leads(tmp_p
   text, page = read_page(report.write([folder]))
   assert 'The page shows the first 8 members' in text and 'diverged' in text
   assert text.count('<details>') == 8 + 1  # members, and the settings of the run
-  assert len(page.drawings) == 1 + 8 * (1 + 6) + 3 + 11
+  assert len(page.drawings) == 1 + 1 + 8 * (1 + 6) + 3 + 11
+  assert 'cost of the cell, M parameters' in text and '1 of at most 3 M parameters, expected 2' in text
   labels = [curve.label for curve in curves_of(read_run_folder(folder), is_alone=True)]
   assert labels == ['beta_decay_weight 0'] * 5 + ['beta_decay_weight 5'] * 5
 
@@ -164,6 +167,30 @@ def test_names_of_runs_may_have_any_characters(tmp_path, name):
   assert shlex.split(again)[4:] == [f'configs/again.py:{folder}', '--workdir', f'{folder}-again']
   text, _ = read_page(report.write([folder, make_search(tmp_path / 'other' / name)], out=tmp_path / 'page.html'))
   assert str(tmp_path / 'other') in html.unescape(re.search('<title>(.*)</title>', text)[1])
+
+
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of ml_collections, which loads the config file
+def test_the_command_that_follows_a_run_is_a_command(tmp_path, monkeypatch):
+  """Its parts are known, and its config has the protocol of the data set, or else the data of the run."""
+  digits = default()
+  digits.data.update(source='folder:my pictures', image_size=32, flip=False)
+  runs = {
+    make_search(tmp_path / 'one'): 'nas_bench_201 cifar10 one',
+    make_population(tmp_path / 'many'): 'nas_bench_201 cifar10 many/members/0',
+    make_folder(tmp_path / 'own', [make_row(0)], config=digits): 'nas_bench_201 folder:my pictures own',
+  }
+  for path, found in runs.items():
+    program, *words = shlex.split(next_command(read_run_folder(path)))
+    values = flags.FlagValues()
+    command_line.define_flags(values)
+    monkeypatch.setattr(sys, 'argv', [program, *words])
+    assert command_line.parse(sys.argv, '', values) == ['retrain']
+    config = values.config
+    cell = pathlib.Path(config.genotype).relative_to(tmp_path)
+    assert f'{config.network.stem} {config.data.source} {cell}' == found
+  assert (config.data.image_size, config.data.flip, config.data.crop_padding) == (32, False, 4)
+  exported = f'beta-darts export {tmp_path}/trained --format torch --out exported'
+  assert next_command(read_run_folder(make_retraining(tmp_path / 'trained'))) == exported
 
 
 def test_command_of_a_run_with_own_parts_uses_its_config_file(tmp_path):

@@ -1,9 +1,10 @@
 import io
+import re
 import sys
 
 import pytest
 
-from beta_darts_jax.runtime.logs import MetricsFile, Progress
+from beta_darts_jax.runtime.logs import MetricsFile, Progress, TimedLines
 
 
 @pytest.mark.parametrize('before', [b'{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2}\n{"epo', b'\xff\n', b'', None])
@@ -19,8 +20,9 @@ def test_metrics_file_continues_from_the_text_of_the_checkpoint(tmp_path, before
 
 
 VALUES = {'train_loss': 1.25, 'train_accuracy': 0.5, 'images_per_second': 640.0}
-ROW = VALUES | {'epoch': 0, 'genotype': '|none~0|', 'valid_loss': 1.0, 'valid_accuracy': 0.25}
-LINE = 'epoch 1/2  train loss 1.250 accuracy 0.500  640 images/s  valid loss 1.000 accuracy 0.250  |none~0|\n'
+ROW = VALUES | {'epoch': 0, 'seconds': 7.0, 'valid_loss': 1.0, 'valid_accuracy': 0.25}
+LINE = 'epoch 1/3  train loss 1.250 50.0 %  valid loss 1.000 25.0 %  skips 1  14 s left\n  |none~0|\n'
+NOTE = 'skips 1\n  |none~0|'
 
 
 class Terminal(io.StringIO):
@@ -30,20 +32,32 @@ class Terminal(io.StringIO):
 
 def test_progress_on_a_terminal_shows_a_bar(monkeypatch, capsys):
   monkeypatch.setattr(sys, 'stderr', Terminal())
-  with Progress(epochs=2, steps=10, done=3) as progress:
+  with Progress(epochs=3, steps=10, done=3) as progress:
     progress.steps(0, 5, VALUES)
-    progress.epoch([ROW])
+    progress.epoch([ROW], NOTE)
   shown = sys.stderr.getvalue()
-  for part in ('3/20', 'epoch 1/2', '5/20', 'train loss 1.250'):
+  for part in ('3/30', 'epoch 1/3', '5/30', 'train loss 1.250 50.0 %', '640 images/s'):
     assert part in shown
   assert capsys.readouterr().out == LINE
 
 
 def test_progress_elsewhere_prints_a_line_an_epoch(capsys):
-  with Progress(epochs=2, steps=10) as progress:
+  with Progress(epochs=3, steps=10) as progress:
     progress.steps(0, 5, VALUES)
-    progress.epoch([ROW])
-  assert capsys.readouterr() == (LINE, '')
+    progress.epoch([ROW], NOTE)
+    progress.epoch([ROW | {'epoch': 2}])
+  assert capsys.readouterr() == (LINE + 'epoch 3/3  train loss 1.250 50.0 %  valid loss 1.000 25.0 %\n', '')
+
+
+def test_a_log_has_the_time_in_front_of_each_line():
+  stream = io.StringIO()
+  print('one\n\ntwo', 'three', file=(timed := TimedLines(stream)), flush=True)
+  timed.write('four')
+  timed.write(' five\n')
+  lines = stream.getvalue().split('\n')
+  assert [re.sub(r'^\d\d:\d\d:\d\d ', 'TIME ', line) for line in lines] == [
+    'TIME one', '', 'TIME two three', 'TIME four five', '',
+  ]  # fmt: skip
 
 
 def test_progress_averages_the_members_that_have_not_diverged(capsys):
@@ -54,7 +68,8 @@ def test_progress_averages_the_members_that_have_not_diverged(capsys):
   ]
   with Progress(epochs=2, steps=10) as progress:
     progress.epoch(members)
-  assert 'train loss 1.750' in (line := capsys.readouterr().out) and line.endswith('mean of 2 members\n')
+  line = capsys.readouterr().out
+  assert 'train loss 1.750' in line and line.endswith('mean of 2 members  7 s left\n')
 
 
 def test_progress_of_other_processes_is_silent(capsys):

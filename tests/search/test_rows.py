@@ -11,16 +11,17 @@ import pytest
 from conftest import made_up_lines
 from small_run import DATASET, final_state, make_config, read_rows, run
 
-from beta_darts_jax import NAS_BENCH_201, InputError, NasBench201, export, load
+from beta_darts_jax import NAS_BENCH_201, REGULARIZERS, Hyperparameters, InputError, NasBench201, export, load
 from beta_darts_jax.config import default_retrain
 from beta_darts_jax.config.check import check
 from beta_darts_jax.data import record
 from beta_darts_jax.method.diagnostics import make_one_shot
 from beta_darts_jax.retrain import run as retrain_run
 from beta_darts_jax.retrain.setup import make_retrain_setup
-from beta_darts_jax.runtime.logs import Diagnostics, Row
+from beta_darts_jax.runtime.logs import Diagnostics, Progress, Row
 from beta_darts_jax.runtime.workdir import Workdir
 from beta_darts_jax.search.result import SearchResult
+from beta_darts_jax.search.rows import describe_cell
 from beta_darts_jax.search.setup import make_search_setup
 from beta_darts_jax.spaces import nas_bench_201
 from beta_darts_jax.spaces.lookup import find_genotype
@@ -98,6 +99,24 @@ def check_rows(rows, keys, diagnostics_keys=()):
 def test_the_schema_has_no_other_keys():
   assert set(Row.__annotations__) == EVERY_RUN | MEMBER | SEARCH | RETRAINING | {'benchmark', 'regularizer_weights'}
   assert set(Diagnostics.__annotations__) == CHEAP | EXPENSIVE | {'kendall_tau'}
+
+
+def test_the_line_of_an_epoch_fits_and_shows_the_cell_only_if_it_changed(capsys):
+  setup = types.SimpleNamespace(
+    dataset_name='cifar10', members=[None], parts=types.SimpleNamespace(regularizers=[REGULARIZERS['beta_decay']]),
+    hyperparameters=lambda member, epoch: Hyperparameters(beta_decay_weight=epoch / 2),
+  )  # fmt: skip
+  benchmark = {'cifar10_test': 94.36, 'cifar10_test_rank': 12345}
+  row = {'epoch': 99, 'genotype': 'cell', 'skips': 3, 'benchmark': benchmark, 'seconds': 64800.0}
+  row |= dict.fromkeys(('train_loss', 'valid_loss'), 2.3) | dict.fromkeys(('train_accuracy', 'valid_accuracy'), 0.1)
+  note = describe_cell(setup, row, 99, 'cell')
+  assert note == 'cell 94.36 % rank 12345  skips 3  λ 49.5'
+  assert describe_cell(setup, row, 99, 'other') == f'{note}\n  cell'
+  diverged = {'genotype': None, 'skips': None}
+  assert describe_cell(setup, diverged, 0, 'cell') == 'λ 0'
+  with Progress(epochs=101, steps=1) as progress:
+    progress.epoch([row], note)
+  assert len(capsys.readouterr().out.rstrip()) <= 120
 
 
 def test_rows_of_a_search_have_the_schema(single):

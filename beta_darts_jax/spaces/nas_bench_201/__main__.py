@@ -11,9 +11,12 @@ from beta_darts_jax.spaces.nas_bench_201.table import HOW_TO_GET, find_table
 from beta_darts_jax.spaces.space import NAS_BENCH_201
 
 
-def main(arguments: list[str] | None = None) -> int:
-  """Runs one command and returns the exit status: 0, or 2 after an error of the user's values."""
-  options = _parser().parse_args(arguments)
+def main(arguments: list[str] | None = None, program: str = 'python -m beta_darts_jax.spaces.nas_bench_201') -> int:
+  """Runs one command and returns the exit status: 0, or 2 after an error of the user's values.
+
+  `program` is the name of the program for --help.
+  """
+  options = _parser(program).parse_args(arguments)
   try:
     if options.command == 'export':
       export(options.natsbench, options.out)
@@ -35,9 +38,9 @@ def query(table_path: str, cell: str) -> None:
     print(f'{name:28} {value}')
 
 
-def _parser():
+def _parser(program):
   parser = argparse.ArgumentParser(
-    prog='python -m beta_darts_jax.spaces.nas_bench_201',
+    prog=program,
     description='The tabular benchmark NAS-Bench-201: published accuracies of 15,625 cells.',
   )
   commands = parser.add_subparsers(dest='command', required=True)

@@ -1,0 +1,53 @@
+"""The names that a command line can use."""
+
+import ast
+import textwrap
+
+from beta_darts_jax.config import keys_of
+from beta_darts_jax.config.command_line import configs
+from beta_darts_jax.configs.named_methods import METHODS
+from beta_darts_jax.errors import InputError
+from beta_darts_jax.networks import OPERATIONS
+from beta_darts_jax.spaces import PUBLISHED, SPACES
+
+KINDS = {  # kind: where its names are used
+  'configs': '--config NAME',
+  'data': '--config.data.source=NAME',
+  'methods': '--config nas_bench_201:DATASET,METHOD or darts:DATASET,METHOD',
+  'spaces': '--config.space.name=NAME',
+  'operations': """--config.space.operations="('NAME', …)" and bd.OPERATIONS""",
+  'cells': '--config.genotype=NAME and bd.PUBLISHED',
+}
+
+
+def describe_names(kind: str = '') -> str:
+  """Returns the names of one kind, or of all kinds of KINDS, and where they are used.
+
+  Raises:
+    InputError: unknown kind.
+  """
+  if kind and kind not in KINDS:
+    raise InputError(f'list {kind}: expected one of {", ".join(KINDS)}')
+  return '\n\n'.join(f'{name}: {KINDS[name]}\n{_lines(name)}' for name in KINDS if kind in ('', name))
+
+
+def _lines(kind: str) -> str:
+  if kind == 'configs':
+    return _table({name: _first_line(file) for name, file in configs().items()})
+  if kind == 'methods':
+    return _table({name: ', '.join(f'{key}={value}' for key, value in METHODS[name].items()) for name in METHODS})
+  if kind == 'spaces':
+    return _table({name: ', '.join(sorted(space.operation_names)) for name, space in SPACES.items()})
+  source = next(key.meaning for key in keys_of('search') if key.name == 'data.source')
+  names = {'data': [source.removeprefix('data set: ')], 'operations': OPERATIONS, 'cells': PUBLISHED}[kind]
+  return textwrap.fill(', '.join(names), 120, initial_indent='  ', subsequent_indent='  ')
+
+
+def _first_line(file) -> str:
+  return (ast.get_docstring(ast.parse(file.read_text(encoding='utf-8'))) or '').split('\n')[0]
+
+
+def _table(meanings: dict[str, str]) -> str:
+  width = max(map(len, meanings))
+  lines = [f'  {name:{width}}  {meaning}' for name, meaning in meanings.items()]
+  return '\n'.join(textwrap.fill(line, 120, subsequent_indent=' ' * (width + 4)) for line in lines)
