@@ -3,11 +3,10 @@
 import jax
 import numpy as np
 import pytest
-from rivals import Golden, agree, agree_on_weights, alpha_gradient, hyperparameters, start_of
+from rivals import Golden, agree, agree_on_weights, alpha_gradient, hyperparameters, record, start_of
 
 from beta_darts_jax import NAS_BENCH_201, S2, Relaxation, SearchState, Supernet, make_search_step
 from beta_darts_jax.method.perturbations import add_noise, attack
-from beta_darts_jax.search.schedule import line
 
 METHODS = {'sdarts_rs': 'SDARTS-RS', 'sdarts_adv': 'SDARTS-ADV'}
 
@@ -17,7 +16,13 @@ def recorded_noise(betas, key, hyper, loss):
 
 
 def recorded_attack(betas, key, hyper, loss):
-  return attack(betas, hyper.regularizer_weights['noise'], hyper.perturbation, loss)
+  attacked = attack(betas, hyper.regularizer_weights['noise'], hyper.perturbation, loss)
+  for beta in attacked.values():
+    record(ATTACKED, beta)
+  return attacked
+
+
+ATTACKED: list = []  # β after an attack, one array for each cell type
 
 
 @pytest.mark.full
@@ -35,6 +40,9 @@ def test_sdarts(name, perturbation):
       agree(method, 'gradient in α', alpha_gradient(state, start)[0]['cell'], golden['alpha_grad'])
       agree(method, 'α after a step', state.alphas['cell'], golden['alpha_after'])
       agree(method, 'loss at the perturbed β', metrics['train_loss'], golden['train_loss'])
+      if name == 'sdarts_adv':
+        jax.effects_barrier()
+        agree(method, 'perturbed β', ATTACKED.pop(), golden['betas_perturbed'])
       if 'after/names' in golden.arrays:
         agree_on_weights(method, golden, state)
 
@@ -52,15 +60,13 @@ def test_sdarts_in_s2(name, perturbation):
     hyper = hyperparameters(perturbation=golden['epsilon'], regularizer_weights=noise)
     state, metrics = step(start, golden.batch('train'), golden.batch('valid'), hyper)
     gradient = alpha_gradient(state, start)[0]
+    jax.effects_barrier()
   for cell_type in S2.cell_types:
+    if name == 'adv':
+      agree(method, 'perturbed β, S2', ATTACKED.pop(0), golden[f'adv/betas_perturbed_{cell_type}'])
     agree(method, 'gradient in α, S2', gradient[cell_type], golden[f'alpha_grad_{cell_type}'])
     agree(method, 'α after a step, S2', state.alphas[cell_type], golden[f'alpha_after_{cell_type}'])
   logits, labels = golden[f'{name}/train_logits'], golden.batch('train')[1]
   log_sums = np.log(np.exp(logits).sum(-1))
   expected = np.mean(log_sums - logits[np.arange(len(labels)), labels])
   agree(method, 'loss at the perturbed β, S2', metrics['train_loss'], expected)
-
-
-def test_the_radius_of_the_perturbation():
-  schedule = np.array([line(0.03, 0.3, epoch, 100) for epoch in range(100)])
-  agree('SDARTS-RS', 'ε in each epoch', schedule, Golden('sdarts_rs', NAS_BENCH_201)['schedule/epsilon'])

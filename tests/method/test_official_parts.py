@@ -1,0 +1,178 @@
+"""What the official programs compute from α, β, draws and recorded gradients, in float64. No network is compiled."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rivals import Golden, agree, derived, record, sort_nodes
+
+from beta_darts_jax import DARTS, DARTS_WITH_NONE, NAS_BENCH_201, S1, S2, S3, Relaxation
+from beta_darts_jax.method.perturbations import add_noise, attack
+from beta_darts_jax.method.regularizers import alignment, linear_to_last
+from beta_darts_jax.method.samplings import concentration, dirichlet_kl, straight_through, with_pathwise_derivative
+from beta_darts_jax.method.selection import Order, select_by_perturbation
+from beta_darts_jax.search.schedule import line
+from beta_darts_jax.spaces.space import softmax_betas
+
+SPACES = {
+  'pc_darts': DARTS_WITH_NONE,
+  'darts_minus_s1': S1,
+  'darts_minus_s3': S3,
+  'sdarts_rs': NAS_BENCH_201,
+  'sdarts_darts_s2': S2,
+  'drnas_nas_bench_201': NAS_BENCH_201,
+  'drnas_darts': DARTS,
+}
+
+
+@pytest.fixture(autouse=True)
+def float64():
+  with jax.enable_x64(True):
+    yield
+
+
+SCHEDULES = {
+  ('GDAS', 'temperature'): ('gdas', 'schedule/tau', lambda epoch: line(10.0, 0.1, epoch, 249)),
+  ('Λ-DARTS', 'λ'): ('lambda_darts', 'schedule/lambda', lambda epoch: linear_to_last(0.125, epoch, 100)),
+  ('SDARTS-RS', 'ε'): ('sdarts_rs', 'schedule/epsilon', lambda epoch: line(0.03, 0.3, epoch, 100)),
+  ('DARTS-', 'weight of the skip connection'): (
+    'darts_minus_s1', 'schedule_linear', lambda epoch: line(1.0, 0.0, epoch, 50),
+  ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('method, quantity', SCHEDULES)
+def test_schedules(method, quantity):
+  name, key, value = SCHEDULES[method, quantity]
+  expected = Golden(name, NAS_BENCH_201)[key]
+  agree(method, f'{quantity} in each epoch', np.array([value(epoch) for epoch in range(len(expected))]), expected)
+
+
+@pytest.mark.parametrize('name', ['pc_darts', 'darts_minus_s1', 'darts_minus_s3'])
+def test_derived_cells(name):
+  space = SPACES[name]
+  golden, relaxation = Golden(name, space), Relaxation(edges=space.edges if name == 'pc_darts' else ())
+  keys = ('derivation_alphas', 'derivation_edge_logits') if name == 'pc_darts' else ('derivation_alphas',)
+  strengths = jax.jit(jax.vmap(relaxation.strengths))
+  trees = [{cell_type: golden[key][:, t] for t, cell_type in enumerate(space.cell_types)} for key in keys]
+  betas = jax.device_get(strengths((trees[0], trees[1] if trees[1:] else {})))
+  for i, cells in enumerate(golden['derivation_cells']):
+    assert sort_nodes(derived(space, {cell_type: beta[i] for cell_type, beta in betas.items()})) == sort_nodes(cells)
+
+
+# ---- SDARTS ----
+
+
+@pytest.mark.parametrize('name', ['sdarts_rs', 'sdarts_darts_s2'])
+def test_random_perturbation(name):
+  golden = Golden(name, SPACES[name])
+  prefix, suffix = ('', '') if name == 'sdarts_rs' else ('rs/', '_{}')
+  found = jax.jit(add_noise)(
+    softmax_betas(golden.alphas(f'alpha_after{suffix}')), golden.alphas(f'{prefix}noise{suffix}')
+  )
+  for cell_type, expected in golden.alphas(f'{prefix}betas_perturbed{suffix}').items():
+    agree('SDARTS-RS', 'perturbed β', found[cell_type], expected)
+
+
+@pytest.mark.parametrize('name', ['sdarts_adv', 'sdarts_adv_reverted'])
+def test_attack(name):
+  """Near each recorded point the loss is linear, with the recorded value and the recorded gradient."""
+  golden, visited = Golden(name, NAS_BENCH_201), []
+  points = np.concatenate([golden['betas'][None], golden['attack/path']])
+  gradients = jnp.asarray(np.pad(golden['attack/loss_gradient'], ((1, 1), (0, 0), (0, 0))))
+
+  def loss(betas):
+    record(visited, betas['cell'])
+    nearest = jnp.argmin(jnp.sum(jnp.abs(points - betas['cell']), axis=(1, 2)))
+    return jnp.asarray(golden['attack/losses'])[nearest] + jnp.vdot(
+      gradients[nearest], betas['cell'] - jnp.asarray(points)[nearest]
+    )
+
+  run = jax.jit(lambda betas, noise: attack({'cell': betas}, {'cell': noise}, golden['epsilon'], loss)['cell'])
+  found = run(points[0], golden['noise'])
+  jax.effects_barrier()
+  agree('SDARTS-ADV', 'path of the attack', np.stack(visited[:8]), golden['attack/path'])
+  agree('SDARTS-ADV', 'perturbed β', found, golden['betas_perturbed'])
+
+
+# ---- GDAS, DrNAS ----
+
+
+def test_draws_of_gdas():
+  golden = Golden('gdas', NAS_BENCH_201)
+  alpha = np.broadcast_to(golden['alpha_before'], (8, 6, 5))
+
+  @jax.jit
+  def draw(alpha, gradient):
+    function = lambda alpha: straight_through({'cell': alpha}, {'cell': golden['draws/gumbel']}, golden['tau'])['cell']
+    betas, pull_back = jax.vjp(function, alpha)
+    return betas, pull_back(gradient)[0]
+
+  for of_beta, of_alpha in (
+    ('betas_grad_official', 'alpha_grad'),
+    ('betas_grad_chosen_only', 'alpha_grad_chosen_only'),
+  ):
+    betas, gradient = draw(alpha, golden[f'draws/{of_beta}'])
+    agree('GDAS', 'β of eight draws', betas, golden['draws/betas'])
+    agree('GDAS', 'gradient in α from that in β', gradient, golden[f'draws/{of_alpha}'])
+  np.testing.assert_array_equal(np.argmax(betas, -1), golden['draws/index'])
+
+
+@pytest.mark.parametrize('name', ['drnas_nas_bench_201', 'drnas_darts'])
+def test_anchor_of_drnas(name):
+  golden = Golden(name, SPACES[name])
+  suffix, before = ('_{}', 'alphas_{}_before') if name == 'drnas_darts' else ('', 'alpha_before')
+  alphas = golden.alphas(before)
+  value, gradient = jax.jit(jax.value_and_grad(lambda alphas: 1e-3 * dirichlet_kl(alphas)))(alphas)
+  agree('DrNAS', 'anchor', value, golden['kl'])
+  for cell_type, expected in golden.alphas(f'kl_grad{suffix}').items():
+    agree('DrNAS', 'gradient of the anchor', gradient[cell_type], expected)
+
+
+def test_gradient_of_drnas():
+  golden = Golden('drnas_nas_bench_201', NAS_BENCH_201)
+
+  @jax.jit
+  def compute(alpha):
+    c, slope = jax.jvp(concentration, (alpha,), (jnp.ones_like(alpha),))
+    draw = lambda c: with_pathwise_derivative(c, golden['beta_valid'], golden['pathwise_valid'])
+    return c, slope, slope * jax.vjp(draw, c)[1](golden['beta_grad'])[0]
+
+  c, slope, gradient = compute(golden['alpha_before'])
+  agree('DrNAS', 'gradient in α from that in β', gradient, golden['alpha_grad'])
+  agree('DrNAS', 'concentrations', c, golden['concentration'])
+  agree('DrNAS', 'slopes of the concentrations', slope, golden['concentration_slope'])
+
+
+# ---- Λ-DARTS, DARTS-PT ----
+
+
+def test_alignment_of_lambda_darts():
+  golden = Golden('lambda_darts', NAS_BENCH_201)
+  value, directions = jax.jit(jax.value_and_grad(alignment))({'cell': golden['train_betas_grad']})
+  epsilon = golden['epsilon_0'] / np.linalg.norm(directions['cell'])
+  agree('Λ-DARTS', 'Λ', value, golden['alignment'])
+  agree('Λ-DARTS', 'shifts of β', epsilon * directions['cell'], golden['perturbations'])
+
+
+@pytest.mark.parametrize('form', ['', 'frozen/'])
+def test_decisions_of_darts_pt(form):
+  """From the recorded accuracies, and from the recorded β between the decisions."""
+  golden, tried = Golden('darts_pt', NAS_BENCH_201), []
+  trained = softmax_betas({'cell': golden['alphas']})['cell']  # at each decision
+
+  def accuracy_of(betas):
+    tried.append(np.stack([beta['cell'] for beta in betas]))
+    return golden[f'{form}accuracies'][len(tried) - 1]
+
+  def tune(betas, decided):
+    if form:
+      return betas
+    return {'cell': np.where(decided['cell'][:, None], betas['cell'], trained[len(tried)])}
+
+  order = Order({'cell': golden[f'{form}edges'].tolist()}, {'cell': []})
+  genotype = select_by_perturbation(NAS_BENCH_201, {'cell': trained[0]}, accuracy_of, tune, order)
+  if not form:
+    agree('DARTS-PT', 'β without one operation', np.stack(tried), golden['masked_betas'])
+  operations = [NAS_BENCH_201.candidates('cell')[0].index(name) for name in genotype.normal.operations]
+  np.testing.assert_array_equal(operations, golden[f'{form}genotype'])
