@@ -71,6 +71,12 @@ def stop_operations(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+def restart(init, state, params):
+  """Returns the state of an optimizer that starts again by its `init`. Operations that have stopped stay stopped."""
+  new = init(params)
+  return new._replace(stopped=state.stopped) if isinstance(state, OlesState) else new
+
+
 def _operation(path: Path) -> str:
   """The name of the operation to which an array belongs; '' if it belongs to none."""
   first = next((i for i, part in enumerate(path) if part.startswith('edges_')), None)

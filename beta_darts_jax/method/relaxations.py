@@ -109,6 +109,14 @@ class Relaxation:
     """Returns an α whose mean is proportional to `betas` {cell type: [E, O]} on every edge."""
     return self.sampling.logits(jax.tree.map(lambda beta: beta / jnp.sum(beta, axis=-1, keepdims=True), betas))
 
+  def with_decided(self, alphas, betas, decided):
+    """Returns α in which the rows of the decided edges, {cell type: bool [E]}, have a mean proportional to `betas`."""
+
+    def set_rows(alpha, decided, logits):
+      return jnp.where(decided[:, None], logits, alpha)
+
+    return jax.tree.map(set_rows, alphas, decided, self.logits(betas))
+
   def evaluation_betas(self, architecture: tuple[dict, dict], hyper: Hyperparameters) -> dict:
     """Returns the β at which the supernet is evaluated: the mean, or the most likely operations in GDAS."""
     alphas, edge_logits = architecture

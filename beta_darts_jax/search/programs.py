@@ -19,6 +19,7 @@ from beta_darts_jax.data.batching import distinct_indices, epoch_order
 from beta_darts_jax.method.bilevel import make_step
 from beta_darts_jax.method.diagnostics import make_diagnose, make_one_shot
 from beta_darts_jax.method.evaluation import make_evaluate
+from beta_darts_jax.method.oles import restart
 from beta_darts_jax.method.optimizers import Hyperparameters
 from beta_darts_jax.method.state import SearchState
 from beta_darts_jax.runtime.devices import (
@@ -176,14 +177,12 @@ class SearchPrograms:
     split, whole = named_sharding(setup.mesh, 'population'), named_sharding(setup.mesh)
 
     def set_betas(states, member, betas, decided):
-      def set_rows(alpha, decided, logits):
-        return alpha.at[member].set(jnp.where(decided[:, None], logits, alpha[member]))
-
-      return states.replace(alphas=jax.tree.map(set_rows, states.alphas, decided, relaxation.logits(betas)))
+      alphas = relaxation.with_decided(take_member(states.alphas, member), betas, decided)
+      return states.replace(alphas=jax.tree.map(lambda all, one: all.at[member].set(one), states.alphas, alphas))
 
     def reset_weight_optimizer(states):
-      start = setup.parts.weight_optimizer(Hyperparameters()).init
-      return states.replace(weight_optimizer_state=jax.vmap(start)(states.params))
+      start = functools.partial(restart, setup.parts.weight_optimizer(Hyperparameters()).init)
+      return states.replace(weight_optimizer_state=jax.vmap(start)(states.weight_optimizer_state, states.params))
 
     def augmented(images):
       key = jax.random.fold_in(jax.random.key(0), jnp.sum(images, dtype=jnp.uint32))  # a key for each batch

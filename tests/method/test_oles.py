@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 from beta_darts_jax import Hyperparameters, SearchSpace, SearchState, Supernet, make_search_step, softmax_betas
-from beta_darts_jax.method.oles import stop_operations
+from beta_darts_jax.method.oles import restart, stop_operations
 from beta_darts_jax.method.optimizers import weight_sgd_oles
 
 
@@ -27,6 +27,8 @@ def test_an_operation_stops_below_the_threshold():
   np.testing.assert_allclose(moves, [[-0.1, -0.1, -0.1], [-0.1, -0.1, 0.0], [-0.1, -0.1, 0.0]], rtol=1e-5)
   assert state.stopped['edges_0.conv'].tolist() == [False, True] and int(state.steps) == 1
   np.testing.assert_allclose(state.cosines['edges_0.conv'], [1.0, 1.0], rtol=1e-5)
+  again = restart(optimizer.init, state, params)  # before the decisions of DARTS-PT
+  assert again.stopped is state.stopped and not int(again.steps) and not np.any(again.cosines['edges_0.conv'])
 
 
 def test_a_search_step_gives_it_the_gradient_of_the_validation_batch():

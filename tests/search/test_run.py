@@ -4,6 +4,7 @@ import collections
 
 import jax
 import numpy as np
+import optax
 import pytest
 from small_run import final_state, make_config, read_rows, run, stop_at_once
 
@@ -173,20 +174,27 @@ def test_the_cell_of_the_best_epoch_is_kept(tmp_path, monkeypatch):
   assert values['genotype'] == read_rows(tmp_path)[1]['genotype']
 
 
-Call = collections.namedtuple('Call', 'epoch, member, betas, until, state, is_finite')
+Call = collections.namedtuple('Call', 'epoch, member, betas, until, state, is_finite, momentum')
 
 
 @pytest.mark.full
 def test_perturbation_tunes_the_weights_between_decisions(tmp_path, monkeypatch):
   """DARTS-PT: an epoch of weight steps between two decisions, with α fixed where an operation is decided."""
-  calls, tune = [], SearchPrograms.tune
+  calls, tune, accuracies, one_shot = [], SearchPrograms.tune, [], SearchPrograms.one_shot
 
   def tune_and_record(self, states, epoch, member, betas, decided, until):
+    momentum = float(optax.tree.norm(optax.tree.get(states.weight_optimizer_state, 'trace')))  # before it trains
     state, is_finite = tune(self, states, epoch, member, betas, decided, until)
-    calls.append(Call(epoch, member, betas, until, jax.device_get(state), is_finite))
+    calls.append(Call(epoch, member, betas, until, jax.device_get(state), is_finite, momentum))
     return state, is_finite
 
+  def measure_both_ways(self, *arguments):
+    *rest, augment = arguments
+    accuracies.append([one_shot(self, *rest, augmented) for augmented in (augment, not augment)])
+    return accuracies[-1][0]
+
   monkeypatch.setattr(SearchPrograms, 'tune', tune_and_record)
+  monkeypatch.setattr(SearchPrograms, 'one_shot', measure_both_ways)
   options = {'derivation__method': 'perturbation', 'derivation__images': 32}
   config = make_config(**options)
   values = run(config, tmp_path)
@@ -196,6 +204,7 @@ def test_perturbation_tunes_the_weights_between_decisions(tmp_path, monkeypatch)
   assert [call.epoch for call in calls] == [2]  # between two stages; each node has two edges, so none is dropped
   last = calls[-1]
   assert (last.member, last.until, last.is_finite) == (0, 2 * 2 + 2, True)
+  assert last.momentum > 0
   assert int(last.state.step[0]) == last.until
   for name in space.cell_types:  # α stays as it was set
     np.testing.assert_allclose(jax.nn.softmax(last.state.alphas[name][0]), last.betas[name], atol=1e-6)
@@ -204,6 +213,8 @@ def test_perturbation_tunes_the_weights_between_decisions(tmp_path, monkeypatch)
   official = {f'derivation__{name}': True for name in ('train_alpha', 'reset_optimizer', 'augment')}
   values = run(make_config(**options | official | {'derivation__images': 0}), tmp_path / 'official')
   trained, num_moved = calls[-1], 0
+  assert trained.momentum == 0  # the optimizer has started again
+  assert np.any(np.ptp(accuracies[len(accuracies) // 2 :], axis=1))  # the images are other ones
   for name in space.cell_types:
     before, now = trained.betas[name], jax.nn.softmax(trained.state.alphas[name][0])
     is_decided = (before == 1).any(-1)
