@@ -12,10 +12,12 @@ from beta_darts_jax.method.optimizers import alpha_adam
 from beta_darts_jax.method.regularizers import (
   SCHEDULES,
   RegularizerContext,
+  WeightContext,
   alignment,
   cost,
   flooded,
   from_penalty,
+  lambda_darts,
   linear_ramp,
   sum_forces,
 )
@@ -75,6 +77,18 @@ def test_regularizer_has_its_closed_form(name):
   sums = sum_forces([REGULARIZERS[name]], ALPHAS, NOTHING, hyper)
   assert list(sums) == [mode]
   np.testing.assert_allclose(sums[mode]['cell'], 3 * expected, rtol=1e-5)
+
+
+def test_only_normal_cells_are_aligned():
+  """Λ is the cosine of w and (1, 0): ∂Λ/∂w = (1, 0)/‖w‖ − w·w₁/‖w‖³. The reduction cells would cancel it."""
+  first = jnp.array([1.0, 0.0])
+
+  def cell_gradients(w):
+    return {'normal': jnp.stack([w, first])[:, None], 'reduce': jnp.stack([w, -first])[:, None]}
+
+  rest = dict.fromkeys(('epoch', 'batch', 'betas', 'gradient', 'loss', 'gradient_at'))
+  force = lambda_darts(jnp.array([3.0, 4.0]), WeightContext(cell_gradients=cell_gradients, **rest))
+  np.testing.assert_allclose(force, [-0.128, 0.096], rtol=1e-5)
 
 
 COSTS = {'cell': np.array([[0.0, 6.0], [2.0, 1.0]])}  # at most 8; 4.5 at α = 0

@@ -20,7 +20,7 @@ from beta_darts_jax.method.samplings import (
   softmax,
 )
 from beta_darts_jax.networks.operations import OPERATIONS
-from beta_darts_jax.networks.supernet import MixedOperation, shuffle_channels
+from beta_darts_jax.networks.supernet import MixedOperation, SearchCell, shuffle_channels
 
 ALPHAS = {'cell': jax.random.normal(jax.random.key(0), (6, 5))}
 HYPER = Hyperparameters(perturbation=0.2)
@@ -213,6 +213,22 @@ def test_operations_without_weights_see_channels_one_by_one():
 
 def test_shuffle_channels_takes_of_each_group_in_turn():
   np.testing.assert_array_equal(shuffle_channels(jnp.arange(6), 3), [0, 2, 4, 1, 3, 5])
+
+
+@pytest.mark.parametrize('unroll', [False, True])
+def test_gradient_of_operations_that_are_not_drawn(unroll):
+  """One edge draws skip: its β has the gradient ⟨c, x⟩, and those of the others Σc, for the output's gradient c."""
+  space = SearchSpace('edge', 'nas_bench_201', 1, ('none', 'skip_connect', 'avg_pool_3x3'))
+  cell = SearchCell(space, 'cell', channels=2, unroll=unroll, single_path=True, undrawn_gradient=True)
+  c, x = np.random.default_rng(0).standard_normal((2, 2, 4, 4, 2), np.float32)
+
+  @jax.jit
+  @jax.grad
+  def gradient(beta):
+    return jnp.vdot(c, cell.apply({}, [x], {'cell': beta}, train=True))
+
+  found = gradient(jnp.array([[0.0, 1.0, 0.0]]))
+  np.testing.assert_allclose(found, [[c.sum(), np.vdot(c, x), c.sum()]], rtol=1e-5)
 
 
 @pytest.mark.parametrize('unroll', [False, pytest.param(True, marks=pytest.mark.full)])
