@@ -70,10 +70,11 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 def parse(argv: list[str], usage: str, values: flags.FlagValues = flags.FLAGS) -> list[str]:
   """Parses the command and its flags, loads the config file and checks the config; `usage` is the head of --help.
 
-  Without a command --report and --export choose theirs, and the config says whether the run is a search.
+  Without a command, --report and --export are the commands of these names. Otherwise the command is search, also if the
+  config is that of a retraining.
 
   Returns:
-    The command, and its arguments that are not flags. A search may be a retraining if no command is given.
+    The command, and its arguments that are not flags.
 
   Raises:
     InputError, flags.Error: a mistake on the command line. An error inside the user's config file is raised as it is.
@@ -123,7 +124,8 @@ def _check_flags(command: str, words: list[str], values: flags.FlagValues) -> No
   """Checks that the command has what it needs, and only flags and words that it knows."""
   known = COMMANDS[command].flags
   given = [f'--{name}' for name in ('config', *FLAGS) if values[name].present and name not in known]
-  given += words[{'export': 1, 'list': 1, 'report': len(words)}.get(command, 0) :]
+  most_words = {'export': 1, 'list': 1, 'report': len(words)}.get(command, 0)
+  given += words[most_words:]
   if given:
     raise InputError(f'unexpected {" ".join(given)}: expected beta-darts {command} {COMMANDS[command].arguments}')
   if command in ('report', 'export') and not words:
@@ -148,7 +150,7 @@ def _is_raised_in_config_file(error: BaseException) -> bool:
 
 def configs() -> dict[str, pathlib.Path]:
   """Returns {name: file} of the configs of the installed package, or of the clone."""
-  folder = next(path for path in (PACKAGE / 'configs', PACKAGE.parent / 'configs') if path.is_dir())
+  folder = PACKAGE / 'configs' if (PACKAGE / 'configs').is_dir() else PACKAGE.parent / 'configs'
   files = sorted(folder.glob('*.py'))
   return {file.stem: file for file in files if 'def get_config(' in file.read_text(encoding='utf-8')}
 
