@@ -46,7 +46,7 @@ reproduce: .venv/installed-dev $(if $(shell command -v nvidia-smi),.venv/install
 
 docs: .venv/installed-dev  ## writes the site to build/docs and checks its links: half a minute
 	mkdir -p build/pages
-	ln -sfn $(addprefix $(CURDIR)/,README.md CONTRIBUTING.md CHANGELOG.md docs benchmarks configs studies notebooks) build/pages
+	ln -sfn $(addprefix $(CURDIR)/,README.md CONTRIBUTING.md CHANGELOG.md Dockerfile docs benchmarks configs studies notebooks) build/pages
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build
 
 evidence: .venv/installed-dev  ## rebuilds all tables and figures from the runs kept in docs/evidence

@@ -1,0 +1,18 @@
+# The package in a container. DEVICE is cpu, cuda or tpu. We have not built this image.
+#
+#   docker build --build-arg DEVICE=cuda --tag beta_darts_jax .
+#   docker run --rm --gpus all --volume "$PWD/runs:/work/runs" beta_darts_jax --config configs/digits.py
+FROM python:3.12-slim
+ARG DEVICE=cpu
+WORKDIR /source
+COPY LICENSE README.md pyproject.toml requirements.txt ./
+COPY beta_darts_jax beta_darts_jax
+COPY configs configs
+RUN case "$DEVICE" in \
+      cpu) extras=report ;; \
+      cuda | tpu) extras="report,$DEVICE" ;; \
+      *) echo "DEVICE=$DEVICE: expected cpu, cuda or tpu" >&2; exit 1 ;; \
+    esac && \
+    pip install --no-cache-dir ".[$extras]"
+WORKDIR /work
+ENTRYPOINT ["beta-darts"]
