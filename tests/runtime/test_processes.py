@@ -11,7 +11,7 @@ from conftest import COMPILED_FAST
 from test_devices import free_port
 
 from beta_darts_jax import InputError
-from beta_darts_jax.runtime.devices import set_compilation_cache
+from beta_darts_jax.runtime.devices import set_compilation_cache, set_up
 from beta_darts_jax.runtime.processes import announced_processes, join_cluster, local_device_ids
 
 
@@ -103,6 +103,18 @@ def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch):
     set_compilation_cache()
   monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', '/tmp')
   set_compilation_cache()
+
+
+@pytest.mark.parametrize(
+  'settings, named',
+  [
+    (jax.numpy_dtype_promotion('strict'), 'JAX_NUMPY_DTYPE_PROMOTION=strict: expected standard'),
+    (jax.numpy_rank_promotion('raise'), 'JAX_NUMPY_RANK_PROMOTION=raise: expected allow'),
+  ],
+)
+def test_settings_of_jax_with_which_no_run_works_are_refused(settings, named):
+  with settings, pytest.raises(InputError, match=named):
+    set_up()
 
 
 @pytest.mark.full
