@@ -78,12 +78,8 @@ def nhwc(images):
 def pytest_collection_modifyitems(items):
   """Puts the longest files first, so that parallel workers end together."""
   longest = [
-    'test_devices',
-    'test_end_to_end',
-    'test_bilevel',
-    'test_method',
-    'test_supernet',
-    'test_benchmarks',
-    'test_docs',
+    *('test_devices', 'test_end_to_end', 'test_benchmarks', 'test_method', 'test_docs', 'test_run', 'test_bilevel'),
+    *('test_official_pc_darts', 'test_supernet', 'test_notebooks', 'test_packaging', 'test_relaxations', 'test_rows'),
+    *('test_official_drnas', 'test_studies', 'test_fuzz', 'test_page', 'test_data', 'test_hypergradients'),
   ]
   items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))

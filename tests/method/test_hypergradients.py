@@ -163,8 +163,7 @@ def test_the_implicit_gradient_is_the_closed_form(solve, decay):
   np.testing.assert_allclose(gradient, d + b.T @ np.linalg.solve(a + decay * np.eye(4), w - c), rtol=1e-8)
 
 
-def test_damping_and_few_terms():
-  """Damping adds to the diagonal; k terms of the series are what they say."""
+def test_damping_adds_to_the_diagonal_and_few_terms_are_a_partial_sum():
   with jax.enable_x64(True):
     a, b, c, w, d, _ = quadratic()
     damped = implicit(quadratic_problem(), solver='cg', terms=10, damping=2.0)[1]

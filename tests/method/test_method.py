@@ -84,7 +84,7 @@ def plain():
   return after(make_search_step(SUPERNET, regularizer=()), 3)
 
 
-def test_without_any_part_it_is_darts(plain):
+def test_a_step_without_any_part_is_a_step_of_darts(plain):
   """First-order DARTS in a few lines."""
 
   def loss(params, alphas, batch_stats, images, labels):

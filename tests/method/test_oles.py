@@ -31,7 +31,7 @@ def test_an_operation_stops_below_the_threshold():
   assert again.stopped is state.stopped and not int(again.steps) and not np.any(again.cosines['edges_0.conv'])
 
 
-def test_a_search_step_gives_it_the_gradient_of_the_validation_batch():
+def test_a_search_step_gives_oles_the_gradient_of_the_validation_batch():
   """Equal batches: all cosines are 1. The validation batch is another one: they are not."""
   space = SearchSpace('small', 'nas_bench_201', 2, ('skip_connect', 'nor_conv_1x1'))
   supernet, rng = Supernet(space, num_classes=4, channels=2, cells_per_stage=1), np.random.default_rng(0)

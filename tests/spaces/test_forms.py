@@ -98,7 +98,7 @@ def test_an_index_of_nas_bench_201_is_the_cell_of_the_table(table_path):
     find_genotype('15625', table_path)
 
 
-def test_an_index_without_the_table_says_how_to_get_it(monkeypatch):
+def test_an_index_without_the_table_says_how_to_get_the_table(monkeypatch):
   monkeypatch.delenv('NAS_BENCH_201_TABLE', raising=False)
   with pytest.raises(InputError, match=r'6111 is an index of NAS-Bench-201\. There is no NAS-Bench-201 table'):
     find_genotype('6111')
