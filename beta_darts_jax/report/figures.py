@@ -5,8 +5,10 @@ The `gid` of an artist holds what the page shows while the pointer is on the art
 
 import dataclasses
 import functools
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -213,7 +215,7 @@ class Point(NamedTuple):
   """One search of a population."""
 
   text: str  # for the pointer
-  value: Any  # of what the members vary
+  value: Any  # of what the members vary, or the cost of the cell
   accuracy: float  # percent
 
 
@@ -235,6 +237,29 @@ def draw_values(name: str, points: Sequence[Point], accuracy: str) -> Figure:
   axes.set_xticks(range(len(values)), [f'{value:g}' if isinstance(value, float) else str(value) for value in values])
   axes.set_xlim(-0.5, len(values) - 0.3)
   axes.set_xlabel(name, fontsize=FONT_SIZE)
+  axes.set_title(accuracy, fontsize=FONT_SIZE)
+  axes.tick_params(labelsize=FONT_SIZE)
+  return figure
+
+
+def find_front(points: Iterable[Point]) -> list[Point]:
+  """Returns the points that are more accurate than all cheaper ones, in the order of their cost."""
+  ordered = sorted(points, key=lambda point: (point.value, -point.accuracy))
+  best = itertools.accumulate((point.accuracy for point in ordered), max, initial=-math.inf)
+  return [point for point, before in zip(ordered, best, strict=False) if point.accuracy > before]
+
+
+def draw_front(groups: Mapping[str, Sequence[Point]], colors: Mapping[str, str], accuracy: str, cost: str) -> Figure:
+  """Draws the accuracy of each search against the cost of its cell, and their front as steps. Both are by label."""
+  figure = Figure(figsize=(3.3, 2.7), layout='constrained')
+  axes = figure.subplots()
+  for label, points in groups.items():
+    for point in points:
+      axes.plot([point.value], [point.accuracy], 'o', color=colors[label], markersize=6, gid=f'tip:{point.text}')
+  front = find_front(itertools.chain.from_iterable(groups.values()))
+  heights = [point.accuracy for point in front]
+  axes.step([point.value for point in front], heights, where='post', color='gray', linewidth=1, zorder=0)
+  axes.set_xlabel(cost, fontsize=FONT_SIZE)
   axes.set_title(accuracy, fontsize=FONT_SIZE)
   axes.tick_params(labelsize=FONT_SIZE)
   return figure

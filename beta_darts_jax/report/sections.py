@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from beta_darts_jax.report import figures
-from beta_darts_jax.report.cell_figure import draw_cell, node_names, operation_color
+from beta_darts_jax.report.cell_figure import COLORS, draw_cell, node_names, operation_color
 from beta_darts_jax.report.figures import Curve, Point, curve_colors, draw_panel, find_leads
 from beta_darts_jax.report.run_folder import RunFolder
 from beta_darts_jax.report.verdict import benchmark_of
+from beta_darts_jax.search.cost import SCALES
 from beta_darts_jax.spaces.genotype import Cell, Genotype
 from beta_darts_jax.spaces.space import SearchSpace, make_space
 
@@ -59,7 +60,7 @@ def make_sections(runs: Sequence[RunFolder]) -> list[Section]:
   """Draws the cells of all runs beside each other, and one figure per subject with the curves of all runs."""
   with matplotlib.rc_context({'text.parse_math': False}):  # the name of a run may contain $
     searches = [search for run in runs if run.is_search for search in _searches(run, len(runs) > 1)]
-    sections = [section for run in runs if run.is_population for section in _values(run)]
+    sections = [section for run in runs if run.is_population for section in (*_values(run), *_front(run))]
     sections += [*_cells(runs, searches), *_leads(searches)]
     curves = [curve for run in runs for curve in curves_of(run, is_alone=len(runs) == 1)]
     subjects = [
@@ -112,21 +113,53 @@ def _curves(title: str, file: str, panels: Sequence[figures.Panel], curves: list
   return Section(title, file, [Drawing(draw_panel(panel, curves)) for panel in drawn], legend=legend)
 
 
-def _values(run: RunFolder) -> list[Section]:
-  """Draws for each varied value the accuracies of a population: of the cells, or of the supernets without a table."""
+class Accuracies(NamedTuple):
+  """The accuracies of the members of a population: of their cells, or of their supernets without a table."""
+
+  title: str
+  percent: dict[int, float]  # by member
+  texts: dict[int, str]  # for the pointer
+
+
+def _accuracies(run: RunFolder) -> Accuracies:
   known = {k: benchmark.accuracy for k in run.member_rows if (benchmark := benchmark_of(run, k))}
-  accuracy = f'{run.dataset} test accuracy of the cell, %'
+  title = f'{run.dataset} test accuracy of the cell, %'
   if not known:
     known = {k: 100 * a for k in run.member_rows if (a := run.values(k).get('valid_accuracy')) is not None}
-    accuracy = 'validation accuracy of the supernet, %'
+    title = 'validation accuracy of the supernet, %'
+  texts = {k: f'member {k}, seed {run.values(k).get("seed")}: {known[k]:.2f} %' for k in known}
+  return Accuracies(title, known, texts)
+
+
+def _values(run: RunFolder) -> list[Section]:
+  """Draws for each varied value the accuracies of a population."""
+  title, known, texts = _accuracies(run)
   settings: dict[int, dict] = {k: run.setting(k) or {'all searches': ''} for k in known}
   drawn = []
   for name in next(iter(settings.values()), ()):
-    texts = {k: f'member {k}, seed {run.values(k).get("seed")}: {known[k]:.2f} %' for k in known}
     points = [Point(texts[k], settings[k][name], known[k]) for k in known]
-    drawn.append(Drawing(figures.draw_values(name, points, accuracy)))
+    drawn.append(Drawing(figures.draw_values(name, points, title)))
   note = 'Each dot is a search. The bar is the mean ± standard deviation of the searches with that value.'
   return [Section(f'Accuracy and varied values: {run.name}', 'values', drawn, note)] if drawn else []
+
+
+def _front(run: RunFolder) -> list[Section]:
+  """Draws the accuracies of a population against the costs of its cells, if it has costs."""
+  title, known, texts = _accuracies(run)
+  groups: dict[str, list[Point]] = {}
+  unit = ''
+  for k in known:
+    if cost := run.values(k).get('cost'):
+      scale, unit = SCALES[cost['unit']]
+      value = cost['derived'] / scale
+      point = Point(f'{texts[k]}, {value:.3g} {unit}', value, known[k])
+      groups.setdefault(run.setting_text(k) or 'all searches', []).append(point)
+  if not groups:
+    return []
+  legend = {label: COLORS[i % len(COLORS)] for i, label in enumerate(groups)}
+  drawing = Drawing(figures.draw_front(groups, legend, title, f'cost of the cell, {unit}'))
+  note = 'Each dot is a search. The line is the front: the highest accuracy up to each cost.'
+  return [Section(f'Accuracy and cost: {run.name}', 'front', [drawing], note, legend)]
 
 
 # ---- cells ----

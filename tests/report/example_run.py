@@ -77,6 +77,7 @@ def make_population(path, num_epochs=2):
   for k, member in enumerate(members):  # 90.0 … 90.4 % without Beta-Decay, 91.0 … 91.3 % with it
     accuracy = 90 + k % 5 / 10 + (k > 4)
     member['benchmark'] = member['benchmark'] | {'cifar10_test': accuracy, 'cifar10_test_regret': 94 - accuracy}
+    member['cost'] = {'unit': 'parameters', 'derived': 1e6 + k, 'expected': 2e6, 'largest': 3e6}
   members.append({'member': 9, 'seed': 4, 'genotype': None, 'epoch': num_epochs - 1, 'beta_decay_weight': 5.0})
   return make_folder(path, rows, {'members': members, 'settings': [], 'dataset': 'cifar10'}, config)
 

@@ -55,6 +55,15 @@ def test_lines_have_the_numbers_of_the_rows():
   np.testing.assert_array_equal(eigenvalues, [-2.0])
 
 
+def test_the_front_has_the_points_that_are_more_accurate_than_all_cheaper_ones():
+  points = [Point('', cost, accuracy) for cost, accuracy in ((3, 90), (1, 80), (2, 70), (1, 60), (4, 90), (5, 95))]
+  groups = {'cheap': points[:3], 'dear': points[3:]}
+  axes = figures.draw_front(groups, {'cheap': 'C0', 'dear': 'C1'}, 'accuracy', 'cost').axes[0]
+  *dots, front = axes.get_lines()
+  assert [dot.get_color() for dot in dots] == ['C0'] * 3 + ['C1'] * 3
+  assert front.get_xydata().tolist() == [[1, 80], [3, 90], [5, 95]]
+
+
 def test_dots_are_the_searches_and_bars_their_means_with_standard_deviation():
   points = [Point('', value, accuracy) for value, accuracy in ((5.0, 4.0), (0.0, 1.0), (0.0, 3.0))]
   axes = figures.draw_values('λ', points, 'accuracy').axes[0]
