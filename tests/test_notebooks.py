@@ -1,4 +1,4 @@
-"""The notebooks run from the first cell to the last, and their output has the promised form."""
+"""The notebooks run from the first cell to the last, and what they print has the promised form."""
 
 import pathlib
 import re
@@ -32,8 +32,25 @@ def population(printed):
   assert len(found) == 3 and all(abs(float(value)) > 0 and NAS_BENCH_201.parse(cell) for value, cell in found)
 
 
+def check_outputs(notebook, check):
+  outputs = [output for cell in notebook.cells for output in cell.get('outputs', [])]
+  check(''.join(output.get('text', '') for output in outputs))
+  has_figure = any('image/png' in output.get('data', {}) for output in outputs)
+  assert has_figure == (check is not own_space)
+
+
+every_notebook = pytest.mark.parametrize('check', [functional_search, own_space, population])
+
+
+@every_notebook
+def test_a_notebook_keeps_its_outputs(check):
+  path = FOLDER / f'{check.__name__}.ipynb'
+  check_outputs(nbformat.read(path, as_version=4), check)
+  assert path.stat().st_size < 100_000
+
+
 @pytest.mark.full
-@pytest.mark.parametrize('check', [functional_search, own_space, population], ids=lambda check: check.__name__)
+@every_notebook
 # jupyter_client and its kernel warn about their own transports and event loops
 @pytest.mark.filterwarnings('default')
 def test_a_notebook_runs(check, monkeypatch):
@@ -42,7 +59,4 @@ def test_a_notebook_runs(check, monkeypatch):
   monkeypatch.setenv('MPLBACKEND', 'module://matplotlib_inline.backend_inline')
   notebook = nbformat.read(FOLDER / f'{check.__name__}.ipynb', as_version=4)
   NotebookClient(notebook, timeout=300, resources={'metadata': {'path': str(FOLDER)}}).execute()
-  outputs = [output for cell in notebook.cells for output in cell.get('outputs', [])]
-  check(''.join(output.get('text', '') for output in outputs))
-  has_figure = any('image/png' in output.get('data', {}) for output in outputs)
-  assert has_figure == (check is not own_space)
+  check_outputs(notebook, check)
