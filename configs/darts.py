@@ -37,7 +37,7 @@ The own protocol of drnas is missing: its supernet grows and loses operations du
 """
 
 from beta_darts_jax.config import default
-from beta_darts_jax.configs.named_methods import DARTS_PT_OWN, DRNAS_WITHOUT_OWN, apply_method, choose, shrink
+from beta_darts_jax.config.named_methods import DARTS_PT_OWN, DRNAS_WITHOUT_OWN, apply_method, choose, shrink
 
 # number of images in the half that trains the weights
 TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'svhn': 36_628}

@@ -54,7 +54,7 @@ search. The programs of pc_darts, darts_minus and oles do not search on NAS-Benc
 """
 
 from beta_darts_jax.config import default
-from beta_darts_jax.configs.named_methods import DARTS_PT_OWN, DRNAS_WITHOUT_OWN, apply_method, choose, shrink
+from beta_darts_jax.config.named_methods import DARTS_PT_OWN, DRNAS_WITHOUT_OWN, apply_method, choose, shrink
 
 # number of images in the half that trains the weights
 TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'imagenet16_120': 75_850, 'svhn': 36_628}

@@ -12,7 +12,7 @@ import pytest
 from beta_darts_jax import InputError, Supernet
 from beta_darts_jax.config import flatten, ignored_options
 from beta_darts_jax.config.check import check
-from beta_darts_jax.configs.named_methods import METHODS
+from beta_darts_jax.config.named_methods import METHODS
 from beta_darts_jax.spaces.space import make_space
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'

@@ -5,11 +5,11 @@ import pytest
 
 from beta_darts_jax import NAS_BENCH_201, Relaxation
 from beta_darts_jax.config.check import check
-from beta_darts_jax.configs import nas_bench_201
-from beta_darts_jax.configs.named_methods import METHODS
+from beta_darts_jax.config.named_methods import METHODS
 from beta_darts_jax.data import Dataset
 from beta_darts_jax.method.hypergradients import second_order
 from beta_darts_jax.search.setup import make_search_setup
+from configs import nas_bench_201
 
 IMAGES = np.zeros((256, 8, 8, 3), np.uint8), np.zeros(256, np.int32)
 DATASET = Dataset('made up', IMAGES, IMAGES, 10, (0.5,) * 3, (0.2,) * 3)

@@ -1,11 +1,15 @@
 """The named methods of configs/nas_bench_201.py and configs/darts.py, and what the two files do in the same way."""
 
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
 
 from beta_darts_jax.errors import InputError
 
+Values = Mapping[str, Any]  # key of the config → value
 _L2, _RS = {'search.weight_decay': 81e-4}, {'relaxation.perturbation': 'random'}
-METHODS = {  # the values that each method changes; λ is 0 unless the name starts with beta_
+METHODS: dict[str, Values] = {  # the values that each method changes; λ is 0 unless the name starts with beta_
   'beta_darts': {},
   'beta_darts_plus_plus': {'search.flood_level': 0.3},
   'beta_rdarts_l2': _L2,
@@ -30,7 +34,7 @@ METHODS = {  # the values that each method changes; λ is 0 unless the name star
   'darts_pt': {'derivation.method': 'perturbation', 'derivation.train_alpha': True},
   'oles': {'search.weight_optimizer': 'weight_sgd_oles'},
 }  # fmt: skip
-DARTS_PT_OWN = {
+DARTS_PT_OWN: Values = {
   'derivation.tune_epochs': 5, 'derivation.learning_rate': 0.0025, 'derivation.reset_optimizer': True,
   'derivation.images': 0, 'derivation.augment': True,
 }  # fmt: skip
@@ -46,7 +50,9 @@ class Choice(NamedTuple):
   is_own: bool
 
 
-def choose(file: str, argument: str, datasets, own: dict, without_own: dict[str, str]) -> Choice:
+def choose(
+  file: str, argument: str, datasets: Iterable[str], own: Mapping[str, Values], without_own: Mapping[str, str]
+) -> Choice:
   """Reads `DATASET[,proxy][,METHOD]` or `DATASET,METHOD,own`.
 
   Args:
@@ -71,19 +77,33 @@ def choose(file: str, argument: str, datasets, own: dict, without_own: dict[str,
   return Choice(dataset, method, is_proxy, is_own)
 
 
-def apply_method(config, choice: Choice, beta_decay_weight: float, here: dict, own: dict) -> None:
-  """Sets the data set, λ_max, and the values of the method: METHODS, those of this space, and its own protocol."""
+def apply_method(
+  config: ConfigDict,
+  choice: Choice,
+  beta_decay_weight: float,
+  here: Mapping[str, Values],
+  own: Mapping[str, Values],
+) -> None:
+  """Sets the data set, λ_max and the values of the method.
+
+  Args:
+    config: of the space, with its name.
+    choice: data set, method and protocol.
+    beta_decay_weight: λ_max of the methods with Beta-Decay.
+    here: {method: its values in this space alone}.
+    own: {method: the values of its own protocol}.
+  """
   config.name += '' if choice.method == 'beta_darts' else f'_{choice.method}'
   config.data.source = {'svhn': 'svhn_cropped'}.get(choice.dataset, choice.dataset)
   config.data.flip = choice.dataset != 'svhn'  # a mirrored digit is another digit
   config.search.beta_decay_weight = beta_decay_weight if choice.method.startswith('beta_') else 0.0
-  config.update_from_flattened_dict(METHODS[choice.method] | here.get(choice.method, {}))
+  config.update_from_flattened_dict({**METHODS[choice.method], **here.get(choice.method, {})})
   if choice.is_own:
     config.name += '_own'
     config.update_from_flattened_dict(own[choice.method])
 
 
-def shrink(config, train_images: int, alpha_learning_rate: float, official_steps: int) -> None:
+def shrink(config: ConfigDict, train_images: int, alpha_learning_rate: float, official_steps: int) -> None:
   """Sets what the proxies have in common: ten epochs of small images, and the same times of α in fewer steps.
 
   Args:

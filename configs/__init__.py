@@ -1,1 +1,0 @@
-"""The files for --config, and named_methods.py, which two of them share."""
