@@ -1,5 +1,8 @@
 """DARTS-PT: the decisions of its official program, in float64."""
 
+import functools
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +11,10 @@ from rivals import Golden, agree, hyperparameters, sort_nodes
 
 from beta_darts_jax import DARTS, NAS_BENCH_201, SearchState, Supernet, make_search_step, softmax_betas
 from beta_darts_jax.method.losses import make_loss
+from beta_darts_jax.method.relaxations import SOFTMAX
 from beta_darts_jax.method.selection import Order, select_by_perturbation
+from beta_darts_jax.search.cells import select_cells
+from beta_darts_jax.search.setup import EarlyStopping, Selection
 
 
 def test_the_order_of_decisions_in_the_darts_space():
@@ -35,60 +41,72 @@ def test_the_order_of_decisions_in_the_darts_space():
     assert sort_nodes(ours) == sort_nodes(golden[f'genotype_{name}'])
 
 
+class RecordedPrograms:
+  """What select_cells calls, for one member: trains and evaluates on the recorded batches, in their order."""
+
+  def __init__(self, golden, is_frozen):
+    supernet = Supernet(NAS_BENCH_201, 10, channels=4, cells_per_stage=1)
+    self.train, self.valid = (list(zip(*golden.batch(kind), strict=True)) for kind in ('train', 'valid'))
+    self.hyper = hyperparameters(
+      learning_rate=golden['tune_learning_rate'], alpha_learning_rate=0.0 if is_frozen else 3e-4
+    )
+    self.step, self.loss = make_search_step(supernet, ()), make_loss(supernet)
+    self.num_epochs, self.measured, self.tuned = 0, [], []
+
+  def mean_betas(self, states):
+    return {'cell': softmax_betas(states.alphas)['cell'][None]}
+
+  def reset_weight_optimizer(self, states):
+    assert not any(np.any(trace) for trace in jax.tree.leaves(states.weight_optimizer_state))
+    return states
+
+  def tune(self, states, epoch, member, betas, decided, until):
+    self.num_epochs += 1
+    if self.num_epochs < 10:  # the official program has one epoch fewer before the last decision
+      states = states.replace(alphas=SOFTMAX.with_decided(states.alphas, betas, decided))
+      for batch in self.train:
+        states, _ = self.step(states, batch, self.valid[0], self.hyper)
+    self.tuned.append(states.params)
+    return states, True
+
+  def one_shot(self, states, member, betas, count, epoch, augment):
+    results = np.array([self._evaluate(states.params, beta, states.batch_stats) for beta in betas])
+    self.measured.append(results)
+    return results[:, 1]
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def _evaluate(self, params, betas, batch_stats):
+    batches = jax.tree.map(lambda *x: jnp.stack(x), *self.valid)
+    one = lambda batch: self.loss(params, betas, batch_stats, batch, jax.random.key(0))
+    values, (accuracies, _) = jax.lax.map(one, batches)
+    return jnp.mean(values), 100 * jnp.mean(accuracies)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize('form', ['', 'frozen/'])
 def test_darts_pt(form):
-  """Six decisions with the training of the weights, and of α or not, in between: accuracies, losses, β and the cell."""
+  """Six decisions with the training of the weights, and of α or not, in between: accuracies, losses and the cell."""
   golden = Golden('darts_pt', NAS_BENCH_201)
-  supernet = Supernet(NAS_BENCH_201, 10, channels=4, cells_per_stage=1)
-  train, valid = (list(zip(*golden.batch(kind), strict=True)) for kind in ('train', 'valid'))
   with jax.enable_x64(True):
-    step, loss = make_search_step(supernet, ()), make_loss(supernet)
-    hyper = hyperparameters(learning_rate=golden['tune_learning_rate'], alpha_learning_rate=0.0 if form else 3e-4)
-
-    @jax.jit
-    def evaluate(params, betas, batch_stats):
-      batches = jax.tree.map(lambda *x: jnp.stack(x), *valid)
-      one = lambda batch: loss(params, betas, batch_stats, batch, jax.random.key(0))
-      values, (accuracies, _) = jax.lax.map(one, batches)
-      return jnp.mean(values), 100 * jnp.mean(accuracies)
-
+    programs = RecordedPrograms(golden, is_frozen=bool(form))
+    setup = types.SimpleNamespace(
+      space=NAS_BENCH_201,
+      selection=Selection(method='perturbation', tune_epochs=2, train_alpha=not form, reset_optimizer=True),
+      session=types.SimpleNamespace(steps_per_epoch=len(programs.train), steps_per_dispatch=len(programs.train)),
+      members=[types.SimpleNamespace(seed=Order({'cell': golden[f'{form}edges'].tolist()}, {'cell': []}))],
+      early_stopping=EarlyStopping(),
+    )
     state = SearchState.create(golden.variables(), golden.alphas('alpha_before'))
-    stage, measured = 0, []
-
-    def accuracy_of(betas):
-      results = [evaluate(state.params, beta, state.batch_stats) for beta in betas]
-      measured.append((np.array(results), betas))
-      return np.array([accuracy for _, accuracy in results])
-
-    def tune(betas, decided):
-      nonlocal state, stage
-      fixed = decided['cell'][:, None]
-      one_hot = np.where(betas['cell'] > 0, 0.0, np.log(1e-30))
-      state = state.replace(alphas={'cell': jnp.where(fixed, one_hot, state.alphas['cell'])})
-      for _ in range(golden['decision_epochs'][stage + 1] - golden['decision_epochs'][stage]):
-        for batch in train:
-          state, _ = step(state, batch, valid[0], hyper)
-      stage += 1
-      if stage == 1 and not form:
-        agree_on_weights(golden, state)
-      return {'cell': np.where(fixed, betas['cell'], softmax_betas(state.alphas)['cell'])}
-
-    order = Order({'cell': golden[f'{form}edges'].tolist()}, {'cell': []})
-    genotype = select_by_perturbation(NAS_BENCH_201, softmax_betas(state.alphas), accuracy_of, tune, order)
-  suffix = ', α fixed' if form else ''
-  for i, (results, betas) in enumerate(measured):
-    agree('DARTS-PT', f'losses without one operation{suffix}', results[:, 0], golden[f'{form}losses'][i])
-    agree('DARTS-PT', f'accuracies without one operation{suffix}', results[:, 1], golden[f'{form}accuracies'][i])
+    by_argmax = str(NAS_BENCH_201.derive(softmax_betas(state.alphas)))
+    (cell,) = select_cells(setup, programs, state, [{'epoch': 99, 'genotype': by_argmax}])
+    suffix = ', α fixed' if form else ''
+    tolerance = 1e-11  # a β of 0 is 1e-13 in the training between the decisions
+    for i, results in enumerate(programs.measured):
+      agree('DARTS-PT', f'losses without one operation{suffix}', results[:, 0], golden[f'{form}losses'][i], tolerance)
+      agree('DARTS-PT', f'accuracies without one operation{suffix}', results[:, 1], golden[f'{form}accuracies'][i])
     if not form:
-      tried = np.stack([beta['cell'] for beta in betas])
-      agree('DARTS-PT', 'β without one operation', tried, golden['masked_betas'][i])
-  operations = [NAS_BENCH_201.candidates('cell')[0].index(name) for name in genotype.normal.operations]
+      expected = golden.variables('at_second_decision/')['params']
+      for ours, theirs in zip(jax.tree.leaves(programs.tuned[1]), jax.tree.leaves(expected), strict=True):
+        agree('DARTS-PT', 'weights at the second decision', ours, theirs, tolerance)
+  operations = [NAS_BENCH_201.candidates('cell')[0].index(name) for name in cell.genotype.normal.operations]
   np.testing.assert_array_equal(operations, golden[f'{form}genotype'])
-
-
-def agree_on_weights(golden, state):
-  expected = golden.variables('at_second_decision/')['params']
-  pairs = zip(jax.tree.leaves(state.params), jax.tree.leaves(expected), strict=True)
-  for ours, theirs in pairs:
-    agree('DARTS-PT', 'weights at the second decision', ours, theirs)
