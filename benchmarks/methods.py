@@ -12,6 +12,7 @@ from step import CompiledSteps, make_batch, search_program
 from timing import seconds_a_step, spread
 
 import beta_darts_jax as bd
+from beta_darts_jax.method.optimizers import weight_sgd_oles
 from beta_darts_jax.runtime.devices import make_mesh, set_up
 
 SPACE = bd.NAS_BENCH_201
@@ -30,9 +31,12 @@ PARTS = {
     {'relaxation': bd.Relaxation(sampling='gumbel'), 'order': 'weights_first'},
     {'single_path': True, 'undrawn_gradient': True},
   ),
+  'SNAS': ({'relaxation': bd.Relaxation(sampling='soft_gumbel')}, {}),
   'DrNAS': ({'relaxation': bd.Relaxation(sampling='pathwise_dirichlet')}, {}),
   'DrNAS, gamma variables': ({'relaxation': bd.Relaxation(sampling='dirichlet')}, {}),
   'DARTS-': ({'relaxation': bd.Relaxation(auxiliary_skip=True)}, {}),
+  'FairDARTS': ({'regularizer': 'zero_one', 'relaxation': bd.Relaxation(sampling='sigmoid')}, {}),
+  'OLES': ({'weight_optimizer': weight_sgd_oles}, {}),
 }
 
 
@@ -58,7 +62,7 @@ def compile_part(name, options, batch):
   supernet = bd.Supernet(
     SPACE, 10, channels=options.channels, cells_per_stage=options.depth, unroll=not options.scan, **attributes
   )
-  hyper = bd.Hyperparameters(perturbation=0.1, alignment_weight=0.1)
+  hyper = bd.Hyperparameters(perturbation=0.1, alignment_weight=0.1, zero_one_weight=10.0)
   mesh = make_mesh(options.batch_size, data=1)
   return CompiledSteps(*search_program(supernet, hyper, **{'regularizer': (), **parts}), batch, mesh)
 

@@ -69,7 +69,7 @@ def search_program(supernet, hyper=None, **parts):
   Args:
     supernet: a bd.Supernet.
     hyper: the Hyperparameters of every step; None is the defaults.
-    parts: arguments of bd.make_search_step.
+    parts: arguments of bd.make_search_step; optimizers are functions.
   """
   space, relaxation = supernet.space, parts.get('relaxation', bd.Relaxation())
   hyper = jax.tree.map(np.float32, hyper or bd.Hyperparameters())
@@ -78,11 +78,12 @@ def search_program(supernet, hyper=None, **parts):
   betas = relaxation.evaluation_betas((alphas, edge_logits), hyper)
   variables = jax.jit(supernet.init)(jax.random.key(2), jnp.zeros((1, *IMAGE_SHAPE)), betas)
   step = bd.make_search_step(supernet, **parts)
+  optimizers = {name: part for name, part in parts.items() if name.endswith('_optimizer')}
 
   def take_step(state, batch):
     return step(state, batch, batch, hyper)[0]
 
-  return take_step, bd.SearchState.create(variables, alphas, edge_logits=edge_logits)
+  return take_step, bd.SearchState.create(variables, alphas, edge_logits=edge_logits, **optimizers)
 
 
 def training_program(channels):
