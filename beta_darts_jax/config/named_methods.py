@@ -9,7 +9,7 @@ from beta_darts_jax.errors import InputError
 
 Values = Mapping[str, Any]  # key of the config → value
 _L2, _RS = {'search.weight_decay': 81e-4}, {'relaxation.perturbation': 'random'}
-METHODS: dict[str, Values] = {  # the values that each method changes; λ is 0 unless the name starts with beta_
+METHODS: dict[str, Values] = {  # the values of a method in both spaces; λ is 0 unless the name starts with beta_
   'beta_darts': {},
   'beta_darts_plus_plus': {'search.flood_level': 0.3},
   'beta_rdarts_l2': _L2,
