@@ -16,7 +16,7 @@ SMALL = SearchSpace('small', 'darts', nodes=1, operations=('skip_connect', 'max_
 # the space, the class of its networks, and their depth
 SPACES = {
   'nas_bench_201': (NAS_BENCH_201, NasBench201Network, {'cells_per_stage': 1}),
-  'darts': (SMALL, Network, {'layers': 4}),
+  'darts': (SMALL, Network, {'layers': 3}),
 }
 
 
