@@ -150,7 +150,7 @@ class WeightsAndBiases:
 
 
 class MLflow:
-  """Logs to the MLflow server or folder of MLFLOW_TRACKING_URI. MLflow has no histograms: it gets rows as JSON."""
+  """Logs to the server or database of MLFLOW_TRACKING_URI. MLflow has no histograms, so it gets each row as JSON."""
 
   packages = ('mlflow', 'matplotlib')
 
