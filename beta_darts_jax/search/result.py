@@ -157,6 +157,7 @@ def _describe_population(values) -> list[str]:
   lines = []
   for member in values['members']:
     parts = [f'member {member["member"]}', f'seed {member["seed"]}', _describe_setting(member)]
+    parts += [f'cost {describe_cost(member["cost"])}'] if 'cost' in member else []
     lines.append('  '.join([part for part in parts if part] + [member['genotype'] or 'diverged']))
   lines += [_describe_statistics(setting, values['dataset']) for setting in values['settings']]
   if 'baselines' in values:
