@@ -110,6 +110,7 @@ def cli() -> None:
   """The console command beta-darts."""
   if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it is SIG_IGN in the background
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends the process at once, also while XLA compiles
+  signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `beta-darts list | head` ends without an error
   logging.set_verbosity(logging.WARNING)
   command_line.define_flags()
   try:
@@ -123,6 +124,7 @@ def _main(arguments) -> int:
   command, *words = arguments
   if command not in DEFAULTS:
     return report.run_command(command, words, flags.FLAGS)
+  signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a lost connection is an exception in a run
   config = flags.FLAGS.config
   with naming('config.parallel'):
     check_cluster(*(config.parallel[name] for name in CLUSTER))

@@ -179,11 +179,11 @@ def test_each_command_has_help(monkeypatch, capsys):
     assert f'usage: beta-darts {name} ' in capsys.readouterr().out
 
 
-def test_help_has_every_command_and_key(monkeypatch, capsys):
+def test_help_has_every_command(monkeypatch, capsys):
   with pytest.raises(SystemExit):
     parse_line('--help', monkeypatch)
   printed = capsys.readouterr().out
-  assert printed.startswith(main.__doc__) and 'parallel.strategy' in printed and 'train.drop_path_rate' in printed
+  assert printed.startswith(main.__doc__)
   assert all(f'  beta-darts {name} ' in printed for name in command_line.COMMANDS)
 
 

@@ -195,7 +195,7 @@ def _explain(error: BaseException, argv: list[str]) -> str:
 
 
 def print_help(usage: str, command: str = '') -> None:
-  """Prints the usage and every key of the configs, or those of a command."""
+  """Prints the usage and the commands, or the flags of a command and the keys of its configs."""
   if command:
     arguments, meaning, names = COMMANDS[command]
     print(f'beta-darts {command} {arguments}\n\n{meaning}\n')
@@ -205,8 +205,8 @@ def print_help(usage: str, command: str = '') -> None:
     print(usage)
     for name, (arguments, meaning, _) in COMMANDS.items():
       print(f'  beta-darts {name} {arguments}\n      {meaning}')
-  for task, title in {'search': 'Every KEY of a search', 'retrain': 'Every KEY of a retraining'}.items():
-    if command in ('', task):
-      print(f'\n{title}:\n')
-      for key in keys_of(task):
-        print(f'  {key.name} = {key.default!r}  # {key.description}')
+    print('\nbeta-darts search --help and beta-darts retrain --help print every KEY.')
+  if command in DEFAULTS:
+    print('\nEvery KEY, its default and its meaning:\n')
+    for key in keys_of(command):
+      print(f'  {key.name} = {key.default!r}  # {key.description}')
