@@ -10,9 +10,8 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+import scipy  # loads its modules when they are first used
 from jax.flatten_util import ravel_pytree
-from scipy import stats
-from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
 from beta_darts_jax.method.bilevel import make_alpha_step, step_keys
 from beta_darts_jax.method.evaluation import make_evaluate
@@ -44,7 +43,7 @@ def entropies(betas) -> dict[str, np.ndarray]:
   Returns:
     {cell type: [E]}.
   """
-  return {name: stats.entropy(np.asarray(beta), axis=-1) for name, beta in betas.items()}
+  return {name: scipy.stats.entropy(np.asarray(beta), axis=-1) for name, beta in betas.items()}
 
 
 def variances(betas) -> dict[str, np.ndarray]:
@@ -126,10 +125,10 @@ def eigenvalues(product: Callable, alphas, exact: int = 64, count: int = 5) -> n
     values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
   else:
     start = np.random.default_rng(0).standard_normal(flat.size)  # the same in every process
-    operator = LinearOperator((flat.size, flat.size), times, dtype=np.float64)
+    operator = scipy.sparse.linalg.LinearOperator((flat.size, flat.size), times, dtype=np.float64)
     try:
-      values = eigsh(operator, k=count, v0=start, tol=1e-4, return_eigenvectors=False)
-    except ArpackError as error:
+      values = scipy.sparse.linalg.eigsh(operator, k=count, v0=start, tol=1e-4, return_eigenvectors=False)
+    except scipy.sparse.linalg.ArpackError as error:
       raise ArithmeticError(str(error)) from None
   return values[np.argsort(-np.abs(values))]
 
@@ -223,9 +222,9 @@ def kendall_tau(a, b, draws: int = 1000, seed: int = 0) -> dict[str, float]:
   """
   a, b = np.asarray(a), np.asarray(b)
   samples = np.random.default_rng(seed).integers(len(a), size=(draws, len(a)))
-  taus = [stats.kendalltau(a[s], b[s]).statistic for s in samples]
+  taus = [scipy.stats.kendalltau(a[s], b[s]).statistic for s in samples]
   low, high = np.nanpercentile(taus, [2.5, 97.5])
-  return {'tau': float(stats.kendalltau(a, b).statistic), 'low': float(low), 'high': float(high), 'n': len(a)}
+  return {'tau': float(scipy.stats.kendalltau(a, b).statistic), 'low': float(low), 'high': float(high), 'n': len(a)}
 
 
 def ranking_correlation(table, dataset: str, accuracy_of: Callable, cells: int, seed: int = 0) -> dict:
