@@ -273,9 +273,9 @@ PAGE = """\
 
 Written by `benchmarks/faults.py --kills {kills} --seed {seed}`. Each case is a search on digits of {seconds:.0f} s with
 a checkpoint every five steps. One fault hits the run, and then the same command starts it again. A run survived if its
-final state, rows and genotype are bit for bit those of a run without a fault. A damaged file may stop the second start
-with exit status 2 and one line that says to remove it. Then the file was removed and the command started again. A full
-or read-only disk may stop the first start with a traceback. The last column counts faults that had no effect, for
+final state, rows and genotype equal those of a run without a fault, bit for bit. A damaged file may stop the second
+start with exit status 2 and one line that says to remove it. Then the file was removed and the command started again. A
+full or read-only disk may stop the first start with a traceback. The last column counts faults that had no effect, for
 example because the run had already finished. They are not among the cases.
 
 | fault | cases | survived | lost | did not happen |
