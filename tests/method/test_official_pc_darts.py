@@ -1,12 +1,10 @@
 """PC-DARTS and DARTS-: three steps of their official programs, in float64."""
 
 import jax
-import numpy as np
 import pytest
-from rivals import Golden, agree, alpha_gradient, derived, hyperparameters, sort_nodes
+from rivals import Golden, agree, alpha_gradient, hyperparameters
 
 from beta_darts_jax import DARTS_WITH_NONE, S1, S3, Relaxation, SearchState, Supernet, make_search_step
-from beta_darts_jax.search.schedule import line
 
 
 def take_official_steps(method, golden, step, state, hypers, edge_logits=False):
@@ -40,13 +38,6 @@ def test_pc_darts():
     for name in golden.space.cell_types:
       agree('PC-DARTS', 'gradient in α', alphas[name], golden[f'alphas_{name}_grad'])
       agree('PC-DARTS', 'gradient in the edge logits', logits[name], golden[f'edge_logits_{name}_grad'])
-    for i in range(20):
-      architecture = (
-        dict(zip(golden.space.cell_types, golden[key][i], strict=True))
-        for key in ('derivation_alphas', 'derivation_edge_logits')
-      )
-      cells = derived(golden.space, jax.device_get(relaxation.mean(tuple(architecture))))
-      assert sort_nodes(cells) == sort_nodes(golden['derivation_cells'][i])
 
 
 @pytest.mark.full
@@ -66,9 +57,3 @@ def test_darts_minus(name, space):
       for cell_type in space.cell_types:
         gradient = alpha_gradient(state, start)[0][cell_type]
         agree('DARTS-', 'gradient in α', gradient, golden[f'alphas_{cell_type}_grad'][i])
-  schedule = np.array([line(1.0, 0.0, epoch, 50) for epoch in range(50)])
-  agree('DARTS-', 'weight of the skip connection in each epoch', schedule, golden['schedule_linear'])
-  for i in range(20):
-    alphas = dict(zip(space.cell_types, golden['derivation_alphas'][i], strict=True))
-    betas = {cell_type: np.exp(a) / np.exp(a).sum(-1, keepdims=True) for cell_type, a in alphas.items()}
-    assert sort_nodes(derived(space, betas)) == sort_nodes(golden['derivation_cells'][i])
