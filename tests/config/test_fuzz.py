@@ -180,7 +180,7 @@ def test_a_run_raises_one_line_or_compiles(tmp_path, monkeypatch):
   monkeypatch.delenv('NAS_BENCH_201_TABLE', raising=False)
   folder, ends = tmp_path / 'run', collections.Counter()
 
-  @settings(FUZZED, max_examples=20)
+  @settings(FUZZED, max_examples=10)
   @given(config=plausible_configs())
   def ends_well(config):
     run = bd.run_search if config.task == 'search' else bd.run_retrain
