@@ -213,7 +213,7 @@ def test_the_row_of_metrics_in_the_docs_is_the_row_of_the_code():
 
 
 @pytest.mark.parametrize('name', OWN)
-def test_an_example_of_an_own_part_registers_and_sets_it(name):
+def test_the_example_of_an_own_part_registers_and_uses_the_part(name):
   before = [set(registry) for registry in REGISTRIES]
   load_config(name)
   new = {entry for registry, names in zip(REGISTRIES, before, strict=True) for entry in registry if entry not in names}

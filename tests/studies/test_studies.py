@@ -255,9 +255,9 @@ def test_fill_marks():
 
 
 @pytest.mark.full
-def test_a_study_at_toy_size(tmp_path):
+def test_a_study_at_toy_size(tmp_path, monkeypatch, capsys):
   """Two arms of two seeds; the tables again without a run, to the same bytes; a second run finds every arm kept."""
-  folders = ['--runs', tmp_path / 'runs', '--evidence', tmp_path / 'evidence']
+  folders = ['--runs', f'{tmp_path}/runs', '--evidence', f'{tmp_path}/evidence']
   done = command('smoke', *folders)
   assert done.returncode == 0, done.stderr
   folder = tmp_path / 'evidence' / 'smoke'
@@ -270,11 +270,11 @@ def test_a_study_at_toy_size(tmp_path):
   assert cells_of(text, 'beta_darts', '2')[-2] == 'darts' and cells_of(text, 'darts', '2')[-1] == ''
   csv = (folder / 'searches.csv').read_bytes()
   (folder / 'README.md').write_text(f'Written by hand.\n\n{text}'.replace('parameter_free', 'damaged'))
-  done = command('smoke', *folders, '--tables-only')
-  assert done.returncode == 0, done.stderr
+  monkeypatch.setattr('beta_darts_jax.set_up', lambda *_, **__: None)
+  assert main(['smoke', *folders, '--tables-only']) == 0
   assert (folder / 'README.md').read_text() == f'Written by hand.\n\n{text}'
   assert (folder / 'searches.csv').read_bytes() == csv
-  assert command('smoke', *folders).stdout.count('kept in') == 2
+  assert main(['smoke', *folders]) == 0 and capsys.readouterr().out.count('kept in') == 2
 
 
 def test_a_study_asks_for_its_table_before_it_computes(tmp_path, monkeypatch, capsys):
