@@ -114,7 +114,7 @@ OPEN_MPI = 'OMPI_MCA_orte_hnp_uri'
   [
     ({'JAX_PLATFORMS': 'cuda'}, 'JAX_PLATFORMS=cuda: JAX finds no such device'),
     ({'JAX_NUM_CPU_DEVICES': '0'}, 'JAX_NUM_CPU_DEVICES=0: expected 1 or more'),
-    ({OPEN_MPI: '1.0;tcp://10.0.0.1:1'}, "(KeyError: 'OMPI_COMM_WORLD_SIZE'); with cluster=none it runs alone"),
+    ({OPEN_MPI: '1.0;tcp://10.0.0.1:1'}, "(KeyError: 'OMPI_COMM_WORLD_SIZE'); set cluster=none to run alone"),
   ],
 )
 def test_cli_explains_an_environment_in_which_it_cannot_run(environment, named, run_command, tmp_path):

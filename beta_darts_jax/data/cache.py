@@ -48,7 +48,7 @@ def cached(name: str, key: str, read: Callable[[], Arrays]) -> Arrays:
     try:
       _save(entry, arrays)
     except OSError as error:
-      print(f'{folder}: {name} is not kept there ({error.strerror or error})', flush=True)
+      print(f'{folder}: cannot keep {name} there ({error.strerror or error})', flush=True)
   return arrays
 
 

@@ -42,7 +42,7 @@ def find_images(path: pathlib.Path) -> ImageFolder:
     _refuse_parts_without_classes(path, folders)
     parts = {'train': path}
   else:
-    left_out += [f'{folder} is left out: it is no part with class sub-folders' for folder in folders
+    left_out += [f'{folder} is left out: it is not train, test or valid with class sub-folders' for folder in folders
                  if folder not in parts.values()]  # fmt: skip
     left_out += [text for folder in parts.values() for text in _describe_files(folder, _entries(folder)[1])]
   found = {part: _files_by_class(folder) for part, folder in parts.items()}
@@ -103,7 +103,7 @@ def _find_parts(path, folders) -> dict[str, pathlib.Path]:
 def _refuse_parts_without_classes(path, folders) -> None:
   if folders and all(part_of(folder.name) for folder in folders):
     names = ' and '.join(folder.name for folder in folders)
-    raise InputError(f'{path}: {names} without class sub-folders: expected such as {folders[0].name}/CLASS/IMAGE')
+    raise InputError(f'{path}: {names} without class sub-folders: expected for example {folders[0].name}/CLASS/IMAGE')
 
 
 def _files_by_class(folder) -> FilesByClass:

@@ -201,7 +201,7 @@ def cost(costs: Mapping[str, np.ndarray], target: float = 0.0, betas: Callable =
   if not largest:
     raise InputError('every operation costs 0: expected costs above 0')
   if not 0 <= target < largest:
-    raise InputError(f'target={target:g}: expected 0, or less than {largest:g}, the cost of the dearest cells')
+    raise InputError(f'target={target:g}: expected 0, or less than {largest:g}, the cost of the most expensive cell')
 
   def penalty(alphas):
     expected = expected_cost(costs, betas(alphas))

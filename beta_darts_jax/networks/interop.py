@@ -217,7 +217,7 @@ def _official_cells(state_dict, num_cell_types: int) -> int:
   else:
     number = len({name.split('.')[1] for name in state_dict if name.startswith('cells.')})
   if not number:
-    raise InputError('the state dict has no such cells: expected the state dict of a whole network')
+    raise InputError('the state dict has no cells of this space: expected the state dict of a whole network')
   return number
 
 
@@ -230,7 +230,7 @@ def _our_cells(variables, num_cell_types: int) -> int:
     return len(jax.tree.leaves(params['stage1'])[0])
   first = max((int(name.removeprefix('cells_')) for name in params if name.startswith('cells_')), default=None)
   if first is None:
-    raise InputError('the variables have no such cells: expected the variables of a whole network')
+    raise InputError('the variables have no cells of this space: expected the variables of a whole network')
   kernel = params[f'cells_{first}']['preprocess1']['conv']['kernel']
   return first + (len(kernel) if kernel.ndim == 5 else 1)
 
@@ -271,7 +271,7 @@ def _to_variables(state_dict: Mapping[str, np.ndarray], entries: list[Entry]) ->
     indices, lengths = zip(*entry.stack, strict=True) if entry.stack else ((), ())
     whole = stacked.setdefault(entry.variable_path, np.empty((*lengths, *array.shape), array.dtype))
     if whole[indices].shape != array.shape:
-      raise InputError(f'{entry.name} has shape {array.shape}: expected {whole[indices].shape}, as in equal cells')
+      raise InputError(f'{entry.name} has shape {array.shape}: expected {whole[indices].shape}, as in the other cells')
     whole[indices] = array
   if remaining:
     raise InputError(f'the state dict has weights that the network does not have: {", ".join(sorted(remaining)[:3])}')

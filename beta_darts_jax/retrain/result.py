@@ -105,7 +105,7 @@ def load_run(path: str | pathlib.Path) -> tuple[Genotype, dict]:
     raise InputError(f'{path}: no such folder')
   result = read_result(path)
   if result is None or 'test_accuracy' not in result:
-    raise InputError(f'{path} holds {"a search" if result else "nothing finished"}: expected a finished training')
+    raise InputError(f'{path} holds {"a search" if result else "no finished run"}: expected a finished training')
   with contextlib.closing(Checkpoints(pathlib.Path(path))) as checkpoints:
     state = checkpoints.restore_arrays()
   if state is None:

@@ -54,7 +54,7 @@ def join_cluster(cluster: str = 'auto', coordinator: str = '', processes: int = 
     if not coordinator and 'coordinator_address should be defined' in str(error):
       return  # JAX detects no cluster
     where = coordinator or 'the environment'
-    advice = '' if coordinator else '; with cluster=none it runs alone'
+    advice = '' if coordinator else '; set cluster=none to run alone'
     raise InputError(f'cannot join the cluster of {where} ({type(error).__name__}: {error}){advice}') from None
 
 
@@ -69,7 +69,7 @@ def announced_processes(environment: Mapping[str, str], coordinator: str, proces
   }
   for name, count in counts.items():
     if count not in ('', '1'):
-      return f'the {count} processes that {name} announces; with cluster=none it runs alone'
+      return f'the {count} processes that {name} announces; set cluster=none to run alone'
   return ''
 
 

@@ -249,7 +249,7 @@ class Session:
       members = f' in all {len(self.finite)} members' if len(self.finite) > 1 else ''
       raise NonFiniteLoss(
         f'the loss is no longer finite{members} in epoch {self._epoch + 1}, step {self.step} ({listed}). '
-        'Try a smaller learning rate or clip norm; the same settings end at the same step'
+        'Try a smaller learning rate or clip norm; a run with the same settings ends at the same step'
       )
 
 

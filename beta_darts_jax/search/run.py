@@ -90,6 +90,6 @@ def report_schedule(setup: SearchSetup) -> None:
   travel = min(setup.schedule.alpha_travel(member, epochs) for member in setup.members)
   if travel < 30 * ALPHA_NOISE:
     print(
-      f'warning: α moves by at most {travel:.2g}, and its initial values are {ALPHA_NOISE}·N(0, 1), so they decide the '
-      'cell. Increase search.epochs or search.alpha_learning_rate.'
+      f'warning: α moves by at most {travel:.2g}, so its initial values, {ALPHA_NOISE}·N(0, 1), decide the cell. '
+      'Increase search.epochs or search.alpha_learning_rate.'
     )

@@ -146,13 +146,13 @@ def _read_tree(tree) -> tuple[Parts, ...]:
   if isinstance(tree, dict):
     parts = {name: value for name, value in tree.items() if not (name in _UNUSED_PARTS and value is None)}
     if set(parts) != set(_PARTS):
-      raise ValueError(f'it has the parts {", ".join(map(str, tree))}; needed are {", ".join(_PARTS)}')
+      raise ValueError(f'it has the parts {", ".join(map(str, tree))}; expected {", ".join(_PARTS)}')
     return tuple(_read_darts_cell(name, parts[name], parts[f'{name}_concat']) for name in _CELLS)
   if isinstance(tree, list | tuple) and len(tree) == len(_EDGES) and all(type(index) is int for index in tree):
     return (_read_indices(tree),)
   nodes = [_read_node('the cell', node) for node in tree] if _is_nested(tree) else []
   if not nodes:
-    raise ValueError('it is no cell')
+    raise ValueError('it is not a cell')
   return (Parts(tuple(_sort_edges(node, target) for target, node in enumerate(nodes, start=1))),)
 
 

@@ -83,14 +83,14 @@ def test_an_error_without_a_number_is_named_by_its_text(folder, monkeypatch, cap
 
   monkeypatch.setattr(np, 'save', save)
   check(Reader())
-  assert 'x is not kept there (20 requested and 10 written)' in capsys.readouterr().out
+  assert 'cannot keep x there (20 requested and 10 written)' in capsys.readouterr().out
 
 
 def test_a_cache_that_cannot_be_written_is_named_and_does_no_harm(folder, capsys):
   folder.parent.mkdir()
   folder.write_text('a file in its place')
   check(Reader())
-  assert f'{folder}: x is not kept there' in capsys.readouterr().out
+  assert f'{folder}: cannot keep x there' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_nodes_may_have_one_or_three_edges():
     ('{"0_1": "none"}', 'expected an operation for each of 0_1, 0_2'),
     (SMALL.replace(REDUCE, 'None'), 'reduce: expected lists of edges'),
     ('Genotype(recurrent=[], concat=range(1, 9))', 'it has the parts recurrent, concat'),
-    ('[]', 'it is no cell'),
+    ('[]', 'it is not a cell'),
   ],
 )
 def test_a_part_of_a_cell_is_not_taken_for_the_whole(text, message):

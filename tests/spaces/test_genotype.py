@@ -90,7 +90,7 @@ CELL = "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_conca
   [
     ('Genotype(', 'never closed'),
     ('Genotype(1)', 'arguments have no names'),
-    ('{"normal": []}', 'it has the parts normal; needed are normal, normal_concat'),
+    ('{"normal": []}', 'it has the parts normal; expected normal, normal_concat'),
     ("__import__('os').system('true')", 'is not a string in quotes, a number or a list'),
     (CELL.replace("('skip_connect', 1)", "('skip_connect', 2)"), 'the inputs of node 2 must be nodes 0 … 1'),
     (CELL.replace(", ('skip_connect', 1)", ''), 'normal has 1 edges, expected two per node'),
