@@ -37,6 +37,7 @@ COMMAND_LINES = {  # arguments: (what `parse` returns, the name of the config)
   'list cells': ('list cells', ''),
 }
 MISTAKES_OF_FLAGS = {  # arguments: what the message names
+  '--config retrain_nas_bench_201:cifar10 --config.data.alpha_split=valid': 'alpha_split: a retraining has no such key',
   '': '--config=FILE',
   '--config.search.epochs=3': '--config=FILE[:ARGUMENTS] is missing',
   '--config=configs/none.py': '--config=configs/none.py: no such file',

@@ -191,6 +191,8 @@ def _explain(error: BaseException, argv: list[str]) -> str:
       group = match[1].partition('.')[0]
       is_retrain = not any(name.startswith(f'{group}.') for name in names['search'])
       return unknown_key(match[1], 'retrain' if is_retrain else 'search')
+    if match and isinstance(error, KeyError) and error.args[0] == match[1].rpartition('.')[2]:
+      return f'config.{match[1]}: a {"retraining" if match[1] in names["search"] else "search"} has no such key'
   return f'--config: {error}'
 
 

@@ -206,7 +206,7 @@ def _check(name, part, images, labels) -> Arrays:
 def _has_channels_first(shape) -> bool:
   """Whether a shape looks like [N, C, H, W]: few rows and many channels, such as [N, 8, 32, 32]."""
   _, first, height, width = shape
-  return width > 4 and (first in (1, 3) or (first < width and height == width))
+  return width > 4 and (first in (1, 2, 3, 4) or (first < width and height == width))
 
 
 def _count_classes(name, labels, refuse_gaps):

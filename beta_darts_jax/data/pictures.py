@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 from beta_darts_jax.errors import InputError
 
 _WITHOUT_RANGE = {'I': '32-bit integers', 'F': '32-bit floats'}
-_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 
 
 def read_picture(file: pathlib.Path, image_size: int = 0) -> np.ndarray:
@@ -40,7 +40,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
   kept.
 
   Raises:
-    InputError: the values have no documented range (32-bit integers and floats).
+    InputError: the values have no documented range (32-bit integers, floats and signed values).
   """
   ImageOps.exif_transpose(image, in_place=True)
   if _has_16_bits(image):
@@ -50,6 +50,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
       f'mode {image.mode} ({_WITHOUT_RANGE[image.mode]}) has no documented range: expected an image with 8 or 16 bits '
       'per channel'
     )
+  if image.format == 'TIFF' and 2 in image.tag_v2.get(_SAMPLE_FORMAT, (1,)):
+    raise InputError('signed values have no documented range: expected an image with 8 or 16 bits per channel')
+  transparent = image.info.get('transparency')
+  if isinstance(transparent, tuple) and max(transparent) > 255:  # of 16 bits, but Pillow keeps the upper 8 bits
+    image.info['transparency'] = tuple(value >> 8 for value in transparent)
   if not image.has_transparency_data:
     return image.convert('RGB')
   white = Image.new('RGBA', image.size, 'white')

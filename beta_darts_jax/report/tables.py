@@ -123,10 +123,10 @@ def next_command(run: RunFolder) -> str:
   source = run.config['data']['source']
   words = ['beta-darts', 'retrain', '--config', name + protocols.get(source, protocols['cifar10'])]
   words.append(f'--config.genotype={cell}')
-  if source not in protocols:
-    defaults = {key.name: key.default for key in keys_of('retrain')}
-    values = {f'data.{name}': run.config['data'][name] for name in ('source', 'image_size', 'crop_padding', 'flip')}
-    words += [f'--config.{name}={value}' for name, value in values.items() if value != defaults[name]]
+  defaults = {key.name: key.default for key in keys_of('retrain')}
+  names = ('class_weights',) + (() if source in protocols else ('source', 'image_size', 'crop_padding', 'flip'))
+  values = {f'data.{name}': run.config['data'].get(name, defaults[f'data.{name}']) for name in names}
+  words += [f'--config.{name}={value}' for name, value in values.items() if value != defaults[name]]
   return shlex.join(words)
 
 

@@ -91,7 +91,7 @@ def local_device_ids(environment: Mapping[str, str]) -> list[int] | None:
   tasks, task = _tasks_of_node(environment), int(environment['SLURM_LOCALID'])
   visible = [environment[name].count(',') + 1 for name in _VISIBLE if environment.get(name)]
   num_visible, num_on_node = min(visible, default=0), int(environment.get('SLURM_GPUS_ON_NODE', 0))
-  has_own = 'SLURM_GPUS_PER_TASK' in environment or 0 < num_visible < (num_on_node or 2)
+  has_own = 0 < num_visible < (num_on_node or 2) or (not num_visible and 'SLURM_GPUS_PER_TASK' in environment)
   if tasks == 1 or has_own:
     return []
   shared = num_on_node or num_visible

@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def _differences(before: dict, now: dict) -> dict[str, tuple]:
 
 def local_folder(path) -> pathlib.Path:
   """Returns the folder of a run as a path. Raises InputError for an address such as gs://…, or a name too long."""
-  if '://' in str(path):
+  if re.match(r'\w+:/', str(path)):
     raise InputError(f'{path}: expected a folder; mount the bucket, and give the folder where it is mounted')
   folder = pathlib.Path(path)
   try:

@@ -197,7 +197,7 @@ def test_the_validation_set_trains_alpha_and_all_training_images_train_the_weigh
   assert weights[1].tolist() == [0, 1] and alpha[1].tolist() == [0, 1, 1]
   assert alpha[0][:, 0, 0, 0].tolist() == [0, 1, 1] and not dataset.left_out
   assert [len(labels) for labels in dataset.search_labels(0.5)] == [1, 3]
-  assert not any('too' in text for text in data.find_warnings(dataset, searches=True))
+  assert 'the validation images, which train α, are the test set, too' not in data.find_warnings(dataset)
 
 
 def test_a_validation_set_that_is_also_the_test_set_is_named(tmp_path):
@@ -206,9 +206,11 @@ def test_a_validation_set_that_is_also_the_test_set_is_named(tmp_path):
   assert 'the validation images, which train α, are the test set, too' in data.find_warnings(dataset)
 
 
-@pytest.mark.parametrize('alpha_split, named', [('valid', 'has no validation set'), ('third', 'one of half, valid')])
+@pytest.mark.parametrize(
+  'alpha_split, named', [('valid', 'valid.*has no validation set'), ('third', 'third.*half, valid')]
+)
 def test_without_a_validation_set_alpha_cannot_train_on_it(alpha_split, named):
-  with pytest.raises(InputError, match=f'alpha_split={alpha_split}|{alpha_split!r}.*{named}'):
+  with pytest.raises(InputError, match=named):
     data.load('digits', alpha_split=alpha_split)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -102,7 +103,25 @@ def test_streamed_pictures_are_read_in_the_same_way():
   np.testing.assert_array_equal(images[0, ..., 0], centre)
 
 
-@pytest.mark.parametrize('shape', [(6, 3, 32, 32), (6, 4, 32, 32), (6, 8, 32, 32), (6, 1, 28, 28), (6, 3, 32, 48)])
+def test_signed_values_are_refused(tmp_path):
+  Image.new('L', (2, 2), 156).save(tmp_path / 'x.tif', tiffinfo={339: 2})  # SampleFormat: signed
+  with pytest.raises(InputError, match=r'x\.tif: signed values'):
+    read_picture(tmp_path / 'x.tif')
+
+
+def test_the_transparent_color_of_16_bits_is_white(tmp_path):
+  def chunk(kind, content):
+    return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+
+  color = struct.pack('>3H', 0x1234, 0x5678, 0x9ABC)
+  row = b'\0' + color + struct.pack('>3H', 0, 0, 0xFFFF)
+  chunks = {b'IHDR': struct.pack('>IIBBBBB', 2, 1, 16, 2, 0, 0, 0), b'tRNS': color, b'IDAT': zlib.compress(row)}
+  content = b''.join(chunk(kind, content) for kind, content in (chunks | {b'IEND': b''}).items())
+  (tmp_path / 'x.png').write_bytes(b'\x89PNG\r\n\x1a\n' + content)
+  assert read_picture(tmp_path / 'x.png').tolist() == [[[255, 255, 255], [0, 0, 255]]]
+
+
+@pytest.mark.parametrize('shape', [(6, 3, 32, 32), (6, 4, 32, 32), (6, 8, 32, 32), (6, 1, 28, 28), (6, 4, 32, 48)])
 def test_channels_first_are_refused(shape):
   with pytest.raises(InputError, match='channels come last'):
     data.from_arrays(np.zeros(shape, np.uint8), np.arange(6) % 2)

@@ -173,7 +173,7 @@ def test_names_of_runs_may_have_any_characters(tmp_path, name):
 def test_the_command_that_follows_a_run_is_a_command(tmp_path, monkeypatch):
   """Its parts are known, and its config has the protocol of the data set, or else the data of the run."""
   digits = default()
-  digits.data.update(source='folder:my pictures', image_size=32, flip=False)
+  digits.data.update(source='folder:my pictures', image_size=32, flip=False, class_weights='balanced')
   runs = {
     make_search(tmp_path / 'one'): 'nas_bench_201 cifar10 one',
     make_population(tmp_path / 'many'): 'nas_bench_201 cifar10 many/members/0',
@@ -189,6 +189,7 @@ def test_the_command_that_follows_a_run_is_a_command(tmp_path, monkeypatch):
     cell = pathlib.Path(config.genotype).relative_to(tmp_path)
     assert f'{config.network.stem} {config.data.source} {cell}' == found
   assert (config.data.image_size, config.data.flip, config.data.crop_padding) == (32, False, 4)
+  assert config.data.class_weights == 'balanced'
   exported = f'beta-darts export {tmp_path}/trained --format torch --out exported'
   assert next_command(read_run_folder(make_retraining(tmp_path / 'trained'))) == exported
 

@@ -37,6 +37,7 @@ ALL = []  # every device that the task sees
   [
     (1, 4, FOUR, [[0], [1], [2], [3]]),
     (1, 4, OWN, [ALL] * 4),
+    (1, 4, FOUR | {'SLURM_GPUS_PER_TASK': '1'}, [[0], [1], [2], [3]]),  # --gpu-bind=none
     (2, 1, FOUR, [ALL] * 2),
     (2, 4, FOUR, [[0], [1], [2], [3]] * 2),
     (2, 4, OWN, [ALL] * 8),
