@@ -11,7 +11,7 @@ from beta_darts_jax.runtime.workdir import write_json
 from studies.study import Study
 
 # keys that earlier versions had, with the value that means what this version does
-REMOVED = {'search.alpha_rate_factors': [], 'search.shuffled_alpha_labels': False}
+REMOVED = {'search.alpha_rate_factors': [], 'search.shuffled_alpha_labels': False, 'tensorboard': False}
 
 
 def record_path(evidence: pathlib.Path, place: str) -> pathlib.Path:

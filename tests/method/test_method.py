@@ -18,6 +18,7 @@ from beta_darts_jax import (
   Relaxation,
   SearchSpace,
   SearchState,
+  cost,
   make_search_step,
   softmax_betas,
 )
@@ -59,7 +60,7 @@ class TwoCells(Module):
 SUPERNET = TwoCells()
 RNG = np.random.default_rng(0)
 BATCHES = [(RNG.standard_normal((8, 8, 8, 3), np.float32), RNG.integers(0, 4, 8)) for _ in range(6)]
-HYPER = Hyperparameters(alpha_learning_rate=0.1, perturbation=0.2)
+HYPER = Hyperparameters(alpha_learning_rate=0.1, perturbation=0.2, regularizer_weights={'cost_weight': 0.0})
 
 
 @functools.cache
@@ -113,7 +114,9 @@ def test_a_step_without_any_part_is_a_step_of_darts(plain):
   chex.assert_trees_all_close((params, batch_stats, alphas), expected, rtol=1e-5, atol=1e-7)
 
 
-EVERYTHING = list(REGULARIZERS.values())
+COSTS = {'cell': np.tile([0.0, 0.0, 1.0], (3, 1))}  # of none, skip_connect and nor_conv_1x1
+AVAILABLE = REGULARIZERS | {'cost': cost(COSTS)}
+EVERYTHING = list(AVAILABLE.values())
 NEUTRAL = {
   'all λ = 0, ε = 0 at random, b = 0, a skip of weight 0': (
     dict(regularizer=EVERYTHING, relaxation=Relaxation(perturbation='random', auxiliary_skip=True), flooding=True),
@@ -157,7 +160,7 @@ BUNDLES = [
   (),
   ('beta_decay', 'l2', 'lambda_darts'),
   ('decoupled_beta_decay', 'weight_decay', 'zero_one'),
-  ('beta_decay', 'dirichlet_kl'),
+  ('beta_decay', 'dirichlet_kl', 'cost'),
   ('lambda_darts_finite_difference',),
 ]
 
@@ -189,7 +192,7 @@ def test_any_combination_takes_two_finite_steps(method, name, bundle):
   supernet = TwoCells(**attributes)
   step = make_search_step(
     supernet,
-    [REGULARIZERS[r] for r in BUNDLES[bundle]],
+    [AVAILABLE[r] for r in BUNDLES[bundle]],
     METHODS[method],
     relaxation,
     flooding=bundle % 2 == 0,
@@ -197,6 +200,7 @@ def test_any_combination_takes_two_finite_steps(method, name, bundle):
   )
   before = start(supernet, relaxation)
   hyper = HYPER.replace(beta_decay_weight=1.0, l2_weight=0.1, alignment_weight=0.5, kl_weight=0.1, flood_level=0.1)
+  hyper = hyper.replace(regularizer_weights={'cost_weight': 0.1})
   state = after(step, 2, hyper, before)
   chex.assert_tree_all_finite(state)
   assert int(state.step) == 2

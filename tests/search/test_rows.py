@@ -97,7 +97,11 @@ def check_rows(rows, keys, diagnostics_keys=()):
 
 
 def test_the_schema_has_no_other_keys():
-  assert set(Row.__annotations__) == EVERY_RUN | MEMBER | SEARCH | RETRAINING | {'benchmark', 'regularizer_weights'}
+  assert set(Row.__annotations__) == EVERY_RUN | MEMBER | SEARCH | RETRAINING | {
+    'benchmark',
+    'regularizer_weights',
+    'cost',
+  }
   assert set(Diagnostics.__annotations__) == CHEAP | EXPENSIVE | {'kendall_tau'}
 
 
