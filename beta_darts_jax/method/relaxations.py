@@ -109,7 +109,9 @@ class Relaxation:
     """Returns an α whose mean is proportional to `betas` {cell type: [E, O]} on every edge."""
     return self.sampling.logits(jax.tree.map(lambda beta: beta / jnp.sum(beta, axis=-1, keepdims=True), betas))
 
-  def with_decided(self, alphas, betas, decided):
+  def with_decided(
+    self, alphas: dict[str, jax.Array], betas: dict[str, jax.Array], decided: dict[str, jax.Array]
+  ) -> dict[str, jax.Array]:
     """Returns α in which the rows of the decided edges, {cell type: bool [E]}, have a mean proportional to `betas`."""
 
     def set_rows(alpha, decided, logits):
