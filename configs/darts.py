@@ -21,13 +21,16 @@ values are right only for 10 epochs with batch size 64.
 
 METHOD is one of the methods that configs/nas_bench_201.py describes. The default is
 beta_darts. Each method uses the protocol above, not the protocol of its own paper.
-Two methods differ from their form on NAS-Bench-201: gdas gives a gradient to the drawn
-operations alone, and drnas ranks the edges by the largest softmax(α).
+Three methods differ from their form on NAS-Bench-201: gdas gives a gradient to the drawn
+operations alone, drnas ranks the edges by the largest softmax(α), and lambda_darts updates
+α first.
 
 own is the protocol of the method's official program in this space:
 
+  gdas          six cells, eight operations, 250 epochs, batch size 256, Nesterov momentum, weight decay 5e-4
   pc_darts      eight operations, batch size 256, learning rate 0.1 to 0, learning rate 6e-4 of α
   lambda_darts  batch size 96, weight 0.25
+  fair_darts    batch size 128, learning rate 0.005 to 0.001, learning rate 3e-3 and b1 = 0.9 of α
   darts_pt      five epochs between two decisions at learning rate 0.0025 with a new momentum; accuracies on all images
                 of α's half, augmented
   oles          eight operations
@@ -37,7 +40,7 @@ The own protocol of drnas is missing: its supernet grows and loses operations du
 """
 
 from beta_darts_jax.config import default
-from beta_darts_jax.config.named_methods import DARTS_PT_OWN, DRNAS_WITHOUT_OWN, apply_method, choose, shrink
+from beta_darts_jax.config.named_methods import DARTS_PT_OWN, WITHOUT_OWN, apply_method, choose, shrink
 
 # number of images in the half that trains the weights
 TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'svhn': 36_628}
@@ -45,23 +48,32 @@ TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'svhn': 36_628}
 HERE = {  # the values of methods in this space
   'pc_darts': {'search.alpha_warmup_epochs': 15},
   'drnas': {'relaxation.strength': 'softmax'},
+  'lambda_darts': {'search.order': 'alpha_first'},
 }
 OWN = {  # the values that `own` changes, too
   'sdarts_rs': {},
   'sdarts_adv': {},
+  'gdas': {
+    'space.name': 'darts_with_none', 'supernet.layers': 6, 'search.epochs': 250, 'search.batch_size': 256,
+    'search.weight_optimizer': 'weight_sgd_nesterov', 'search.weight_decay': 5e-4,
+  },
   'pc_darts': {
     'space.name': 'darts_with_none', 'search.batch_size': 256, 'search.learning_rate': 0.1,
     'search.learning_rate_min': 0.0, 'search.alpha_learning_rate': 6e-4,
   },
   'darts_minus': {},
   'lambda_darts': {'search.batch_size': 96, 'search.alignment_weight': 0.25},
+  'fair_darts': {
+    'search.batch_size': 128, 'search.learning_rate': 0.005, 'search.alpha_learning_rate': 3e-3,
+    'search.alpha_betas': (0.9, 0.999),
+  },
   'darts_pt': DARTS_PT_OWN,
   'oles': {'space.name': 'darts_with_none'},
 }  # fmt: skip
 
 
 def get_config(argument: str = 'cifar10'):
-  choice = choose('darts.py', argument, TRAIN_IMAGES, OWN, {'drnas': DRNAS_WITHOUT_OWN})
+  choice = choose('darts.py', argument, TRAIN_IMAGES, OWN, WITHOUT_OWN)
   config = default()
   config.name = config.space.name = 'darts'
   config.supernet.unroll = False

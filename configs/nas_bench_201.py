@@ -50,11 +50,12 @@ own is the protocol of the method's official program on NAS-Bench-201:
   sdarts_rs, sdarts_adv    the protocol above
 
 The own protocol of drnas is missing: its supernet grows and loses operations during the
-search. The programs of pc_darts, darts_minus and oles do not search on NAS-Bench-201.
+search. The programs of pc_darts, darts_minus, fair_darts and oles do
+not search on NAS-Bench-201.
 """
 
 from beta_darts_jax.config import default
-from beta_darts_jax.config.named_methods import DARTS_PT_OWN, DRNAS_WITHOUT_OWN, apply_method, choose, shrink
+from beta_darts_jax.config.named_methods import DARTS_PT_OWN, WITHOUT_OWN, apply_method, choose, shrink
 
 # number of images in the half that trains the weights
 TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'imagenet16_120': 75_850, 'svhn': 36_628}
@@ -73,11 +74,11 @@ OWN = {  # the values that `own` changes, too
   'darts_pt': DARTS_PT_OWN,
 }  # fmt: skip
 _NO_PROGRAM = 'its program does not search on NAS-Bench-201'
-WITHOUT_OWN = {'drnas': DRNAS_WITHOUT_OWN} | dict.fromkeys(('pc_darts', 'darts_minus', 'oles'), _NO_PROGRAM)
+WITHOUT_OWN_HERE = WITHOUT_OWN | dict.fromkeys(('pc_darts', 'darts_minus', 'fair_darts', 'oles'), _NO_PROGRAM)
 
 
 def get_config(argument: str = 'cifar10'):
-  choice = choose('nas_bench_201.py', argument, TRAIN_IMAGES, OWN, WITHOUT_OWN)
+  choice = choose('nas_bench_201.py', argument, TRAIN_IMAGES, OWN, WITHOUT_OWN_HERE)
   config = default()
   config.name = 'nas_bench_201'
   if choice.dataset == 'imagenet16_120':

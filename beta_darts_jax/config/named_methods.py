@@ -38,7 +38,11 @@ DARTS_PT_OWN: Values = {
   'derivation.tune_epochs': 5, 'derivation.learning_rate': 0.0025, 'derivation.reset_optimizer': True,
   'derivation.images': 0, 'derivation.augment': True,
 }  # fmt: skip
-DRNAS_WITHOUT_OWN = 'its supernet grows and loses operations during the search, which is not implemented'
+WITHOUT_OWN = {  # why a method has no own protocol in either space
+  'drnas': 'its supernet grows and loses operations during the search, which is not implemented',
+  **dict.fromkeys(('darts', 'darts_second_order', 'rdarts_l2', 'snas'), 'its protocol is not taken over'),
+  **dict.fromkeys((name for name in METHODS if name.startswith('beta_')), 'the common protocol is that of β-DARTS'),
+}
 
 
 class Choice(NamedTuple):

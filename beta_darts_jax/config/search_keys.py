@@ -88,7 +88,8 @@ SEARCH = (
     choices=REGULARIZERS, items=str,
   ),
   Key(
-    'search.order', 'alpha_first', 'which level moves first in a step (GDAS and Λ-DARTS: weights_first)',
+    'search.order', 'alpha_first', 'which level moves first in a step (weights_first: GDAS, and Λ-DARTS on '
+    'NAS-Bench-201)',
     choices=ORDERS,
   ),
 )  # fmt: skip

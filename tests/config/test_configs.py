@@ -32,10 +32,18 @@ def config(name, *arguments):
   return made
 
 
-OWN = [(name, f'cifar10,{method},own') for name in ('nas_bench_201', 'darts') for method in module(name).OWN]
-NAMED = [(f, f'cifar10,{size}{m}') for f in ('nas_bench_201', 'darts') for size in ('', 'proxy,') for m in METHODS]
+SPACES = {name: module(name) for name in ('nas_bench_201', 'darts')}
+OWN = [(name, f'cifar10,{method},own') for name, file in SPACES.items() for method in file.OWN]
+HERE = [(name, f'cifar10,{method}') for name, file in SPACES.items() for method in file.HERE]
+NAMED = [(f, f'cifar10,{size}{m}') for f in SPACES for size in ('', 'proxy,') for m in METHODS]
 SUITE = [f'{space},{ops}' for space in ('wide', 'deep', 'single_cell') for ops in ('regular', 'no_skip', 'all_skip')]
 
+DARTS_PT = {
+  'derivation.method': 'perturbation', 'derivation.train_alpha': True, 'derivation.tune_epochs': 5,
+  'derivation.learning_rate': 0.0025, 'derivation.reset_optimizer': True, 'derivation.images': 0,
+  'derivation.augment': True,
+}  # fmt: skip
+SDARTS = {'relaxation.epsilon': 0.03, 'relaxation.epsilon_max': 0.3, 'search.batch_size': 64}
 # Values of the papers and the official programs, to be compared by eye.
 OFFICIAL = {
   ('nas_bench_201', 'cifar10'): {
@@ -51,7 +59,17 @@ OFFICIAL = {
   },
   ('nas_bench_201', 'cifar10,gdas,own'): {
     'search.epochs': 250, 'search.weight_optimizer': 'weight_sgd_nesterov', 'search.weight_decay': 5e-4,
-    'search.order': 'weights_first', 'relaxation.undrawn_gradient': True,
+    'search.order': 'weights_first', 'relaxation.undrawn_gradient': True, 'relaxation.temperature': 10.0,
+    'relaxation.temperature_min': 0.1,
+  },
+  ('nas_bench_201', 'cifar10,gdas'): {'relaxation.undrawn_gradient': True, 'relaxation.sampling': 'gumbel'},
+  ('nas_bench_201', 'cifar10,pc_darts'): {'search.alpha_warmup_epochs': 30, 'search.epochs': 100},
+  ('nas_bench_201', 'cifar10,darts_pt,own'): DARTS_PT,
+  ('darts', 'cifar10,darts_pt,own'): DARTS_PT,
+  **{
+    (space, f'cifar10,sdarts_{kind},own'): SDARTS | {'relaxation.perturbation': name, 'search.epochs': epochs}
+    for space, epochs in (('nas_bench_201', 100), ('darts', 50))
+    for kind, name in (('rs', 'random'), ('adv', 'adversarial'))
   },
   ('nas_bench_201', 'cifar10,lambda_darts,own'): {
     'search.alpha_learning_rate': 1e-4, 'search.alignment_weight': 0.25, 'search.alignment_schedule': 'linear_to_last',
@@ -61,6 +79,31 @@ OFFICIAL = {
     'space.name': 'darts_with_none', 'search.batch_size': 256, 'search.learning_rate': 0.1,
     'search.learning_rate_min': 0.0, 'search.alpha_learning_rate': 6e-4, 'search.alpha_warmup_epochs': 15,
     'search.epochs': 50, 'relaxation.partial_channels': 4,
+  },
+  ('darts', 'cifar10,pc_darts'): {'search.alpha_warmup_epochs': 15, 'search.epochs': 50},
+  ('darts', 'cifar10,drnas'): {'relaxation.sampling': 'pathwise_dirichlet', 'relaxation.strength': 'softmax'},
+  ('darts', 'cifar10,lambda_darts'): {'search.order': 'alpha_first', 'search.alignment_weight': 0.125},
+  ('darts', 'cifar10,lambda_darts,own'): {
+    'search.order': 'alpha_first', 'search.alignment_weight': 0.25, 'search.alignment_schedule': 'linear_to_last',
+    'search.batch_size': 96, 'search.alpha_learning_rate': 3e-4, 'search.epochs': 50,
+  },
+  ('darts', 'cifar10,gdas,own'): {
+    'space.name': 'darts_with_none', 'supernet.channels': 16, 'supernet.layers': 6, 'search.epochs': 250,
+    'search.batch_size': 256, 'search.learning_rate': 0.025, 'search.learning_rate_min': 0.001,
+    'search.weight_decay': 5e-4, 'search.weight_optimizer': 'weight_sgd_nesterov', 'search.order': 'weights_first',
+    'search.alpha_learning_rate': 3e-4, 'relaxation.temperature': 10.0, 'relaxation.temperature_min': 0.1,
+    'relaxation.undrawn_gradient': False,
+  },
+  ('darts', 'cifar10,fair_darts,own'): {
+    'relaxation.sampling': 'sigmoid', 'search.zero_one_weight': 10.0, 'search.epochs': 50, 'search.batch_size': 128,
+    'search.learning_rate': 0.005, 'search.learning_rate_min': 0.001, 'search.weight_decay': 3e-4,
+    'search.alpha_learning_rate': 3e-3, 'search.alpha_betas': (0.9, 0.999), 'search.alpha_weight_decay': 1e-3,
+  },
+  ('darts', 'cifar10,darts_minus,own'): {
+    'relaxation.auxiliary_skip': True, 'search.epochs': 50, 'search.learning_rate': 0.025,
+  },
+  ('darts', 'cifar10,oles,own'): {
+    'space.name': 'darts_with_none', 'search.weight_optimizer': 'weight_sgd_oles', 'search.epochs': 50,
   },
   ('retrain_cifar10',): {
     'data.cutout': 16, 'network.channels': 36, 'network.layers': 20, 'network.auxiliary_weight': 0.4,
@@ -80,6 +123,10 @@ OFFICIAL = {
 def test_the_official_protocols(name):
   values = flatten(config(*name))
   assert {key: values[key] for key in OFFICIAL[name]} == OFFICIAL[name]
+
+
+def test_every_own_protocol_is_compared_by_eye():
+  assert not {*OWN, *HERE} - OFFICIAL.keys()
 
 
 @pytest.mark.parametrize(
@@ -126,10 +173,11 @@ def test_unknown_arguments(name, argument):
     config(name, argument)
 
 
-@pytest.mark.parametrize('name', ['nas_bench_201', 'darts'])
-def test_a_missing_protocol_is_named_with_its_reason(name):
-  with pytest.raises(InputError, match=r'drnas: its supernet grows.*not implemented'):
-    config(name, 'cifar10,drnas,own')
+@pytest.mark.parametrize('name, file', SPACES.items())
+def test_a_missing_protocol_is_named_with_its_reason(name, file):
+  for method in METHODS.keys() - file.OWN.keys():
+    with pytest.raises(InputError, match=rf'\({method}: .+\)$'):
+      config(name, f'cifar10,{method},own')
 
 
 # ---- values that are derived from others ----
