@@ -1,5 +1,7 @@
 """OLES: an operation stops when its gradients on training and validation images no longer agree."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +31,11 @@ def test_an_operation_stops_below_the_threshold():
   np.testing.assert_allclose(state.cosines['edges_0.conv'], [1.0, 1.0], rtol=1e-5)
   again = restart(optimizer.init, state, params)  # before the decisions of DARTS-PT
   assert again.stopped is state.stopped and not int(again.steps) and not np.any(again.cosines['edges_0.conv'])
+
+
+def test_the_window_and_the_threshold_of_the_paper():
+  defaults = inspect.signature(stop_operations).parameters
+  assert defaults['window'].default == 20 and defaults['threshold'].default == 0.4
 
 
 def test_a_search_step_gives_oles_the_gradient_of_the_validation_batch():
