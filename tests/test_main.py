@@ -37,13 +37,16 @@ COMMAND_LINES = {  # arguments: (what `parse` returns, the name of the config)
   'list cells': ('list cells', ''),
 }
 MISTAKES_OF_FLAGS = {  # arguments: what the message names
+  'search --config digit': 'Did you mean digits?',
+  'search --config digits --config.search.epochs=two': 'config.search.epochs=two: expected an integer > 0',
+  'search --config digits --config.serch.epochs=2': 'Did you mean config.search.epochs',
   '--config retrain_nas_bench_201:cifar10 --config.data.alpha_split=valid': 'alpha_split: a retraining has no such key',
   '': '--config=FILE',
   '--config.search.epochs=3': '--config=FILE[:ARGUMENTS] is missing',
   '--config=configs/none.py': '--config=configs/none.py: no such file',
-  'search --config none': 'the configs are again, darts, darts_bench_suite, digits, nas_bench_201',
+  'search --config none': 'The configs are again, darts, darts_bench_suite, digits, nas_bench_201',
   'serch --config digits': "unknown command 'serch': expected one of search, retrain, report",
-  'retrain --config digits': "config.task='search': expected retrain",
+  'retrain --config digits': 'use beta-darts search',
   f'{DIGITS} --config.search.epoch=3': 'Did you mean config.search.epochs',
   f'{DIGITS} --config.search.epochs=three': 'search.epochs',
   f'{DIGITS} --config.search.epochs=0': 'config.search.epochs=0: expected',

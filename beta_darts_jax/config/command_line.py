@@ -1,10 +1,12 @@
 """The commands and flags of the command line, and errors about them in one line."""
 
+import difflib
 import os
 import pathlib
 import re
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from absl import flags
@@ -12,20 +14,15 @@ from ml_collections import config_flags
 
 from beta_darts_jax import __version__
 from beta_darts_jax.config.check import check, unknown_key
-from beta_darts_jax.config.schema import DEFAULTS, keys_of
+from beta_darts_jax.config.schema import DEFAULTS, keys_of, task_of
 from beta_darts_jax.errors import InputError
 
 PACKAGE = pathlib.Path(__file__).parents[1]
+_RUNS = {'search': 'search', 'retrain': 'retraining'}
 HELP = {'--help', '-h', '-help', '--helpfull', '--helpshort'}
-FLAGS: dict[str, tuple[str | bool | None, str]] = {  # name: (default, meaning)
-  'workdir': (None, 'folder of the run; default runs/NAME-DATASET-SEED'),
-  'report': (None, 'the command report, and its first folder'),
-  'out': (None, 'file of a report (default report.html in the run), or folder of an export'),
-  'png': (False, 'also writes every figure as a PNG'),
-  'watch': (False, 'writes the page again and again while the run is running'),
-  'export': (None, 'the command export, and its folder'),
-  'format': ('torch', 'torch (default), stablehlo, safetensors or onnx'),
-}
+FLAGS: dict[str, str | bool | None] = {  # name: default
+  'workdir': None, 'report': None, 'out': None, 'png': False, 'watch': False, 'export': None, 'format': 'torch',
+}  # fmt: skip
 
 
 class Command(NamedTuple):
@@ -33,24 +30,36 @@ class Command(NamedTuple):
 
   arguments: str
   meaning: str
-  flags: tuple[str, ...] = ()
+  flags: Mapping[str, str] = {}  # name: meaning
 
 
 _RUN = '--config NAME|FILE[:ARGUMENTS] [--workdir DIR] [--config.KEY=VALUE …]'
+_FLAGS_OF_RUN = {
+  'config': 'name of a config of `beta-darts list configs`, or a file with get_config()',
+  'workdir': 'folder of the run; default runs/NAME-DATASET-SEED',
+}
 COMMANDS = {
-  'search': Command(_RUN, 'Searches for a cell, or resumes the search.', ('config', 'workdir')),
-  'retrain': Command(_RUN, 'Trains the network of a cell, or resumes the training.', ('config', 'workdir')),
+  'search': Command(_RUN, 'Searches for a cell, or resumes the search.', _FLAGS_OF_RUN),
+  'retrain': Command(_RUN, 'Trains the network of a cell, or resumes the training.', _FLAGS_OF_RUN),
   'report': Command(
     'RUN… [--out FILE.html] [--png] [--watch]',
     'Writes the page of one run, finished or not, of several runs, or the index of a folder of runs.',
-    ('report', 'out', 'png', 'watch'),
+    {
+      'out': 'file of the page; default report.html in the run',
+      'png': 'also writes every figure as a PNG',
+      'watch': 'writes the page again and again while the run is running',
+    },
   ),
   'study': Command('NAME', 'Runs a study of the folder studies/, in a clone.'),
   'query': Command('CELL [--table CSV]', 'Prints the row of a cell in NAS-Bench-201.'),
   'export': Command(
     'RUN --format torch|stablehlo|safetensors|onnx --out FOLDER [--config FILE]',
-    'Writes the network of a finished retraining for use without this package. FILE registers your own operations.',
-    ('export', 'format', 'out', 'config'),
+    'Writes the network of a finished retraining for use without this package.',
+    {
+      'format': 'torch (default), stablehlo, safetensors or onnx',
+      'out': 'folder of the export',
+      'config': 'file that registers your own operations',
+    },
   ),
   'list': Command('[KIND]', 'Prints the configs, data sets, methods, spaces, operations and published cells.'),
 }
@@ -60,11 +69,11 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   """Defines the flags of the command. Call it once."""
   meaning = 'NAME or FILE[:ARGUMENTS] with get_config().'
   config_flags.DEFINE_config_file('config', None, meaning, lock_config=True, flag_values=values)
-  for name, (default, meaning) in FLAGS.items():
+  for name, default in FLAGS.items():
     if isinstance(default, bool):
-      flags.DEFINE_bool(name, default, meaning, flag_values=values)
+      flags.DEFINE_bool(name, default, 'see COMMANDS', flag_values=values)
     else:
-      flags.DEFINE_string(name, default, meaning, flag_values=values)
+      flags.DEFINE_string(name, default, 'see COMMANDS', flag_values=values)
 
 
 def parse(argv: list[str], usage: str, values: flags.FlagValues = flags.FLAGS) -> list[str]:
@@ -97,7 +106,9 @@ def parse(argv: list[str], usage: str, values: flags.FlagValues = flags.FLAGS) -
     words = [getattr(values, chosen), *words]
   _check_flags(chosen, words, values)
   if chosen in ('search', 'retrain'):
-    check(values.config, command)
+    if command and (task := task_of(values.config)) != command:
+      raise InputError(f'this is the config of a {_RUNS[task]}: use beta-darts {task}')
+    check(values.config)
   return [chosen, *words]
 
 
@@ -115,6 +126,8 @@ def _parse_flags(argv: list[str], values: flags.FlagValues) -> list[str]:
     for cause in reversed(chain):
       if isinstance(cause, InputError) or _is_raised_in_config_file(cause):
         raise cause from None
+    if not_a_number := _find_unreadable_number(argv):
+      raise InputError(not_a_number) from None
     if isinstance(error, flags.Error) and len(chain) < 3:
       raise
     raise InputError(_explain(chain[-1], argv)) from None
@@ -122,7 +135,7 @@ def _parse_flags(argv: list[str], values: flags.FlagValues) -> list[str]:
 
 def _check_flags(command: str, words: list[str], values: flags.FlagValues) -> None:
   """Checks that the command has what it needs, and only flags and words that it knows."""
-  known = COMMANDS[command].flags
+  known = {command, *COMMANDS[command].flags}
   given = [f'--{name}' for name in ('config', *FLAGS) if values[name].present and name not in known]
   most_words = {'export': 1, 'list': 1, 'report': len(words)}.get(command, 0)
   given += words[most_words:]
@@ -179,7 +192,9 @@ def _find_config(value: str) -> str:
   for file in (path, f'configs/{name}.py', configs().get(name, '')):
     if os.path.exists(file) and not os.path.isdir(file):  # a file or a pipe
       return f'{file}{colon}{arguments}'
-  raise InputError(f'--config={path}: no such file; the configs are {", ".join(configs())}')
+  similar = difflib.get_close_matches(name, configs(), n=1)
+  hint = f' Did you mean {similar[0]}?' if similar else ''
+  raise InputError(f'--config={path}: no such file.{hint} The configs are {", ".join(configs())}')
 
 
 def _explain(error: BaseException, argv: list[str]) -> str:
@@ -189,20 +204,34 @@ def _explain(error: BaseException, argv: list[str]) -> str:
     match = re.match(r'--?(?:no)?config\.([\w.]+)', argument)
     if match and not any(match[1] in known for known in names.values()):
       group = match[1].partition('.')[0]
-      is_retrain = not any(name.startswith(f'{group}.') for name in names['search'])
-      return unknown_key(match[1], 'retrain' if is_retrain else 'search')
+      tasks = [task for task, known in names.items() if any(name.startswith(f'{group}.') for name in known)]
+      return unknown_key(match[1], tasks[0] if tasks else 'search')
     if match and isinstance(error, KeyError) and error.args[0] == match[1].rpartition('.')[2]:
-      return f'config.{match[1]}: a {"retraining" if match[1] in names["search"] else "search"} has no such key'
+      return f'config.{match[1]}: a {_RUNS["retrain" if match[1] in names["search"] else "search"]} has no such key'
   return f'--config: {error}'
+
+
+def _find_unreadable_number(argv: list[str]) -> str:
+  """Returns a message about the first --config.KEY=VALUE whose value should be a number and is none; else ''."""
+  keys = {key.name: key for task in DEFAULTS for key in keys_of(task)}
+  for argument in argv:
+    match = re.fullmatch(r'--?config\.([\w.]+)=(.*)', argument)
+    key = keys.get(match[1]) if match else None
+    if match and key and isinstance(key.default, (int, float)) and not isinstance(key.default, bool):
+      try:
+        key.item_type(match[2])
+      except ValueError:
+        return f'config.{key.name}={match[2]}: expected {key.expected}'
+  return ''
 
 
 def print_help(usage: str, command: str = '') -> None:
   """Prints the usage and the commands, or the flags of a command and the keys of its configs."""
   if command:
-    arguments, meaning, names = COMMANDS[command]
+    arguments, meaning, flags_of_command = COMMANDS[command]
     print(f'beta-darts {command} {arguments}\n\n{meaning}\n')
-    for name in [name for name in names if name in FLAGS and name != command]:
-      print(f'  --{name:7}  {FLAGS[name][1]}')
+    for name, meaning in flags_of_command.items():
+      print(f'  --{name:7}  {meaning}')
   else:
     print(usage)
     for name, (arguments, meaning, _) in COMMANDS.items():

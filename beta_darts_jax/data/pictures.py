@@ -50,7 +50,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
       f'mode {image.mode} ({_WITHOUT_RANGE[image.mode]}) has no documented range: expected an image with 8 or 16 bits '
       'per channel'
     )
-  if image.format == 'TIFF' and 2 in image.tag_v2.get(_SAMPLE_FORMAT, (1,)):
+  if 2 in getattr(image, 'tag_v2', {}).get(_SAMPLE_FORMAT, (1,)):
     raise InputError('signed values have no documented range: expected an image with 8 or 16 bits per channel')
   transparent = image.info.get('transparency')
   if isinstance(transparent, tuple) and max(transparent) > 255:  # of 16 bits, but Pillow keeps the upper 8 bits

@@ -135,4 +135,6 @@ def known_operations(names: Iterable[str]) -> None:
   """Raises InputError if one of `names` is not in OPERATIONS."""
   for name in names:
     if name not in OPERATIONS:
-      raise InputError(f'unknown operation {name!r}: expected one of {", ".join(OPERATIONS)}')
+      raise InputError(
+        f'unknown operation {name!r}: expected one of {", ".join(OPERATIONS)}, or one that --config=FILE registers'
+      )

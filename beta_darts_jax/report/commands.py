@@ -1,7 +1,7 @@
 """What the command line asks for besides runs, and the page of each run."""
 
 import contextlib
-import importlib
+import importlib.util
 import sys
 from collections.abc import Iterator
 
@@ -55,6 +55,8 @@ def _run_study(words: list[str]) -> int:
     raise InputError(
       'beta-darts study: the package has no studies; expected an installation from a clone, pip install -e .'
     )
+  if missing := [name for name in ('pandas', 'tabulate') if importlib.util.find_spec(name) is None]:
+    raise InputError(f"beta-darts study needs {', '.join(missing)}: pip install -e '.[studies]'")
   sys.path.insert(0, str(clone))
   sys.argv[0] = 'beta-darts study'  # for its --help
   return importlib.import_module('studies.run').main(words)

@@ -40,11 +40,12 @@ class RetrainResult:
 
   def __str__(self) -> str:
     values = self.values
-    top1, top5 = 100 * values['test_accuracy'], 100 * values['test_top5_accuracy']
+    top5 = values['test_top5_accuracy']
+    top5_text = f', top-5 {100 * top5:.2f} %' if top5 < 1 else ''  # it is 1 with five classes or fewer
     return '\n'.join(
       [
         f'cell      {values["genotype"]}',
-        f'accuracy  {values["dataset"]} test {top1:.2f} %, top-5 {top5:.2f} % (last epoch)',
+        f'accuracy  {values["dataset"]} test {100 * self.test_accuracy:.2f} %{top5_text} (last epoch)',
         f'network   {values["parameters"]:,} parameters, {values["multiply_adds"]:,} multiply-adds per image',
         describe_end(self.path, values),
       ]
@@ -105,7 +106,8 @@ def load_run(path: str | pathlib.Path) -> tuple[Genotype, dict]:
     raise InputError(f'{path}: no such folder')
   result = read_result(path)
   if result is None or 'test_accuracy' not in result:
-    raise InputError(f'{path} holds {"a search" if result else "no finished run"}: expected a finished training')
+    held = 'a search' if result else 'no finished run'
+    raise InputError(f'{path} holds {held}: expected a finished training. Train the cell by beta-darts retrain first.')
   with contextlib.closing(Checkpoints(pathlib.Path(path))) as checkpoints:
     state = checkpoints.restore_arrays()
   if state is None:
