@@ -88,7 +88,7 @@ def _trained(run: RunFolder) -> Verdict:
   if values.get('test_accuracy') is None:
     return Verdict('')
   parts = [f'{percent(values["test_accuracy"])} % test accuracy']
-  if values.get('test_top5_accuracy') is not None:
+  if (values.get('test_top5_accuracy') or 1) < 1:  # it is 1 with five classes or fewer
     parts.append(f'top-5 {percent(values["test_top5_accuracy"])} %')
   parts += [f'{values[name]:,} {name.replace("_", "-")}' for name in ('parameters', 'multiply_adds') if name in values]
   return Verdict(', '.join(parts), f'Accuracy of the last epoch on all test images of {run.dataset}.')
