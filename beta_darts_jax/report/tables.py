@@ -32,6 +32,7 @@ def texts_of(run: RunFolder) -> dict[str, Any]:
     'name': run.name,
     'path': str(run.path),
     'verdict': verdict(run),
+    'warnings': run.environment.get('warnings', []),
     'header': header(run),
     'genotype': _last_genotype(run),
     'tables': tables(run),

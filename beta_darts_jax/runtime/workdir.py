@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # parts of a config that say where a run computes and what it logs, not what it computes
 NOT_COMPARED = ('parallel', 'profile', 'loggers', 'tensorboard')  # older runs have 'tensorboard'
 # what environment.json has besides the environment; older runs have no 'started', 'version' and 'commit'
-KEPT = ('command', 'data', 'started', 'version', 'commit')
+KEPT = ('command', 'data', 'started', 'version', 'commit', 'warnings')
 # settings of JAX that change results
 JAX_SETTINGS = (
   'jax_enable_x64',
@@ -241,8 +241,9 @@ class Workdir:
     changes = _differences(before, environment).items()
     return [f'{name}: {old} → {new}' for name, (old, new) in changes if name in known]
 
-  def report_environment(self, mesh: jax.sharding.Mesh) -> None:
-    """Prints the differences from the environment in which the run started."""
+  def report_environment(self, mesh: jax.sharding.Mesh, warnings: Sequence[str] = ()) -> None:
+    """Prints the differences from the environment in which the run started. A new run keeps its `warnings` there."""
+    self._kept |= {'warnings': list(warnings)} if warnings else {}
     if changes := self.environment_changes(environment(mesh)):
       print(f'resuming in a different environment ({"; ".join(changes)}): results may differ', flush=True)
 

@@ -34,8 +34,7 @@ def run(setup: SearchSetup, dataset: Dataset, table: NasBench201 | None, workdir
   """
   # ---- compile ----
   started = time.perf_counter()
-  workdir.report_environment(setup.mesh)
-  report_schedule(setup)
+  workdir.report_environment(setup.mesh, report_schedule(setup))
   print('compiling', flush=True)
   programs = SearchPrograms(setup, dataset)
   print(f'compiled in {programs.compile_seconds:.0f} s', flush=True)
@@ -83,13 +82,16 @@ def run(setup: SearchSetup, dataset: Dataset, table: NasBench201 | None, workdir
   return SearchResult(workdir.path, values)
 
 
-def report_schedule(setup: SearchSetup) -> None:
-  """Prints how far α can move and the range of λ, and a warning if α cannot leave its initial noise behind."""
+def report_schedule(setup: SearchSetup) -> list[str]:
+  """Prints how far α can move and the range of λ. Prints and returns a warning if α stays near its initial values."""
   epochs = setup.session.epochs
-  print(setup.schedule.describe(setup.members[0], epochs), flush=True)
+  print(setup.schedule.describe(setup.members, epochs), flush=True)
   travel = min(setup.schedule.alpha_travel(member, epochs) for member in setup.members)
-  if travel < 30 * ALPHA_NOISE:
-    print(
-      f'warning: α moves by at most {travel:.2g}, so its initial values, {ALPHA_NOISE}·N(0, 1), decide the cell. '
-      'Increase search.epochs or search.alpha_learning_rate.'
-    )
+  if travel >= 30 * ALPHA_NOISE:
+    return []
+  warning = (
+    f'α moves by at most {travel:.2g}, so its initial values, {ALPHA_NOISE}·N(0, 1), decide the cell. The search needs '
+    'more steps: increase search.epochs. If it has no time for them, increase search.alpha_learning_rate.'
+  )
+  print(f'warning: {warning}', flush=True)
+  return [warning]

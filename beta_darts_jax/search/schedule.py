@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from beta_darts_jax.method.optimizers import Hyperparameters
 
@@ -80,14 +80,18 @@ class HyperparameterSchedule:
     rates = [self.hyperparameters(member, epoch).alpha_learning_rate for epoch in range(epochs)]
     return self.steps_per_epoch * sum(map(float, rates))
 
-  def describe(self, member: Member, epochs: int) -> str:
-    """Returns a line about α in a search of `epochs` epochs: how far it can move, and the weights λ in use."""
-    steps, travel = epochs * self.steps_per_epoch, self.alpha_travel(member, epochs)
-    texts = [f'α moves by at most {travel:.2g} in {steps:,} steps']
-    for name in self.weight_schedules:
-      values = [float(self.hyperparameters(member, epoch).weight_of(name)) for epoch in (0, epochs - 1)]
-      texts.append(f'{name} {values[0]:.3g} … {values[1]:.3g}')
+  def describe(self, members: Sequence[Member], epochs: int) -> str:
+    """Returns a line about α in `epochs` epochs of all members: how far it can move, and the weights λ in use."""
+    travels = [self.alpha_travel(member, epochs) for member in members]
+    texts = [f'α moves by at most {_range(travels, ".2g")} in {epochs * self.steps_per_epoch:,} steps']
+    hypers = [self.hyperparameters(member, epoch) for member in members for epoch in (0, epochs - 1)]
+    texts += [f'{name} {_range([float(h.weight_of(name)) for h in hypers], ".3g")}' for name in self.weight_schedules]
     return ', '.join(texts)
+
+
+def _range(values: Sequence[float], form: str) -> str:
+  """Writes the smallest and the largest value, or one if both look the same."""
+  return ' … '.join(dict.fromkeys(format(value, form) for value in (min(values), max(values))))
 
 
 def cosine(maximum: float, minimum: float, epoch: int, epochs: int) -> float:

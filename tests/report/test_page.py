@@ -254,6 +254,7 @@ def test_page_says_what_was_read_and_by_which_program(tmp_path):
   facts = {'image_shape': [8, 8, 1], 'classes': ['cat', 'dog'], 'train': part, 'test': part | {'images': 50}}
   kept = {'started': '2026-02-03T04:05:06+00:00', 'version': '9.8.7', 'commit': 'abc123'}
   environment = kept | {
+    'warnings': ['α moves by <b>'],
     'device': 'cpu',
     'devices': 1,
     'data': facts | {'mean': [0.5], 'std': [0.2], 'pixels': [0, 255]},
@@ -262,6 +263,7 @@ def test_page_says_what_was_read_and_by_which_program(tmp_path):
   text, _ = read_page(report.write([path]))
   assert '1,000 training and 50 test images of 8×8×1, pixels 0 … 255, mean 0.500, std 0.200; 2 classes, ' in text
   assert 'sha256' not in text and 'of_each_class' not in text
+  assert text.index('rank 7 of') < text.index('Warning: α moves by &lt;b&gt;') < text.index('<dt>')
   assert all(f'<dd>{value}</dd>' in text for value in ('2026-02-03 04:05', '9.8.7', 'abc123', '0:00:09'))
 
 

@@ -62,7 +62,10 @@ def test_per_step_is_the_slope_of_the_official_search(steps_per_epoch):
 
 
 def test_describe_says_how_far_alpha_moves_and_the_range_of_each_weight():
-  assert schedule_of().describe(MEMBER, 100) == 'α moves by at most 12 in 39,000 steps, beta_decay_weight 0 … 49.5'
+  text = 'α moves by at most 12 in 39,000 steps, beta_decay_weight 0 … 49.5'
+  assert schedule_of().describe([MEMBER], 100) == text
+  members = [Member(0, {'beta_decay_weight': 0.0, 'alpha_learning_rate': 1e-4}), MEMBER, MEMBER]
+  assert schedule_of().describe(members, 100) == text.replace('12', '3.9 … 12')
 
 
 def test_the_weight_of_an_unused_regularizer_is_0():
