@@ -7,12 +7,15 @@ import pytest
 from rivals import Golden, agree, derived, record, sort_nodes
 
 from beta_darts_jax import DARTS, DARTS_WITH_NONE, NAS_BENCH_201, S1, S2, S3, Relaxation
+from beta_darts_jax.config.check import check
 from beta_darts_jax.method.perturbations import add_noise, attack
-from beta_darts_jax.method.regularizers import alignment, linear_to_last
+from beta_darts_jax.method.regularizers import alignment
 from beta_darts_jax.method.samplings import concentration, dirichlet_kl, straight_through, with_pathwise_derivative
 from beta_darts_jax.method.selection import Order, select_by_perturbation
-from beta_darts_jax.search.schedule import line
+from beta_darts_jax.search.schedule import Member
+from beta_darts_jax.search.setup import make_schedule
 from beta_darts_jax.spaces.space import softmax_betas
+from configs import darts, nas_bench_201
 
 SPACES = {
   'pc_darts': DARTS_WITH_NONE,
@@ -32,20 +35,40 @@ def float64():
 
 
 SCHEDULES = {
-  ('GDAS', 'temperature'): ('gdas', 'schedule/tau', lambda epoch: line(10.0, 0.1, epoch, 249)),
-  ('Λ-DARTS', 'λ'): ('lambda_darts', 'schedule/lambda', lambda epoch: linear_to_last(0.125, epoch, 100)),
-  ('SDARTS-RS', 'ε'): ('sdarts_rs', 'schedule/epsilon', lambda epoch: line(0.03, 0.3, epoch, 100)),
+  ('GDAS', 'temperature'): (nas_bench_201, 'gdas,own', 'gdas', 'schedule/tau', 'temperature'),
+  ('Λ-DARTS', 'λ'): (nas_bench_201, 'lambda_darts', 'lambda_darts', 'schedule/lambda', 'alignment_weight'),
+  ('SDARTS-RS', 'ε'): (nas_bench_201, 'sdarts_rs', 'sdarts_rs', 'schedule/epsilon', 'perturbation'),
   ('DARTS-', 'weight of the skip connection'): (
-    'darts_minus_s1', 'schedule_linear', lambda epoch: line(1.0, 0.0, epoch, 50),
+    darts, 'darts_minus', 'darts_minus_s1', 'schedule_linear', 'auxiliary_skip',
   ),
 }  # fmt: skip
 
 
+def hyperparameters_of(file, method):
+  """The Hyperparameters of each epoch of a named method."""
+  config = check(file.get_config(f'cifar10,{method}'))
+  schedule = make_schedule(config, steps_per_epoch=390)
+  return [schedule.hyperparameters(Member(seed=0), epoch) for epoch in range(config.search.epochs)]
+
+
 @pytest.mark.parametrize('method, quantity', SCHEDULES)
 def test_schedules(method, quantity):
-  name, key, value = SCHEDULES[method, quantity]
-  expected = Golden(name, NAS_BENCH_201)[key]
-  agree(method, f'{quantity} in each epoch', np.array([value(epoch) for epoch in range(len(expected))]), expected)
+  file, argument, name, key, scalar = SCHEDULES[method, quantity]
+  found = np.array([getattr(hyper, scalar) for hyper in hyperparameters_of(file, argument)])
+  agree(method, f'{quantity} in each epoch', found, Golden(name, NAS_BENCH_201)[key])
+
+
+def test_the_epochs_of_the_steps_of_darts_minus():
+  golden, hypers = Golden('darts_minus_s1', S1), hyperparameters_of(darts, 'darts_minus,own')
+  hypers = [hypers[epoch] for epoch in golden['step_epoch']]
+  for key, scalar in (('step_auxiliary_skip', 'auxiliary_skip'), ('step_learning_rate', 'learning_rate')):
+    np.testing.assert_allclose([getattr(hyper, scalar) for hyper in hypers], golden[key], rtol=1e-14)
+
+
+def test_alpha_of_pc_darts_waits():
+  wait, epochs = Golden('pc_darts', DARTS_WITH_NONE)['warmup']
+  moves = [hyper.alpha_learning_rate > 0 for hyper in hyperparameters_of(darts, 'pc_darts,own')]
+  assert moves == [False] * wait + [True] * (epochs - wait)
 
 
 @pytest.mark.parametrize('name', ['pc_darts', 'darts_minus_s1', 'darts_minus_s3'])
@@ -67,11 +90,15 @@ def test_derived_cells(name):
 def test_random_perturbation(name):
   golden = Golden(name, SPACES[name])
   prefix, suffix = ('', '') if name == 'sdarts_rs' else ('rs/', '_{}')
-  found = jax.jit(add_noise)(
-    softmax_betas(golden.alphas(f'alpha_after{suffix}')), golden.alphas(f'{prefix}noise{suffix}')
-  )
-  for cell_type, expected in golden.alphas(f'{prefix}betas_perturbed{suffix}').items():
-    agree('SDARTS-RS', 'perturbed β', found[cell_type], expected)
+  betas = softmax_betas(golden.alphas(f'alpha_after{suffix}'))
+  expected = {'SDARTS-RS': (f'{prefix}noise{suffix}', golden.alphas(f'{prefix}betas_perturbed{suffix}'))}
+  if name == 'sdarts_darts_s2':
+    paths = golden.alphas('adv/path_{}')
+    expected['SDARTS-ADV'] = 'adv/noise_{}', {cell_type: path[0] for cell_type, path in paths.items()}
+  for method, (noise, perturbed) in expected.items():
+    found = jax.jit(add_noise)(betas, golden.alphas(noise))
+    for cell_type, beta in perturbed.items():
+      agree(method, 'β with noise', found[cell_type], beta)
 
 
 @pytest.mark.parametrize('name', ['sdarts_adv', 'sdarts_adv_reverted'])
@@ -93,6 +120,7 @@ def test_attack(name):
   jax.effects_barrier()
   agree('SDARTS-ADV', 'path of the attack', np.stack(visited[:8]), golden['attack/path'])
   agree('SDARTS-ADV', 'perturbed β', found, golden['betas_perturbed'])
+  assert np.array_equal(found, points[0]) == golden['attack/reverted']
 
 
 # ---- GDAS, DrNAS ----
@@ -174,5 +202,7 @@ def test_decisions_of_darts_pt(form):
   genotype = select_by_perturbation(NAS_BENCH_201, {'cell': trained[0]}, accuracy_of, tune, order)
   if not form:
     agree('DARTS-PT', 'β without one operation', np.stack(tried), golden['masked_betas'])
+  agree('DARTS-PT', 'β at each decision', np.stack(tried).max(axis=1), golden[f'{form}betas'])
   operations = [NAS_BENCH_201.candidates('cell')[0].index(name) for name in genotype.normal.operations]
   np.testing.assert_array_equal(operations, golden[f'{form}genotype'])
+  np.testing.assert_array_equal(np.take(operations, golden[f'{form}edges']), golden[f'{form}chosen'])
