@@ -5,7 +5,7 @@ import itertools
 import json
 import shlex
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from flax.traverse_util import flatten_dict
 
@@ -103,10 +103,19 @@ def command(run: RunFolder, workdir: str) -> str:
   return f'{start} --workdir {shlex.quote(workdir)}{comment}'
 
 
-# skeleton → (config of its retraining, the data sets for which a config has the protocol)
+class _Retraining(NamedTuple):
+  """The configs that train the cells of a skeleton."""
+
+  config: str
+  protocols: dict[str, str]  # the data sets for which a config has the protocol
+  batch_size: int
+
+
 _RETRAININGS = {
-  'nas_bench_201': ('retrain_nas_bench_201', {name: f':{name}' for name in ('cifar10', 'cifar100', 'imagenet16_120')}),
-  'darts': ('retrain_', {name: name for name in ('cifar10', 'cifar100')}),
+  'nas_bench_201': _Retraining(
+    'retrain_nas_bench_201', {name: f':{name}' for name in ('cifar10', 'cifar100', 'imagenet16_120')}, 256
+  ),
+  'darts': _Retraining('retrain_', {name: name for name in ('cifar10', 'cifar100')}, 96),
 }
 
 
@@ -120,15 +129,29 @@ def next_command(run: RunFolder) -> str:
   if found is None:
     return ''
   cell = run.path / 'members' / str(found) if run.is_population else run.path
-  name, protocols = _RETRAININGS[make_space(**run.config['space']).skeleton]
-  source = run.config['data']['source']
+  skeleton, source = make_space(**run.config['space']).skeleton, run.config['data']['source']
+  name, protocols, _ = _RETRAININGS[skeleton]
   words = ['beta-darts', 'retrain', '--config', name + protocols.get(source, protocols['cifar10'])]
   words.append(f'--config.genotype={cell}')
   defaults = {key.name: key.default for key in keys_of('retrain')}
   names = ('class_weights',) + (() if source in protocols else ('source', 'image_size', 'crop_padding', 'flip'))
   values = {f'data.{name}': run.config['data'].get(name, defaults[f'data.{name}']) for name in names}
-  words += [f'--config.{name}={value}' for name, value in values.items() if value != defaults[name]]
-  return shlex.join(words)
+  values = {name: value for name, value in values.items() if value != defaults[name]}
+  if source not in protocols and (facts := run.environment.get('data')):
+    values |= _values_for_small_data(skeleton, facts)
+  words += [f'--config.{name}={value}' for name, value in values.items()]
+  return shlex.join([*words, '--workdir', f'{run.path}-retrained'])  # not the default: all searches would share it
+
+
+def _values_for_small_data(skeleton: str, facts: dict) -> dict[str, Any]:
+  """Returns what the protocol needs for few or small images: the largest power of two that fits as the batch size."""
+  values: dict[str, Any] = {}
+  if (images := facts['train']['images']) < _RETRAININGS[skeleton].batch_size:
+    values['train.batch_size'] = 1 << images.bit_length() - 1
+  if skeleton == 'darts' and (size := min(facts['image_shape'][:2])) < 32:
+    values['network.auxiliary_weight'] = 0.0
+    values |= {'data.cutout': 4} if size <= 16 else {}
+  return values
 
 
 def _own_parts(run: RunFolder) -> list[str]:

@@ -172,13 +172,18 @@ def test_names_of_runs_may_have_any_characters(tmp_path, name):
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of ml_collections, which loads the config file
 def test_the_command_that_follows_a_run_is_a_command(tmp_path, monkeypatch):
   """Its parts are known, and its config has the protocol of the data set, or else the data of the run."""
-  digits = default()
-  digits.data.update(source='folder:my pictures', image_size=32, flip=False, class_weights='balanced')
+  own, digits = default(), default()
+  own.data.update(source='folder:my pictures', image_size=32, flip=False, class_weights='balanced')
+  digits.space.name, digits.data.source = 'darts', 'digits'
   runs = {
-    make_search(tmp_path / 'one'): 'nas_bench_201 cifar10 one',
-    make_population(tmp_path / 'many'): 'nas_bench_201 cifar10 many/members/0',
-    make_folder(tmp_path / 'own', [make_row(0)], config=digits): 'nas_bench_201 folder:my pictures own',
+    make_search(tmp_path / 'one'): 'nas_bench_201 cifar10 256 one',
+    make_population(tmp_path / 'many'): 'nas_bench_201 cifar10 256 many/members/0',
+    make_folder(tmp_path / 'small', [make_row(0)], config=digits): 'cifar digits 96 small',
+    make_folder(tmp_path / 'own', [make_row(0)], config=own): 'nas_bench_201 folder:my pictures 32 own',
   }
+  for name, images, size in (('small', 1438, 8), ('own', 48, 32)):
+    data = {'train': {'images': images}, 'image_shape': [size, size, 3]}
+    (tmp_path / name / 'environment.json').write_text(json.dumps({'data': data}))
   for path, found in runs.items():
     program, *words = shlex.split(next_command(read_run_folder(path)))
     values = flags.FlagValues()
@@ -187,7 +192,9 @@ def test_the_command_that_follows_a_run_is_a_command(tmp_path, monkeypatch):
     assert command_line.parse(sys.argv, '', values) == ['retrain']
     config = values.config
     cell = pathlib.Path(config.genotype).relative_to(tmp_path)
-    assert f'{config.network.stem} {config.data.source} {cell}' == found
+    assert f'{config.network.stem} {config.data.source} {config.train.batch_size} {cell}' == found
+    assert values.workdir == f'{path}-retrained'
+    assert config.data.source != 'digits' or (config.network.auxiliary_weight, config.data.cutout) == (0.0, 4)
   assert (config.data.image_size, config.data.flip, config.data.crop_padding) == (32, False, 4)
   assert config.data.class_weights == 'balanced'
   exported = f'beta-darts export {tmp_path}/trained --format torch --out exported'
