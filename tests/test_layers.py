@@ -1,6 +1,7 @@
 """Imports go one way, from folder to folder; some folders never see each other; some libraries stay in one folder."""
 
 import ast
+import collections
 import pathlib
 import subprocess
 import sys
@@ -71,6 +72,40 @@ def test_imports_go_one_way(folder):
     ours = {name.split('.')[1] for name in imported(path) if name.startswith('beta_darts_jax.')}
     wrong = ours & set(ORDER) - allowed
     assert not wrong, f'{path.relative_to(ROOT)} imports {wrong}'
+
+
+def test_files_and_functions_are_short():
+  package = ROOT / 'beta_darts_jax'
+  assert len([entry for entry in package.iterdir() if entry.name != '__pycache__' and entry.suffix != '.typed']) <= 13
+  for path in package.rglob('*.py'):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 350, path
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    long = [node.name for node in functions if node.end_lineno - node.lineno >= 60]
+    assert not long or path.name == 'kernels.py', (path, long)
+
+
+def code_lines(path) -> int:
+  """The lines of a module without blank lines, comments, docstrings and imports."""
+  text = path.read_text()
+  left_out = set()
+  for node in ast.walk(ast.parse(text)):
+    if isinstance(node, ast.Import | ast.ImportFrom) or (isinstance(node, ast.Expr) and is_text(node.value)):
+      left_out |= set(range(node.lineno, node.end_lineno + 1))
+  lines = enumerate(text.splitlines(), 1)
+  return sum(1 for number, line in lines if number not in left_out and line.strip() and line.strip()[0] != '#')
+
+
+def is_text(node) -> bool:
+  return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def test_no_folder_has_more_than_1250_lines_of_code():
+  sizes = collections.Counter()
+  for path, folder in modules().items():
+    if folder != 'studies':
+      sizes[folder] += code_lines(path)
+  assert max(sizes.values()) <= 1250, sizes
 
 
 @pytest.mark.parametrize('library', ONLY)

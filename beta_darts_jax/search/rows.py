@@ -60,9 +60,14 @@ def epoch_rows(
   return rows
 
 
-def describe_cell(setup: SearchSetup, row: Row, epoch: int, previous: str | None) -> str:
-  """Returns what is printed about the cell of an epoch, and in a second line the cell if it is not `previous`."""
-  genotype = row['genotype']
+def describe_cell(setup: SearchSetup, row: Row, epoch: int, before: list[Row]) -> str:
+  """Returns what is printed about the cell of an epoch, and in a second line the cell if it is another than `before`.
+
+  Of a population it returns ''.
+  """
+  if setup.is_population:
+    return ''
+  genotype, previous = row['genotype'], before[-1]['genotype'] if before else None
   parts = []
   if benchmark := row.get('benchmark'):
     name = f'{setup.dataset_name}_test'

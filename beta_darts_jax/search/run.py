@@ -53,9 +53,7 @@ def run(setup: SearchSetup, dataset: Dataset, table: NasBench201 | None, workdir
         session.after_chunk(states)
       # ---- evaluate and log ----
       rows = epoch_rows(setup, programs, states, table, epoch, session.finite)
-      previous = session.rows[-1]['genotype'] if session.rows else None
-      note = '' if setup.is_population else describe_cell(setup, rows[0], epoch, previous)
-      session.after_epoch(states, rows, note)
+      session.after_epoch(states, rows, describe_cell(setup, rows[0], epoch, session.rows))
     rows = session.rows
   loop_seconds = time.perf_counter() - loop_started
 

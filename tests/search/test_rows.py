@@ -107,17 +107,18 @@ def test_the_schema_has_no_other_keys():
 
 def test_the_line_of_an_epoch_fits_and_shows_the_cell_only_if_it_changed(capsys):
   setup = types.SimpleNamespace(
-    dataset_name='cifar10', members=[None], parts=types.SimpleNamespace(regularizers=[REGULARIZERS['beta_decay']]),
+    dataset_name='cifar10', is_population=False, members=[None],
+    parts=types.SimpleNamespace(regularizers=[REGULARIZERS['beta_decay']]),
     hyperparameters=lambda member, epoch: Hyperparameters(beta_decay_weight=epoch / 2),
   )  # fmt: skip
   benchmark = {'cifar10_test': 94.36, 'cifar10_test_rank': 12345}
   row = {'epoch': 99, 'genotype': 'cell', 'skips': 3, 'benchmark': benchmark, 'seconds': 64800.0}
   row |= dict.fromkeys(('train_loss', 'valid_loss'), 2.3) | dict.fromkeys(('train_accuracy', 'valid_accuracy'), 0.1)
-  note = describe_cell(setup, row, 99, 'cell')
+  note = describe_cell(setup, row, 99, [{'genotype': 'cell'}])
   assert note == 'cell 94.36 % rank 12345  skips 3  λ 49.5'
-  assert describe_cell(setup, row, 99, 'other') == f'{note}\n  cell'
+  assert describe_cell(setup, row, 99, [{'genotype': 'other'}]) == f'{note}\n  cell'
   diverged = {'genotype': None, 'skips': None}
-  assert describe_cell(setup, diverged, 0, 'cell') == 'λ 0'
+  assert describe_cell(setup, diverged, 0, []) == 'λ 0'
   with Progress(epochs=101, steps=1) as progress:
     progress.epoch([row], note)
   assert len(capsys.readouterr().out.rstrip()) <= 120
