@@ -39,7 +39,7 @@ class Golden:
   """One file: `golden[key]` is an array, widened to float64 if it has floats."""
 
   def __init__(self, name: str, space):
-    with np.load(FOLDER / f'{name}.npz') as file, np.load(FOLDER / 'gradients_in_beta.npz') as gradients:
+    with np.load(FOLDER / f'{name}.npz') as file, np.load(FOLDER / 'gradients.npz') as gradients:
       self.arrays = {key: file[key] for key in file.files}
       self.arrays |= {k.removeprefix(f'{name}/'): gradients[k] for k in gradients.files if k.startswith(f'{name}/')}
     self.space = space
@@ -92,6 +92,13 @@ def alpha_gradient(state: SearchState, start: SearchState):
   return jax.tree.map(lambda m, a: m / 0.5 - 1e-3 * a, moment, start.architecture)
 
 
+def agree_on_norm(method, state, before, expected):
+  """Compares the norm of the gradient in the weights, which both programs clip at 5, with a recorded norm."""
+  new, old = (optax.tree.get(s.weight_optimizer_state, 'trace') for s in (state, before))
+  clipped = jax.tree.map(lambda new, old, w: new - 0.9 * old - 3e-4 * w, new, old, before.params)
+  agree(method, 'norm of the clipped gradient', optax.tree.norm(clipped), expected * min(1, 5 / (expected + 1e-6)))
+
+
 def derived(space, betas):
   """(column of α, source node) of the kept edges, [2 cell types, 8, 2], as the golden files have them."""
   cells = []
@@ -121,11 +128,15 @@ def start_of(golden, prefix='before/', **optimizers):
   return SearchState.create(golden.variables(prefix), golden.alphas('alpha_before'), **optimizers)
 
 
-def agree_on_weights(method, golden, state, prefix='after/', tolerance=1e-12):
-  """Compares the weights that the official program moved."""
+def agree_on_weights(method, golden, state, prefix='after/', tolerance=1e-12, form='', undrawn_factor=None):
+  """Compares the weights that the official program moved. `undrawn_factor` is what the others were multiplied by."""
   ours = interop.supernet_state_dict(state.variables, golden.space)
   theirs, before = golden.state_dict(prefix), golden.state_dict('before/')
   moved = [name for name in theirs if np.any(theirs[name] != before[name])]
   assert moved
   pairs = [(ours[name].ravel(), theirs[name].ravel()) for name in moved]
-  agree(method, 'weights after a step', *map(np.concatenate, zip(*pairs, strict=True)), tolerance)
+  agree(method, f'weights after a step{form}', *map(np.concatenate, zip(*pairs, strict=True)), tolerance)
+  others = [name for name in before.keys() - set(moved) if 'running' not in name]
+  assert bool(others) == bool(undrawn_factor)
+  for name in others:
+    np.testing.assert_allclose(ours[name], undrawn_factor * before[name], rtol=1e-14)

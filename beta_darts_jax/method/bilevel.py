@@ -179,7 +179,7 @@ def make_search_step(
       Give the same ones to `SearchState.create`. The update of a weight optimizer with extra arguments also gets
       `valid_gradient`, a function without arguments that returns the gradient of the validation loss in the weights.
     flooding: the loss of the weights is `regularizers.flooded` at `hyper.flood_level`.
-    order: 'alpha_first', as in β-DARTS, or 'weights_first', as in GDAS and Λ-DARTS.
+    order: 'alpha_first', as in β-DARTS, or 'weights_first', as in GDAS.
     class_weights: [K] factors of the losses of the images of each class, at both levels; () weights no class.
 
   Raises:
