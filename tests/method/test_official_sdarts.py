@@ -1,6 +1,7 @@
 """SDARTS-RS and -ADV: a step of their official programs with the recorded noise, in float64."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rivals import Golden, agree, agree_on_weights, alpha_gradient, hyperparameters, record, start_of
@@ -16,13 +17,27 @@ def recorded_noise(betas, key, hyper, loss):
 
 
 def recorded_attack(betas, key, hyper, loss):
-  attacked = attack(betas, hyper.regularizer_weights['noise'], hyper.perturbation, loss)
-  for beta in attacked.values():
-    record(ATTACKED, beta)
+  def watched(betas):
+    value = loss(betas)
+    record(VISITED, jnp.stack(list(betas.values())))
+    record(LOSSES, value[None])
+    return value
+
+  attacked = attack(betas, hyper.regularizer_weights['noise'], hyper.perturbation, watched)
+  record(ATTACKED, jnp.stack(list(attacked.values())))
   return attacked
 
 
-ATTACKED: list = []  # β after an attack, one array for each cell type
+# Of one attack: β after it, and the points where it takes the loss, the last of which is its start. β is [types, E, O].
+ATTACKED: list = []
+VISITED: list = []
+LOSSES: list = []
+
+
+@pytest.fixture(autouse=True)
+def empty_lists():
+  for recorded in (ATTACKED, VISITED, LOSSES):
+    recorded.clear()
 
 
 @pytest.mark.full
@@ -42,7 +57,10 @@ def test_sdarts(name, perturbation):
       agree(method, 'loss at the perturbed β', metrics['train_loss'], golden['train_loss'])
       if name == 'sdarts_adv':
         jax.effects_barrier()
-        agree(method, 'perturbed β', ATTACKED.pop(), golden['betas_perturbed'])
+        agree(method, 'perturbed β', ATTACKED.pop()[0], golden['betas_perturbed'])
+        losses = np.concatenate(LOSSES)
+        agree(method, 'losses of the attack', np.concatenate([losses[-1:], losses[:-1]]), golden['attack/losses'])
+        LOSSES.clear()
       if 'after/names' in golden.arrays:
         agree_on_weights(method, golden, state)
 
@@ -61,9 +79,13 @@ def test_sdarts_in_s2(name, perturbation):
     state, metrics = step(start, golden.batch('train'), golden.batch('valid'), hyper)
     gradient = alpha_gradient(state, start)[0]
     jax.effects_barrier()
-  for cell_type in S2.cell_types:
+  if name == 'adv':
+    agree(method, 'losses of the attack, S2', LOSSES[-1], golden['adv/loss_before'][None])
+    agree(method, 'losses of the attack, S2', LOSSES[-2], golden['adv/loss_after'][None])
+  for i, cell_type in enumerate(S2.cell_types):
     if name == 'adv':
-      agree(method, 'perturbed β, S2', ATTACKED.pop(0), golden[f'adv/betas_perturbed_{cell_type}'])
+      agree(method, 'path of the attack, S2', np.stack(VISITED[:-1])[:, i], golden[f'adv/path_{cell_type}'])
+      agree(method, 'perturbed β, S2', ATTACKED[0][i], golden[f'adv/betas_perturbed_{cell_type}'])
     agree(method, 'gradient in α, S2', gradient[cell_type], golden[f'alpha_grad_{cell_type}'])
     agree(method, 'α after a step, S2', state.alphas[cell_type], golden[f'alpha_after_{cell_type}'])
   logits, labels = golden[f'{name}/train_logits'], golden.batch('train')[1]
