@@ -87,7 +87,9 @@ class Curve:
 
   @functools.cached_property
   def _flat_rows(self) -> list[dict[str, Any]]:
-    return [{**row, **(row.get('benchmark') or {}), **_alpha_spread(row), **_diagnostics(row)} for row in self.rows]
+    nested = [(row.get('benchmark') or {}) | (row.get('regularizer_weights') or {}) for row in self.rows]
+    computed = [_alpha_spread(row) | _diagnostics(row) for row in self.rows]
+    return [{**row, **more, **most} for row, more, most in zip(self.rows, nested, computed, strict=True)]
 
 
 def _alpha_spread(row: Mapping[str, Any]) -> dict[str, float]:
@@ -131,11 +133,6 @@ TRAINING = (
   Panel('accuracy', {f'{split}_accuracy': style for split, style in _STYLES.items()}),
   Panel('learning rate', {'learning_rate': '-'}),
 )
-ARCHITECTURE = (
-  Panel('std of α (mean over edges)', {'alpha_spread': '-'}),
-  Panel('weight λ of Beta-Decay', {'beta_decay_weight': '-'}),
-  Panel('skip connections, (normal) cell', {'skips': '-'}),
-)
 DIAGNOSTICS = (
   Panel('entropy of β, nats', {'entropy': '-'}),
   Panel('variance of β', {'variance': '-'}),
@@ -147,6 +144,19 @@ THROUGHPUT = (
   Panel('training images per second', {'images_per_second': '-'}, from_zero=True),
   Panel('seconds per epoch', {'seconds': '-'}, from_zero=True),
 )
+
+
+def architecture_panels(curves: list[Curve]) -> list[Panel]:
+  """Returns panels of α, of the weights of the regularizers and of the skip connections. A weight of 0 is left out."""
+  own = dict.fromkeys(name for curve in curves for row in curve.rows for name in row.get('regularizer_weights') or ())
+  names = ['beta_decay_weight', *own]
+  used = [name for name in names if any(any(curve.points(name)[1]) for curve in curves)] or names[:1]
+  title = 'weights λ' if len(used) > 1 else f'weight λ of {used[0].removesuffix("_weight").replace("_", " ")}'
+  return [
+    Panel('std of α (mean over edges)', {'alpha_spread': '-'}),
+    Panel(title, dict(zip(used, itertools.cycle(_STYLES.values())))),
+    Panel('skip connections, (normal) cell', {'skips': '-'}),
+  ]
 
 
 def benchmark_panels(curves: list[Curve]) -> list[Panel]:

@@ -65,7 +65,7 @@ def make_sections(runs: Sequence[RunFolder]) -> list[Section]:
     curves = [curve for run in runs for curve in curves_of(run, is_alone=len(runs) == 1)]
     subjects = [
       ('Benchmark accuracy of the cell of each epoch', 'benchmark', figures.benchmark_panels(curves)),
-      ('Architecture over the epochs', 'architecture', figures.ARCHITECTURE),
+      ('Architecture over the epochs', 'architecture', figures.architecture_panels(curves)),
       ('Losses and accuracies', 'training', figures.TRAINING),
       ('Diagnostics', 'diagnostics', figures.DIAGNOSTICS),
       ('Throughput', 'throughput', figures.THROUGHPUT),

@@ -55,6 +55,26 @@ def test_lines_have_the_numbers_of_the_rows():
   np.testing.assert_array_equal(eigenvalues, [-2.0])
 
 
+def test_the_panel_of_the_weights_has_those_that_are_not_0():
+  rows = {
+    'no own weight': [make_row(1)],
+    'spread': [make_row(0, regularizer_weights={'spread_weight': 2.0})],
+    'both': [make_row(1, regularizer_weights={'spread_weight': 2.0, 'cost_weight': 0.0})],
+    'all 0': [make_row(0, regularizer_weights={'spread_weight': 0.0})],
+  }
+  panels = {name: figures.architecture_panels([Curve('a', of_run)])[1] for name, of_run in rows.items()}
+  names = {name: list(panel.lines) for name, panel in panels.items()}
+  beta = 'beta_decay_weight'
+  assert names == {
+    'no own weight': [beta],
+    'spread': ['spread_weight'],
+    'both': [beta, 'spread_weight'],
+    'all 0': [beta],
+  }
+  lines = figures.draw_panel(panels['both'], [Curve('a', rows['both'])]).axes[0].get_lines()
+  assert [line.get_ydata()[0] for line in lines] == [1.0, 2.0]
+
+
 def test_the_front_has_the_points_that_are_more_accurate_than_all_cheaper_ones():
   points = [Point('', cost, accuracy) for cost, accuracy in ((3, 90), (1, 80), (2, 70), (1, 60), (4, 90), (5, 95))]
   groups = {'cheap': points[:3], 'dear': points[3:]}
