@@ -13,7 +13,7 @@ from beta_darts_jax.report.names import describe_names
 from beta_darts_jax.report.page import Path, figures_folder, watch, write
 from beta_darts_jax.report.run_folder import read_run_folder
 from beta_darts_jax.report.tables import next_command
-from beta_darts_jax.retrain.export import export
+from beta_darts_jax.retrain.export import NEEDS, export
 from beta_darts_jax.runtime.processes import is_process_zero
 from beta_darts_jax.spaces.nas_bench_201.__main__ import main as nas_bench_201
 
@@ -33,7 +33,8 @@ def run_command(command: str, words: list[str], values: FlagValues) -> int:
   if command == 'report':
     _write_pages(words, values)
   elif command == 'export':
-    print(export(words[0], values.format, values.out))
+    folder = export(words[0], values.format, values.out)
+    print(f'{folder}\nexample.py needs {NEEDS[values.format]}')
   else:
     print(describe_names(*words))
   return 0
