@@ -92,6 +92,13 @@ def alpha_gradient(state: SearchState, start: SearchState):
   return jax.tree.map(lambda m, a: m / 0.5 - 1e-3 * a, moment, start.architecture)
 
 
+def agree_on_norm(method, state, before, expected):
+  """Compares the norm of the gradient in the weights, which both programs clip at 5, with a recorded norm."""
+  new, old = (optax.tree.get(s.weight_optimizer_state, 'trace') for s in (state, before))
+  clipped = jax.tree.map(lambda new, old, w: new - 0.9 * old - 3e-4 * w, new, old, before.params)
+  agree(method, 'norm of the clipped gradient', optax.tree.norm(clipped), expected * min(1, 5 / (expected + 1e-6)))
+
+
 def derived(space, betas):
   """(column of α, source node) of the kept edges, [2 cell types, 8, 2], as the golden files have them."""
   cells = []

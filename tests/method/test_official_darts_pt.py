@@ -51,7 +51,8 @@ class RecordedPrograms:
       learning_rate=golden['tune_learning_rate'], alpha_learning_rate=0.0 if is_frozen else 3e-4
     )
     self.step, self.loss = make_search_step(supernet, ()), make_loss(supernet)
-    self.num_epochs, self.measured, self.tuned = 0, [], []
+    self.num_epochs, self.measured, self.tuned, self.decided_at = 0, [], [], []
+    self.last_epoch = golden['decision_epochs'][-1]  # one fewer than ours
 
   def mean_betas(self, states):
     return {'cell': softmax_betas(states.alphas)['cell'][None]}
@@ -61,8 +62,8 @@ class RecordedPrograms:
     return states
 
   def tune(self, states, epoch, member, betas, decided, until):
-    self.num_epochs += 1
-    if self.num_epochs < 10:  # the official program has one epoch fewer before the last decision
+    if self.num_epochs < self.last_epoch:
+      self.num_epochs += 1
       states = states.replace(alphas=SOFTMAX.with_decided(states.alphas, betas, decided))
       for batch in self.train:
         states, _ = self.step(states, batch, self.valid[0], self.hyper)
@@ -72,6 +73,7 @@ class RecordedPrograms:
   def one_shot(self, states, member, betas, count, epoch, augment):
     results = np.array([self._evaluate(states.params, beta, states.batch_stats) for beta in betas])
     self.measured.append(results)
+    self.decided_at.append(self.num_epochs)
     return results[:, 1]
 
   @functools.partial(jax.jit, static_argnums=0)
@@ -99,6 +101,7 @@ def test_darts_pt(form):
     state = SearchState.create(golden.variables(), golden.alphas('alpha_before'))
     by_argmax = str(NAS_BENCH_201.derive(softmax_betas(state.alphas)))
     (cell,) = select_cells(setup, programs, state, [{'epoch': 99, 'genotype': by_argmax}])
+    assert programs.decided_at == golden['decision_epochs'].tolist()
     suffix = ', α fixed' if form else ''
     tolerance = 1e-11  # a β of 0 is 1e-13 in the training between the decisions
     for i, results in enumerate(programs.measured):

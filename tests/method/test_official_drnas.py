@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from rivals import Golden, agree, alpha_gradient, derived, hyperparameters, sort_nodes
+from rivals import Golden, agree, agree_on_norm, alpha_gradient, derived, hyperparameters, sort_nodes
 
 from beta_darts_jax import DARTS, NAS_BENCH_201, Relaxation, SearchState, Supernet, make_search_step
 from beta_darts_jax.method.samplings import concentration, pathwise_factors, with_pathwise_derivative
@@ -51,7 +51,10 @@ def test_drnas(name):
       state, keys = start, [f'{anchor}/{part}{suffix}' for part in ('draw_alpha', 'pathwise', 'draw_weight')]
       for i in range(3):
         batches = golden.batch('train', i), golden.batch('valid', i)
-        state, metrics = step(state, *batches, hyper(*keys, i, **changes))
+        before = state
+        state, metrics = step(before, *batches, hyper(*keys, i, **changes))
+        if (norms := f'{anchor}/weight_grad_norm_of_all') in golden.arrays:
+          agree_on_norm('DrNAS', state, before, golden[norms][i])
         agree('DrNAS', 'training loss', metrics['train_loss'], golden[f'{anchor}/train_loss'][i])
         for cell_type, expected in golden.alphas(f'{anchor}/{alpha}').items():
           agree('DrNAS', f'α after three steps, {anchor}', state.alphas[cell_type], expected[i])

@@ -2,7 +2,7 @@
 
 import jax
 import pytest
-from rivals import Golden, agree, alpha_gradient, hyperparameters
+from rivals import Golden, agree, agree_on_norm, alpha_gradient, hyperparameters
 
 from beta_darts_jax import DARTS_WITH_NONE, S1, S3, Relaxation, SearchState, Supernet, make_search_step
 
@@ -11,7 +11,9 @@ def take_official_steps(method, golden, step, state, hypers, edge_logits=False):
   """Three steps; compares the losses and α after each, α's first gradient, and how far every weight moved."""
   start = state
   for i, hyper in enumerate(hypers):
-    state, metrics = step(state, golden.batch('train', i), golden.batch('valid', i), hyper)
+    before = state
+    state, metrics = step(before, golden.batch('train', i), golden.batch('valid', i), hyper)
+    agree_on_norm(method, state, before, golden['weight_grad_norm_of_all'][i])
     agree(method, 'training loss', metrics['train_loss'], golden['train_loss'][i])
     if i == 0:
       (alphas, logits), start_loss = alpha_gradient(state, start), metrics['alpha_loss']
