@@ -88,7 +88,7 @@ class Curve:
   @functools.cached_property
   def _flat_rows(self) -> list[dict[str, Any]]:
     nested = [(row.get('benchmark') or {}) | (row.get('regularizer_weights') or {}) for row in self.rows]
-    computed = [_alpha_spread(row) | _diagnostics(row) for row in self.rows]
+    computed = [{**_alpha_spread(row), **_diagnostics(row)} for row in self.rows]
     return [{**row, **more, **most} for row, more, most in zip(self.rows, nested, computed, strict=True)]
 
 
