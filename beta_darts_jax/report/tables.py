@@ -95,10 +95,10 @@ def numbers(run: RunFolder) -> dict[str, str]:
 
 def command(run: RunFolder, workdir: str) -> str:
   """Returns the shell command that runs the config of `run` in the folder `workdir`."""
-  start = f'python -m beta_darts_jax.main --config {shlex.quote(f"configs/again.py:{run.path}")}'
+  start = f'beta-darts {run.config["task"]} --config {shlex.quote(f"again:{run.path}")}'
   comment = ''
   if own := _own_parts(run):  # config.json has their names, but not their code
-    start = run.environment.get('command') or 'python -m beta_darts_jax.main --config FILE'
+    start = run.environment.get('command') or f'beta-darts {run.config["task"]} --config FILE'
     comment = f'  # the config file adds {", ".join(own)}'
   return f'{start} --workdir {shlex.quote(workdir)}{comment}'
 

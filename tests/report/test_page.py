@@ -54,7 +54,7 @@ def test_page_of_a_search(tmp_path):
   assert len(page.drawings) == sum(num_panels.values())
   for part in (CELL, '92.00 %, rank 7', '25.00 %', '2 × cpu', '1.00 GiB', '95.0', 'versions.jax 1.2.3', 'Finished'):
     assert part in text, part
-  assert 'run<b>' not in text and f'configs/again.py:{tmp_path}/run&lt;b&gt;' in text
+  assert 'run<b>' not in text and f'again:{tmp_path}/run&lt;b&gt;' in text
   assert re.search(r'<tr>\s*<td>config.search.seed</td>', text)
   edge, *_ = (title.text for drawing in page.drawings for title in drawing.iter('{http://www.w3.org/2000/svg}title'))
   assert re.fullmatch(r'in → 1: nor_conv_3x3, β 0\.\d+, (leads|is behind) .+', edge)
@@ -163,8 +163,8 @@ def test_page_of_several_runs_with_png_files(tmp_path, monkeypatch):
 def test_names_of_runs_may_have_any_characters(tmp_path, name):
   folder = make_search(tmp_path / name)
   text, _ = read_page(report.write([folder, make_search(tmp_path / 'other' / 'run')], out=tmp_path / 'page.html'))
-  again = html.unescape(re.search(r'python -m beta_darts_jax.main.*', text)[0].split('</')[0])
-  assert shlex.split(again)[4:] == [f'configs/again.py:{folder}', '--workdir', f'{folder}-again']
+  again = html.unescape(re.search('beta-darts search .*', text)[0].split('</')[0])
+  assert shlex.split(again)[3:] == [f'again:{folder}', '--workdir', f'{folder}-again']
   text, _ = read_page(report.write([folder, make_search(tmp_path / 'other' / name)], out=tmp_path / 'page.html'))
   assert str(tmp_path / 'other') in html.unescape(re.search('<title>(.*)</title>', text)[1])
 
@@ -214,7 +214,8 @@ def test_command_of_a_run_with_own_parts_uses_its_config_file(tmp_path):
   for name, (config, own) in runs.items():
     folder = make_folder(tmp_path / name, [], config=config)
     text = command(read_run_folder(folder), 'again')
-    assert text == f'python -m beta_darts_jax.main --config FILE --workdir again  # the config file adds {own}'
+    task = config.task
+    assert text == f'beta-darts {task} --config FILE --workdir again  # the config file adds {own}'
     environment = {'devices': 1, 'device': 'cpu', 'command': 'python -m this --config own.py'}
     (folder / 'environment.json').write_text(json.dumps(environment))
     text = command(read_run_folder(folder), 'again')
