@@ -78,6 +78,15 @@ def test_the_python_blocks_of_a_page_run(page):
     exec(compile(block, page, 'exec'), namespace)
 
 
+@in_every_page
+def test_a_config_file_of_a_page_is_whole(page):
+  for block in blocks(page, 'python'):
+    if 'def get_config(' in block:
+      namespace = {}
+      exec(compile(block, page, 'exec'), namespace)
+      check(namespace['get_config']())
+
+
 def commands(text: str) -> list[list[str]]:
   """The words of each command in a shell script, without `srun` and settings of variables; quoted scripts included."""
   text = re.sub(r'(^|\s)#.*', '', text.replace('\\\n', ' '))
@@ -111,7 +120,10 @@ def calls(page: str, module: str) -> list[list[str]]:
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of ml_collections, which loads the config file
 def test_the_commands_of_a_page_parse(page, monkeypatch):
   monkeypatch.chdir(ROOT)
-  for arguments in [*calls(page, 'beta_darts_jax.main'), *(c[1:] for c in commands_of(page) if c[0] == 'beta-darts')]:
+  for arguments in [
+    *calls(page, 'beta_darts_jax.main'),
+    *(c[1:] for c in commands_of(page) if c[0].endswith('beta-darts')),
+  ]:
     values = flags.FlagValues()
     command_line.define_flags(values)
     monkeypatch.setattr(sys, 'argv', ['main', *arguments])  # ml_collections reads it
