@@ -88,5 +88,5 @@ def page_of_unfinished_run(folder: Path) -> Iterator[None]:
 def finish(folder: Path) -> None:
   """Writes the page of a finished run and prints the command that follows."""
   write_if_possible(folder)
-  if following := next_command(read_run_folder(folder)):
+  if is_process_zero() and (following := next_command(read_run_folder(folder))):
     print(f'next      {following}')

@@ -201,6 +201,12 @@ def test_the_command_that_follows_a_run_is_a_command(tmp_path, monkeypatch):
   assert next_command(read_run_folder(make_retraining(tmp_path / 'trained'))) == exported
 
 
+def test_only_process_zero_reads_a_finished_run(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr('beta_darts_jax.report.commands.is_process_zero', lambda: False)
+  report.finish(tmp_path / 'not written yet')
+  assert not capsys.readouterr().out
+
+
 def test_command_of_a_run_with_own_parts_uses_its_config_file(tmp_path):
   search, training, parts = default(), default_retrain(), default()
   search.space.operations = ('none', 'turn', 'nor_conv_1x1', 'shift', 'avg_pool_3x3')
