@@ -1,7 +1,7 @@
 # The package in a container. DEVICE is cpu, cuda or tpu. We have not built this image.
 #
 #   docker build --build-arg DEVICE=cuda --tag beta_darts_jax .
-#   docker run --rm --gpus all --volume "$PWD/runs:/work/runs" beta_darts_jax --config configs/digits.py
+#   docker run --rm --gpus all --volume "$PWD/runs:/searches/runs" beta_darts_jax --config configs/digits.py
 FROM python:3.12-slim
 ARG DEVICE=cpu
 WORKDIR /source
@@ -14,5 +14,5 @@ RUN case "$DEVICE" in \
       *) echo "DEVICE=$DEVICE: expected cpu, cuda or tpu" >&2; exit 1 ;; \
     esac && \
     pip install --no-cache-dir ".[$extras]"
-WORKDIR /work
+WORKDIR /searches
 ENTRYPOINT ["beta-darts"]

@@ -17,7 +17,7 @@ PARALLEL = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 search: .venv/installed  ## installs the package, then runs a whole search on digits; each takes one to two minutes
 	.venv/bin/python -m beta_darts_jax.main --config configs/digits.py
 
-test: .venv/installed-dev  ## the quick tests: about four minutes on two free cores
+test: .venv/installed-dev  ## the quick tests: about four and a half minutes on two free cores
 	.venv/bin/python -m pytest $(PARALLEL)
 
 test-all: test  ## the quick tests, then the slow ones: about twenty minutes on two free cores

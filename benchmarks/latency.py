@@ -60,7 +60,8 @@ def main(argv):
     config = check(CONFIG.value)
     supernet = make_supernet(config, make_search_space(config), num_classes=10, single_path=False)
   except InputError as error:
-    sys.exit(f'error: {error}')
+    print('error:', error, file=sys.stderr)
+    sys.exit(2)
   operations = sorted({operation for *_, operation in placed_operations(supernet, (IMAGE_SIZE.value,) * 2)})
   rows = []
   for operation in operations:

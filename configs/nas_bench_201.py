@@ -50,8 +50,8 @@ own is the protocol of the method's official program on NAS-Bench-201:
   sdarts_rs, sdarts_adv    the protocol above
 
 The own protocol of drnas is missing: its supernet grows and loses operations during the
-search. The programs of pc_darts, darts_minus, fair_darts and oles do
-not search on NAS-Bench-201.
+search. The programs of pc_darts, darts_minus, fair_darts and oles do not search on
+NAS-Bench-201.
 """
 
 from beta_darts_jax.config import default

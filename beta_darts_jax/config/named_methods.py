@@ -108,7 +108,7 @@ def apply_method(
 
 
 def shrink(config: ConfigDict, train_images: int, alpha_learning_rate: float, official_steps: int) -> None:
-  """Sets what the proxies have in common: ten epochs of small images, and the same times of α in fewer steps.
+  """Sets what the proxies have in common: ten epochs of small images, and λ_max and b2 of α for fewer steps.
 
   Args:
     config: of the full size.

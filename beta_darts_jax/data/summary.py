@@ -119,7 +119,7 @@ def find_warnings(dataset: Dataset | StreamedDataset, fraction: float = 1.0, sea
       zip(('the part that trains the weights', 'the part that trains α'), dataset.search_labels(fraction), strict=True)
     )
   elif fraction < 1:
-    used['the fraction of the training images'] = dataset.subset(fraction).train[1]
+    used['the part of the training images that is used'] = dataset.subset(fraction).train[1]
   for part, labels in used.items():
     if len(absent := np.setdiff1d(np.arange(len(names)), labels)):
       warnings.append(f'{part} has no image of {_some(names[absent])}')

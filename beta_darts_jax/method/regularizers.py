@@ -173,7 +173,7 @@ def expected_cost(costs: Mapping[str, np.ndarray], betas: Mapping[str, Any]):
 
 
 def largest_cost(costs: Mapping[str, np.ndarray]) -> float:
-  """Returns the cost of the cells that have the dearest operation on each edge, from {cell type: [E, O]}."""
+  """Returns the cost of the cells with the most expensive operation on each edge, from {cell type: [E, O]}."""
   return float(sum(of_cell.max(axis=-1).sum() for of_cell in costs.values()))
 
 

@@ -63,7 +63,7 @@ class Cost(TypedDict):
   unit: str  # multiply_adds of one image, parameters, or milliseconds
   expected: float  # Σ β·c over all edges, for the β of the row
   derived: float  # of the cell
-  largest: float  # of the cell with the dearest operation on every edge
+  largest: float  # of the cell with the most expensive operation on every edge
 
 
 class Diagnostics(TypedDict, total=False):

@@ -141,7 +141,9 @@ def run_on_process_zero(function: Callable, *arguments):
 
 
 def run_on_all_processes(function: Callable, *arguments):
-  """Calls function(*arguments) in every process and returns its result there. It may take an hour.
+  """Calls function(*arguments) in every process and returns its result there.
+
+  The processes wait for each other for up to an hour.
 
   Raises:
     InputError, OSError: as `function` raised it; an InputError if `function` raised one in other processes only.

@@ -61,9 +61,9 @@ def epoch_rows(
 
 
 def describe_cell(setup: SearchSetup, row: Row, epoch: int, before: list[Row]) -> str:
-  """Returns what is printed about the cell of an epoch, and in a second line the cell if it is another than `before`.
+  """Returns what is printed about the cell of an epoch. A second line has the cell if it has changed.
 
-  Of a population it returns ''.
+  `before` are the rows of the epochs before. The result for a population is ''.
   """
   if setup.is_population:
     return ''

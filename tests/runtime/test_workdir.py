@@ -79,6 +79,12 @@ def test_an_unwritable_folder_is_named(tmp_path):
     local_folder(tmp_path / ('x' * 256))
 
 
+@pytest.mark.parametrize('address', ['gs://bucket/run', 'file:/tmp/run'])
+def test_an_address_is_not_a_folder(address):
+  with pytest.raises(InputError, match=f'{address}: expected a folder'):
+    local_folder(address)
+
+
 @pytest.mark.parametrize('text', ['{', '[1]', '\0'])
 @pytest.mark.parametrize('name', ['config.json', 'environment.json', 'trained_cells.json', 'result.json'])
 def test_damaged_files_are_named(tmp_path, name, text):
