@@ -111,7 +111,7 @@ def cli() -> None:
   if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it is SIG_IGN in the background
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends the process at once, also while XLA compiles
   signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `beta-darts list | head` ends without an error
-  logging.set_verbosity(logging.WARNING)
+  logging.set_verbosity(logging.ERROR)  # Orbax and TFDS warn of what no user can change
   command_line.define_flags()
   try:
     app.run(_main, flags_parser=lambda argv: command_line.parse(argv, usage=__doc__))

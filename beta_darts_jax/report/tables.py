@@ -120,8 +120,11 @@ _RETRAININGS = {
 
 
 def next_command(run: RunFolder) -> str:
-  """Returns the command that trains the cell of a search, or exports a trained network; '' with parts of one's own."""
-  if _own_parts(run):
+  """Returns the command that trains the cell of a search, or exports a trained network.
+
+  It is '' with operations of one's own, because only the user knows the config file that trains them.
+  """
+  if _own_operations(run):
     return ''
   if not run.is_search:
     return f'beta-darts export {shlex.quote(str(run.path))} --format torch --out exported'
@@ -154,13 +157,16 @@ def _values_for_small_data(skeleton: str, facts: dict) -> dict[str, Any]:
   return values
 
 
+def _own_operations(run: RunFolder) -> set[str]:
+  """Returns the names of the operations of the space, or of the cells of a retraining, that are not built in."""
+  if run.is_search:
+    return set(run.config['space']['operations']) - BUILT_IN
+  return {name for cell in Genotype.parse(run.config['genotype']).cells for name in cell.operations} - BUILT_IN
+
+
 def _own_parts(run: RunFolder) -> list[str]:
   """Returns the names of operations, regularizers and other parts in the config that are not built in."""
-  if run.is_search:
-    operations = set(run.config['space']['operations'])
-  else:
-    operations = {name for cell in Genotype.parse(run.config['genotype']).cells for name in cell.operations}
-  own = operations - BUILT_IN
+  own = _own_operations(run)
   values = flatten_dict(run.config, sep='.')
   for name, choices in BUILT_IN_CHOICES.items():
     value = values.get(name, [])

@@ -14,6 +14,8 @@ from tqdm import tqdm
 from beta_darts_jax.runtime.processes import is_process_zero
 from beta_darts_jax.runtime.workdir import write_text
 
+SECONDS_BETWEEN_LINES = 300  # without a terminal
+
 
 class Row(TypedDict, total=False):
   """One line of metrics.jsonl: one epoch of a search or a retraining; of a population, one epoch of one member.
@@ -164,6 +166,8 @@ class Profile:
 class Progress:
   """Prints one line an epoch and, on a terminal, shows a bar below the lines. Use it as a context.
 
+  Elsewhere it prints a line every five minutes within an epoch.
+
   The run has `epochs` epochs of `steps` steps; this process starts after `done` steps. If `shows` is False, nothing is
   printed.
   """
@@ -172,6 +176,7 @@ class Progress:
     self._epochs, self._shows = epochs, shows
     disable = None if shows else True  # None: no bar unless stderr is a terminal
     self._bar = tqdm(total=epochs * steps, initial=done, unit='step', leave=False, dynamic_ncols=True, disable=disable)
+    self._steps, self._printed = epochs * steps, time.monotonic()
 
   def __enter__(self) -> Self:
     return self
@@ -186,6 +191,8 @@ class Progress:
       f'{_format_losses("train", values)}  {values["images_per_second"]:.0f} images/s', refresh=False
     )
     self._bar.update(step - self._bar.n)
+    if self._shows and self._bar.disable and time.monotonic() > self._printed + SECONDS_BETWEEN_LINES:
+      self._print(f'step {step:,} of {self._steps:,}  {_format_losses("train", values)}')
 
   def epoch(self, rows: list[Row], note: str = '') -> None:
     """Prints a line about the rows of an epoch: losses, accuracies, `note`, and the seconds that the other epochs need.
@@ -198,8 +205,12 @@ class Progress:
     epochs_left = self._epochs - rows[0]['epoch'] - 1
     parts = [f'epoch {rows[0]["epoch"] + 1}/{self._epochs}', *_format_means(rows), first]
     parts += [f'{epochs_left * rows[0]["seconds"]:.0f} s left'] if epochs_left else []
-    tqdm.write('\n'.join(['  '.join(part for part in parts if part), *others]), file=sys.stdout)
+    self._print('\n'.join(['  '.join(part for part in parts if part), *others]))
+
+  def _print(self, text: str) -> None:
+    tqdm.write(text, file=sys.stdout)
     sys.stdout.flush()
+    self._printed = time.monotonic()
 
 
 class TimedLines:

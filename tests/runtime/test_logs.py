@@ -49,6 +49,16 @@ def test_progress_elsewhere_prints_a_line_an_epoch(capsys):
   assert capsys.readouterr() == (LINE + 'epoch 3/3  train loss 1.250 50.0 %  valid loss 1.000 25.0 %\n', '')
 
 
+def test_progress_elsewhere_also_prints_lines_within_long_epochs(monkeypatch, capsys):
+  times = iter([0, 200, 301, 302, 500, 603, 604])
+  monkeypatch.setattr('beta_darts_jax.runtime.logs.time.monotonic', lambda: next(times))
+  with Progress(epochs=3, steps=1000) as progress:
+    for step in (20, 40, 60, 80):
+      progress.steps(0, step, VALUES)
+  lines = [f'step {step} of 3,000  train loss 1.250 50.0 %\n' for step in (40, 80)]
+  assert capsys.readouterr().out == ''.join(lines)
+
+
 def test_a_log_has_the_time_in_front_of_each_line():
   stream = io.StringIO()
   print('one\n\ntwo', 'three', file=(timed := TimedLines(stream)), flush=True)
