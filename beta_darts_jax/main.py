@@ -9,139 +9,22 @@ Exit status: 0 the run is finished, or a signal stopped it after its state was s
 input cannot be used. Outside the training loop a signal has the system's default action.
 """
 
-import os
-import shlex
-import signal
 import sys
-from collections.abc import Sequence
 
-from absl import app, flags, logging
-from ml_collections import ConfigDict
-
-from beta_darts_jax import __version__, report
-from beta_darts_jax.config import DEFAULTS, command_line, ignored_options
-from beta_darts_jax.config.check import check
-from beta_darts_jax.config.schema import default_path
-from beta_darts_jax.data import announce
-from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped, naming
-from beta_darts_jax.retrain import run as retrain_run
-from beta_darts_jax.retrain.result import RetrainResult
-from beta_darts_jax.retrain.setup import load_dataset, make_retrain_setup, resolve_genotype
-from beta_darts_jax.runtime.devices import describe_devices, set_up
-from beta_darts_jax.runtime.logs import Logger, TimedLines
-from beta_darts_jax.runtime.processes import check_cluster, is_process_zero, run_on_all_processes, run_on_process_zero
-from beta_darts_jax.runtime.workdir import Workdir, local_folder, read_result, refuse_other_config
-from beta_darts_jax.search import run as search_run
-from beta_darts_jax.search.result import SearchResult
-from beta_darts_jax.search.setup import find_benchmark, load_search_data, make_search_setup, make_search_space
-
-CLUSTER = ('coordinator', 'processes', 'process')  # keys of config.parallel
-
-
-def run_search(
-  config: ConfigDict, workdir: str | os.PathLike | None = None, command: str = '', loggers: Sequence[Logger] = ()
-) -> SearchResult:
-  """Runs a search to the end, or resumes it, and writes its page, as the command does.
-
-  Args:
-    config: from config.default() or a file in configs/.
-    workdir: folder of the run; None is runs/NAME-DATASET-SEED.
-    command: command line that started the run, for environment.json.
-    loggers: more loggers than config.loggers names; see docs/runs.md.
-
-  Raises:
-    InputError: the config, a logger, the data or the folder cannot be used.
-    NonFiniteLoss: all members diverged.
-    Stopped: a signal came. The state is saved.
-  """
-  check(config, 'search')
-  used = [*report.find_loggers(config.loggers), *loggers]
-  path = local_folder(workdir or default_path(config, config.search.seed))
-  space = make_search_space(config)
-  if values := _finished(path, config):
-    return _show(SearchResult(path, values))
-  dataset = run_on_all_processes(load_search_data, config.data)
-  facts = announce(dataset, config.data.fraction, searches=True)
-  setup = make_search_setup(config, dataset)
-  table = find_benchmark(config, space, dataset.name)
-  with report.page_of_unfinished_run(path), Workdir(path, config.to_dict(), command, facts, used) as folder:
-    result = search_run.run(setup, dataset, table, folder)
-  return _show(result)
-
-
-def run_retrain(
-  config: ConfigDict, workdir: str | os.PathLike | None = None, command: str = '', loggers: Sequence[Logger] = ()
-) -> RetrainResult:
-  """Trains the network of config.genotype to the end, or resumes it, and writes its page; see `run_search`."""
-  check(config, 'retrain')
-  used = [*report.find_loggers(config.loggers), *loggers]
-  path = local_folder(workdir or default_path(config, config.train.seed))
-  genotype = resolve_genotype(config)
-  if values := _finished(path, config):
-    return _show(RetrainResult(path, values))
-  dataset = run_on_all_processes(load_dataset, config.data)
-  facts = announce(dataset, config.data.fraction)
-  setup = make_retrain_setup(config, genotype, dataset)
-  with report.page_of_unfinished_run(path), Workdir(path, config.to_dict(), command, facts, used) as folder:
-    result = retrain_run.run(setup, dataset, folder)
-  return _show(result)
-
-
-def _finished(path, config) -> dict | None:
-  """Says where the run computes. Returns the result of a finished run of the config in `path`, None otherwise."""
-  print(f'beta_darts_jax {__version__} on {describe_devices()}, folder {path}', flush=True)
-  run_on_process_zero(refuse_other_config, path, config.to_dict())
-  values = read_result(path)
-  print(f'{path} is finished' if values else f'reading {config.data.source}', flush=True)
-  return values
-
-
-def _show(result):
-  """Prints a result and writes the page of its run."""
-  print(f'\n{result}')
-  report.finish(result.path)
-  return result
-
-
-# ---- command line ----
+from beta_darts_jax import __version__
+from beta_darts_jax.command.usage import HELP, print_commands
 
 
 def cli() -> None:
   """The console command beta-darts."""
-  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it is SIG_IGN in the background
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends the process at once, also while XLA compiles
-  signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `beta-darts list | head` ends without an error
-  logging.set_verbosity(logging.ERROR)  # Orbax and TFDS warn of what no user can change
-  command_line.define_flags()
-  try:
-    app.run(_main, flags_parser=lambda argv: command_line.parse(argv, usage=__doc__))
-  except (InputError, flags.Error, NonFiniteLoss) as error:
-    print('error:', ' '.join(str(error).split()), file=sys.stderr)
-    sys.exit(1 if isinstance(error, NonFiniteLoss) else 2)
+  if sys.argv[1:] == ['--version']:
+    print(f'beta_darts_jax {__version__}')
+  elif HELP & set(sys.argv[1:]) and sys.argv[1].startswith('-'):
+    print_commands(__doc__)
+  else:
+    from beta_darts_jax.command.line import run_command_line  # imports JAX, which takes a second
 
-
-def _main(arguments) -> int:
-  command, *words = arguments
-  if command not in DEFAULTS:
-    return report.run_command(command, words, flags.FLAGS)
-  signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a lost connection is an exception in a run
-  config = flags.FLAGS.config
-  with naming('config.parallel'):
-    check_cluster(*(config.parallel[name] for name in CLUSTER))
-  set_up(**{name: config.parallel[name] for name in ('cpu_devices', 'cluster', *CLUSTER)})
-  if not is_process_zero():
-    sys.stdout = open(os.devnull, 'w')  # noqa: SIM115 (process 0 prints)
-  elif not sys.stdout.isatty():
-    sys.stdout = TimedLines(sys.stdout)
-  for message in ignored_options(config):
-    print(message)
-  command = shlex.join(['python', '-m', 'beta_darts_jax.main', *sys.argv[1:]])
-  run = run_search if config.task == 'search' else run_retrain
-  try:
-    run(config, flags.FLAGS.workdir, command)
-  except Stopped:
-    print('Stopped. The same command resumes the run.')
-  return 0
+    run_command_line()
 
 
 if __name__ == '__main__':

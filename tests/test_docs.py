@@ -14,7 +14,8 @@ import pytest
 from absl import flags
 
 import beta_darts_jax as bd
-from beta_darts_jax.config import DEFAULTS, command_line, keys_of
+from beta_darts_jax.command import parsing
+from beta_darts_jax.config import DEFAULTS, keys_of
 from beta_darts_jax.config.check import check
 from beta_darts_jax.config.schema import varied_names
 from beta_darts_jax.runtime.logs import Diagnostics, Row
@@ -125,10 +126,10 @@ def test_the_commands_of_a_page_parse(page, monkeypatch):
     *(c[1:] for c in commands_of(page) if c[0].endswith('beta-darts')),
   ]:
     values = flags.FlagValues()
-    command_line.define_flags(values)
+    parsing.define_flags(values)
     monkeypatch.setattr(sys, 'argv', ['main', *arguments])  # ml_collections reads it
     if not any('again' in argument for argument in arguments):  # that config needs a run
-      command_line.parse(sys.argv, '', values)
+      parsing.parse(sys.argv, values)
 
 
 @in_every_page

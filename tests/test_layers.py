@@ -21,6 +21,7 @@ ORDER = [
   'retrain',
   'search',
   'report',
+  'command',
   'main',
   'studies',
 ]
@@ -32,7 +33,7 @@ NEVER = {
   *(('config', other) for other in ('networks', 'data', 'runtime')),
 }
 ONLY = {  # library → the folders that import it
-  'ml_collections': {'config', 'search', 'retrain', 'main', 'studies'},  # see test_config_stops_at_setup
+  'ml_collections': {'config', 'search', 'retrain', 'command', 'studies'},  # see test_config_stops_at_setup
   'flax.linen': {'networks'},
   'grain': {'data'},
   'tensorflow_datasets': {'data'},

@@ -15,7 +15,9 @@ import pytest
 from absl import flags
 
 from beta_darts_jax import InputError, main, report, run_search
-from beta_darts_jax.config import command_line, default, default_retrain
+from beta_darts_jax.command import parsing
+from beta_darts_jax.command.usage import COMMANDS
+from beta_darts_jax.config import default, default_retrain
 from beta_darts_jax.report import commands
 from beta_darts_jax.report.names import describe_names
 
@@ -73,7 +75,7 @@ MISTAKES = {  # kind: (arguments, what the message names)
 def run_command():
   """A function that runs the command in a process that is forked after the imports, in a third of a second."""
   context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload(['beta_darts_jax.main', 'sklearn.datasets'])
+  context.set_forkserver_preload(['beta_darts_jax.command.line', 'sklearn.datasets'])
 
   def run(folder, *arguments, **environment):
     process = context.Process(target=call_cli, args=(folder, arguments, environment))
@@ -146,9 +148,9 @@ def parse_line(line: str, monkeypatch):
   """Returns what `parse` returns for a command line, and the flags."""
   monkeypatch.chdir(ROOT)
   values = flags.FlagValues()
-  command_line.define_flags(values)
+  parsing.define_flags(values)
   monkeypatch.setattr(sys, 'argv', ['beta-darts', *shlex.split(line)])
-  return command_line.parse(sys.argv, main.__doc__, values), values
+  return parsing.parse(sys.argv, values), values
 
 
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of ml_collections, which loads the config file
@@ -184,16 +186,21 @@ def test_each_command_has_help(monkeypatch, capsys):
 
 
 def test_help_has_every_command(monkeypatch, capsys):
-  with pytest.raises(SystemExit):
-    parse_line('--help', monkeypatch)
+  monkeypatch.setattr(sys, 'argv', ['beta-darts', '--help'])
+  main.cli()
   printed = capsys.readouterr().out
   assert printed.startswith(main.__doc__)
-  assert all(f'  beta-darts {name} ' in printed for name in command_line.COMMANDS)
+  assert all(f'  beta-darts {name} ' in printed for name in COMMANDS)
+
+
+def test_help_does_not_import_jax():
+  code = 'import sys; from beta_darts_jax import main; main.cli(); sys.exit("jax" in sys.modules)'
+  assert subprocess.run([sys.executable, '-c', code, '--help'], stdout=subprocess.DEVNULL).returncode == 0
 
 
 def test_version(monkeypatch, capsys):
-  with pytest.raises(SystemExit):
-    parse_line('--version', monkeypatch)
+  monkeypatch.setattr(sys, 'argv', ['beta-darts', '--version'])
+  main.cli()
   assert importlib.metadata.version('beta-darts-jax') in capsys.readouterr().out
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from absl.flags import FlagValues
 
-from beta_darts_jax.config.command_line import PACKAGE
+from beta_darts_jax.config.shipped import PACKAGE
 from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped
 from beta_darts_jax.report.names import describe_names
 from beta_darts_jax.report.page import Path, figures_folder, watch, write
@@ -19,7 +19,7 @@ from beta_darts_jax.spaces.nas_bench_201.__main__ import main as nas_bench_201
 
 
 def run_command(command: str, words: list[str], values: FlagValues) -> int:
-  """Runs a command of config.command_line.COMMANDS that is no run; returns the exit status.
+  """Runs a command of command.usage.COMMANDS that is no run; returns the exit status.
 
   Args:
     command: its name.

@@ -4,8 +4,8 @@ import ast
 import textwrap
 
 from beta_darts_jax.config import keys_of
-from beta_darts_jax.config.command_line import configs
 from beta_darts_jax.config.named_methods import METHODS
+from beta_darts_jax.config.shipped import configs
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.networks import OPERATIONS
 from beta_darts_jax.spaces import PUBLISHED, SPACES

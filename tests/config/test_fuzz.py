@@ -12,8 +12,7 @@ import traceback
 import jax
 import pytest
 from flax.traverse_util import unflatten_dict
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from ml_collections import ConfigDict
 
 import beta_darts_jax as bd
@@ -103,7 +102,7 @@ def run_command(folder, arguments):
 def run():
   """A function (folder, arguments) → (exit status, text on stderr) of the command."""
   context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload(['beta_darts_jax.main', 'beta_darts_jax.search', 'beta_darts_jax.retrain'])
+  context.set_forkserver_preload(['beta_darts_jax.command.line', 'beta_darts_jax.search', 'beta_darts_jax.retrain'])
   ours, theirs = context.Pipe()
   process = context.Process(target=run_forever, args=(theirs,))
   process.start()

@@ -16,7 +16,8 @@ from absl import flags
 from example_run import CELL, make_folder, make_population, make_retraining, make_row, make_search
 
 from beta_darts_jax import InputError, report
-from beta_darts_jax.config import command_line, default, default_retrain
+from beta_darts_jax.command import parsing
+from beta_darts_jax.config import default, default_retrain
 from beta_darts_jax.report.run_folder import read_run_folder
 from beta_darts_jax.report.sections import curves_of
 from beta_darts_jax.report.tables import command, next_command
@@ -187,9 +188,9 @@ def test_the_command_that_follows_a_run_is_a_command(tmp_path, monkeypatch):
   for path, found in runs.items():
     program, *words = shlex.split(next_command(read_run_folder(path)))
     values = flags.FlagValues()
-    command_line.define_flags(values)
+    parsing.define_flags(values)
     monkeypatch.setattr(sys, 'argv', [program, *words])
-    assert command_line.parse(sys.argv, '', values) == ['retrain']
+    assert parsing.parse(sys.argv, values) == ['retrain']
     config = values.config
     cell = pathlib.Path(config.genotype).relative_to(tmp_path)
     assert f'{config.network.stem} {config.data.source} {config.train.batch_size} {cell}' == found
@@ -264,7 +265,7 @@ def test_missing_library_raises_with_the_command_that_installs_it(tmp_path, monk
 def test_package_is_imported_without_matplotlib_and_jinja2():
   """A search must work without the extra [report]."""
   code = (
-    'import sys; import beta_darts_jax.report, beta_darts_jax.main, beta_darts_jax.search.run;'
+    'import sys; import beta_darts_jax.report, beta_darts_jax.command.line, beta_darts_jax.search.run;'
     'assert not {"matplotlib", "jinja2"} & set(sys.modules)'
   )
   assert subprocess.run([sys.executable, '-c', code]).returncode == 0

@@ -12,8 +12,7 @@ from beta_darts_jax.errors import NonFiniteLoss, Stopped
 from beta_darts_jax.method import diagnostics
 from beta_darts_jax.runtime import session
 from beta_darts_jax.runtime.logs import MetricsFile
-from beta_darts_jax.search import run as search_run
-from beta_darts_jax.search import schedule
+from beta_darts_jax.search import run as search_run, schedule
 from beta_darts_jax.search.programs import SearchPrograms
 from beta_darts_jax.search.setup import make_search_space
 from beta_darts_jax.spaces.lookup import find_genotype

@@ -1,7 +1,6 @@
 """Made-up genotype texts: a genotype that reads back as itself, or one line."""
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from beta_darts_jax import DARTS, NAS_BENCH_201, InputError
 from beta_darts_jax.spaces.genotype import Genotype

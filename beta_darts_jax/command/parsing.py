@@ -2,67 +2,23 @@
 
 import difflib
 import os
-import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Mapping
-from typing import NamedTuple
 
 from absl import flags
 from ml_collections import config_flags
 
-from beta_darts_jax import __version__
+from beta_darts_jax.command.usage import COMMANDS, HELP
 from beta_darts_jax.config.check import check, unknown_key
 from beta_darts_jax.config.schema import DEFAULTS, keys_of, task_of
+from beta_darts_jax.config.shipped import configs
 from beta_darts_jax.errors import InputError
 
-PACKAGE = pathlib.Path(__file__).parents[1]
 _RUNS = {'search': 'search', 'retrain': 'retraining'}
-HELP = {'--help', '-h', '-help', '--helpfull', '--helpshort'}
 FLAGS: dict[str, str | bool | None] = {  # name: default
   'workdir': None, 'report': None, 'out': None, 'png': False, 'watch': False, 'export': None, 'format': 'torch',
 }  # fmt: skip
-
-
-class Command(NamedTuple):
-  """A command of beta-darts."""
-
-  arguments: str
-  meaning: str
-  flags: Mapping[str, str] = {}  # name: meaning
-
-
-_RUN = '--config NAME|FILE[:ARGUMENTS] [--workdir DIR] [--config.KEY=VALUE …]'
-_FLAGS_OF_RUN = {
-  'config': 'name of a config of `beta-darts list configs`, or a file with get_config()',
-  'workdir': 'folder of the run; default runs/NAME-DATASET-SEED',
-}
-COMMANDS = {
-  'search': Command(_RUN, 'Searches for a cell, or resumes the search.', _FLAGS_OF_RUN),
-  'retrain': Command(_RUN, 'Trains the network of a cell, or resumes the training.', _FLAGS_OF_RUN),
-  'report': Command(
-    'RUN… [--out FILE.html] [--png] [--watch]',
-    'Writes the page of one run, finished or not, of several runs, or the index of a folder of runs.',
-    {
-      'out': 'file of the page; default report.html in the run',
-      'png': 'also writes every figure as a PNG',
-      'watch': 'writes the page again and again while the run is running',
-    },
-  ),
-  'study': Command('NAME', 'Runs a study of the folder studies/, in a clone.'),
-  'query': Command('CELL [--table CSV]', 'Prints the row of a cell in NAS-Bench-201.'),
-  'export': Command(
-    'RUN --format torch|stablehlo|safetensors|onnx --out FOLDER [--config FILE]',
-    'Writes the network of a finished retraining for use without this package.',
-    {
-      'format': 'torch (default), stablehlo, safetensors or onnx',
-      'out': 'folder of the export',
-      'config': 'file that registers your own operations',
-    },
-  ),
-  'list': Command('[KIND]', 'Prints the configs, data sets, methods, spaces, operations and published cells.'),
-}
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
@@ -76,8 +32,8 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
       flags.DEFINE_string(name, default, 'see COMMANDS', flag_values=values)
 
 
-def parse(argv: list[str], usage: str, values: flags.FlagValues = flags.FLAGS) -> list[str]:
-  """Parses the command and its flags, loads the config file and checks the config; `usage` is the head of --help.
+def parse(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
+  """Parses the command and its flags, loads the config file and checks the config.
 
   Without a command, --report and --export are the commands of these names. Otherwise the command is search, also if the
   config is that of a retraining.
@@ -94,11 +50,8 @@ def parse(argv: list[str], usage: str, values: flags.FlagValues = flags.FLAGS) -
   if command in ('study', 'query'):  # they parse their arguments themselves
     values(argv[:1])
     return argv[1:]
-  if argv[1:] == ['--version']:
-    print(f'beta_darts_jax {__version__}')
-    sys.exit(0)
-  if HELP & set(argv[1:]):
-    print_help(usage, command)
+  if command and HELP & set(argv[2:]):
+    print_help(command)
     sys.exit(0)
   words = _parse_flags(find_configs([argv[0], *argv[2:]] if command else argv), values)[1:]
   chosen = command or next((name for name in ('report', 'export') if values[name].present), 'search')
@@ -161,13 +114,6 @@ def _is_raised_in_config_file(error: BaseException) -> bool:
   return bool(names & {'get_config', '<module>'})
 
 
-def configs() -> dict[str, pathlib.Path]:
-  """Returns {name: file} of the configs of the installed package, or of the clone."""
-  folder = PACKAGE / 'configs' if (PACKAGE / 'configs').is_dir() else PACKAGE.parent / 'configs'
-  files = sorted(folder.glob('*.py'))
-  return {file.stem: file for file in files if 'def get_config(' in file.read_text(encoding='utf-8')}
-
-
 def find_configs(argv: list[str]) -> list[str]:
   """Returns the arguments with the file of --config in place of the name of a config.
 
@@ -225,18 +171,12 @@ def _find_unreadable_number(argv: list[str]) -> str:
   return ''
 
 
-def print_help(usage: str, command: str = '') -> None:
-  """Prints the usage and the commands, or the flags of a command and the keys of its configs."""
-  if command:
-    arguments, meaning, flags_of_command = COMMANDS[command]
-    print(f'beta-darts {command} {arguments}\n\n{meaning}\n')
-    for name, meaning in flags_of_command.items():
-      print(f'  --{name:7}  {meaning}')
-  else:
-    print(usage)
-    for name, (arguments, meaning, _) in COMMANDS.items():
-      print(f'  beta-darts {name} {arguments}\n      {meaning}')
-    print('\nbeta-darts search --help and beta-darts retrain --help print every KEY.')
+def print_help(command: str) -> None:
+  """Prints the flags of a command, and of a run the keys of its config."""
+  arguments, meaning, flags_of_command = COMMANDS[command]
+  print(f'beta-darts {command} {arguments}\n\n{meaning}\n')
+  for name, meaning in flags_of_command.items():
+    print(f'  --{name:7}  {meaning}')
   if command in DEFAULTS:
     print('\nEvery KEY, its default and its meaning:\n')
     for key in keys_of(command):

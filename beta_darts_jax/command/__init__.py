@@ -1,0 +1,1 @@
+"""The command beta-darts: its help, its flags, and the runs that it starts."""
