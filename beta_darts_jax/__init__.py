@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # `X as X` says that X is public (PEP 484)
     PERTURBATIONS as PERTURBATIONS,
     REGULARIZERS as REGULARIZERS,
     RELAXATIONS as RELAXATIONS,
+    SCALARS as SCALARS,
     SCHEDULES as SCHEDULES,
     Hyperparameters as Hyperparameters,
     Problem as Problem,
@@ -98,8 +99,8 @@ _NAMES = {  # module: its public names
   ),
   'method': (
     'HYPERGRADIENTS', 'Hyperparameters', 'OPTIMIZERS', 'PERTURBATIONS', 'Problem', 'REGULARIZERS', 'RELAXATIONS',
-    'Regularizer', 'RegularizerContext', 'Relaxation', 'SCHEDULES', 'Sampling', 'SearchState', 'WeightContext',
-    'beta_decay', 'cost', 'from_penalty', 'make_search_step',
+    'Regularizer', 'RegularizerContext', 'Relaxation', 'SCALARS', 'SCHEDULES', 'Sampling', 'SearchState',
+    'WeightContext', 'beta_decay', 'cost', 'from_penalty', 'make_search_step',
   ),
   'networks': (
     'NasBench201Network', 'Network', 'OPERATIONS', 'Supernet', 'interop', 'operation_costs',

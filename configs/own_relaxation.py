@@ -1,9 +1,11 @@
 """A relaxation of your own: a softmax of noisy logits.
 
-  python -m beta_darts_jax.main --config configs/own_relaxation.py
+  python -m beta_darts_jax.main --config configs/own_relaxation.py --config.name=noises \
+    --config.population.noise='(0.0, 0.1)'
 
 A relaxation is a function (alphas, key, hyper) → betas that is differentiable in alphas. Cells are derived from the
-mean of β. By default this mean is softmax(α). Here bd.Sampling gives another mean.
+mean of β. By default this mean is softmax(α). Here bd.Sampling gives another mean. bd.SCALARS adds a scalar, which
+gets the keys search.noise and population.noise.
 """
 
 import jax
@@ -12,7 +14,7 @@ import beta_darts_jax as bd
 from beta_darts_jax.config import default
 
 SHARPNESS = 2.0
-NOISE = 0.1  # standard deviation
+bd.SCALARS['noise'] = 0.1  # standard deviation
 
 
 def mean(alphas):
@@ -24,7 +26,7 @@ def draw(alphas, key, hyper):
   """β of one step. `hyper` has the scalars of the step, such as hyper.epoch."""
   keys = jax.random.split(key, len(alphas))
   noisy = {
-    name: alpha + NOISE * jax.random.normal(cell_key, alpha.shape)
+    name: alpha + hyper.scalars['noise'] * jax.random.normal(cell_key, alpha.shape)
     for cell_key, (name, alpha) in zip(keys, alphas.items(), strict=True)
   }
   return mean(noisy)

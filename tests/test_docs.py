@@ -17,7 +17,7 @@ import beta_darts_jax as bd
 from beta_darts_jax.command import parsing
 from beta_darts_jax.config import DEFAULTS, keys_of
 from beta_darts_jax.config.check import check
-from beta_darts_jax.config.schema import varied_names
+from beta_darts_jax.config.schema import varied_keys
 from beta_darts_jax.runtime.logs import Diagnostics, Row
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -34,6 +34,7 @@ REGISTRIES = (
   bd.HYPERGRADIENTS,
   bd.LOGGERS,
   bd.OPTIMIZERS,
+  bd.SCALARS,
   bd.SCHEDULES,
 )
 OWN = ('own_operation', 'own_regularizer', 'own_relaxation', 'own_optimizer')
@@ -152,7 +153,8 @@ def test_studies_targets_and_extras_of_a_page_exist(page):
 @in_every_page
 def test_the_config_keys_of_a_page_exist(page):
   keys = {key.name for task in DEFAULTS for key in keys_of(task)}
-  load_config('own_regularizer')  # pages show the keys of its weight
+  for name in ('own_regularizer', 'own_relaxation'):  # pages show the keys of their scalars
+    load_config(name)
   keys |= {key.name for task in DEFAULTS for key in keys_of(task)}
   known = keys | {'.'.join(key.split('.')[: i + 1]) for key in keys for i in range(key.count('.'))}
   groups = '|'.join({key.split('.')[0] for key in keys if '.' in key} - {'data', 'task'})
@@ -234,7 +236,7 @@ def test_the_example_of_an_own_part_registers_and_uses_the_part(name):
   docstring = ast.get_docstring(ast.parse(source))
   assert new and f'configs/{name}.py' in docstring
   body = source.split('def get_config')[1]
-  assert all(f"'{part}'" in body for part in new)
+  assert all(f"'{part}'" in body or f"hyper.scalars['{part}']" in source for part in new)
 
 
 @pytest.mark.full
@@ -251,13 +253,15 @@ def test_an_example_of_an_own_part_is_a_whole_run(name, tmp_path):
 
 
 @pytest.mark.full
-def test_an_own_weight_varies_in_a_population_and_may_be_zero(tmp_path):
-  config = small(load_config('own_regularizer'))
-  config.search.epochs, config.search.spread_schedule = 1, 'constant'
-  config.population.spread_weight = (0.0, 10.0)
-  assert 'spread_weight' in varied_names()
+@pytest.mark.parametrize('name, scalar', [('own_regularizer', 'spread_weight'), ('own_relaxation', 'noise')])
+def test_a_scalar_of_an_own_part_varies_in_a_population_and_may_be_zero(name, scalar, tmp_path):
+  config = small(load_config(name))
+  if name == 'own_regularizer':
+    config.search.spread_schedule = 'constant'
+  config.population[scalar] = (0.0, 10.0)
+  assert scalar in varied_keys()
   result = bd.run_search(config, tmp_path)
-  assert [member['spread_weight'] for member in result.values['members']] == [0.0, 10.0]
+  assert [member[scalar] for member in result.values['members']] == [0.0, 10.0]
   rows = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   assert rows[0]['betas'] != rows[1]['betas']  # the same seed: only λ differs
 

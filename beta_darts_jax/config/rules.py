@@ -11,7 +11,7 @@ from beta_darts_jax.config.schema import (
   is_population,
   regularizers_by_weight,
   task_of,
-  varied_names,
+  varied_keys,
 )
 
 
@@ -118,7 +118,7 @@ def _weight_rules(config: ConfigDict) -> list[Rule]:
 
 
 def _population_rules(config: ConfigDict) -> list[Rule]:
-  lists = {name: config.population[name] for name in varied_names()}
+  lists = {name: config.population[name] for name in varied_keys()}
   last_seed = config.search.seed + config.population.seeds - 1
   single = config.retrain.epochs == 0 or not is_population(config.population)
   return [

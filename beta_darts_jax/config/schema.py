@@ -6,6 +6,7 @@ files in configs/ change some of the values.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from beta_darts_jax.config import search_keys, shared_keys
 from beta_darts_jax.config.key import Key
 from beta_darts_jax.config.retrain_keys import RETRAIN
 from beta_darts_jax.errors import InputError
+from beta_darts_jax.method.optimizers import SCALARS
 from beta_darts_jax.method.regularizers import REGULARIZERS, SCHEDULES
 
 # default λ and schedule of the weights that are not 0 and constant
@@ -29,7 +31,7 @@ def keys_of(task: str) -> tuple[Key, ...]:
   """Returns all keys of 'search' or 'retrain', among them the weights of regularizers that a config file registered."""
   if task == 'retrain':
     return RETRAIN
-  keys = (*search_keys.SEARCH, *_weight_keys(), *search_keys.SEARCH_LOOP)
+  keys = (*search_keys.SEARCH, *_weight_keys(), *_scalar_keys(), *search_keys.SEARCH_LOOP)
   return (
     *search_keys.NAME,
     *shared_keys.DATA,
@@ -39,7 +41,7 @@ def keys_of(task: str) -> tuple[Key, ...]:
     *search_keys.METHOD,
     *search_keys.SELECTION,
     *search_keys.POPULATION,
-    *(_population_key(key) for key in keys if key.varied),
+    *(_population_key(key) for key in (*keys, *search_keys.METHOD) if key.varied),
     *search_keys.COMPARISON,
     *shared_keys.PARALLEL,
     *search_keys.SEARCH_PARALLEL,
@@ -73,11 +75,20 @@ def _weight_keys() -> list[Key]:
   return keys
 
 
+def _scalar_keys() -> list[Key]:
+  """Returns the keys of the scalars that a config file added for its own parts."""
+  taken = {key.name for key in (*search_keys.SEARCH, *_weight_keys(), *search_keys.SEARCH_LOOP)}
+  if same := sorted(name for name in SCALARS if f'search.{name}' in taken):
+    raise InputError(f'SCALARS: {", ".join(same)}: expected other names than those of the keys of config.search')
+  meaning = 'scalar of a part of the config file'
+  return [Key(f'search.{name}', default, meaning, minimum=-math.inf, varied=True) for name, default in SCALARS.items()]
+
+
 def _population_key(key: Key) -> Key:
   """Returns the key of the group `population` that lists the values of `key`."""
   return dataclasses.replace(
     key,
-    name=key.name.replace('search.', 'population.'),
+    name=f'population.{_short(key)}',
     default=(),
     meaning=f'values of {key.name} in the population; () does not vary it',
     items=float,
@@ -85,14 +96,18 @@ def _population_key(key: Key) -> Key:
   )
 
 
-def varied_names() -> tuple[str, ...]:
-  """Returns the keys of config.search that the members of a population may vary, without 'search.'."""
-  return tuple(key.name.removeprefix('search.') for key in keys_of('search') if key.varied)
+def _short(key: Key) -> str:
+  return key.name.rpartition('.')[2]
+
+
+def varied_keys() -> dict[str, str]:
+  """Returns {name in config.population: key} of what the members of a population may vary."""
+  return {_short(key): key.name for key in keys_of('search') if key.varied}
 
 
 def is_population(settings: Mapping[str, Any]) -> bool:
   """Returns whether `settings`, a mapping like `config.population`, asks for several seeds or values."""
-  return settings['seeds'] > 1 or any(settings[name] for name in varied_names())
+  return settings['seeds'] > 1 or any(settings[name] for name in varied_keys())
 
 
 def epochs_to_run(search: Mapping[str, Any]) -> int:

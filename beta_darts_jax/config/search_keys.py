@@ -144,11 +144,11 @@ METHOD = (
   ),
   Key(
     'relaxation.temperature', 10.0, 'temperature of the Gumbel softmax in the first epoch; it falls linearly',
-    above=0, only_with=_GUMBEL,
+    above=0, only_with=_GUMBEL, varied=True,
   ),
   Key(
     'relaxation.temperature_min', 0.1, 'temperature of the Gumbel softmax in the last epoch', above=0,
-    only_with=_GUMBEL,
+    only_with=_GUMBEL, varied=True,
   ),
   Key(
     'relaxation.undrawn_gradient', False, 'also gives a gradient to the operations that were not drawn, as the '
@@ -160,9 +160,11 @@ METHOD = (
   ),
   Key(
     'relaxation.epsilon', 0.03, 'largest perturbation of β in the first epoch; it grows linearly',
-    only_with=_PERTURBED,
+    only_with=_PERTURBED, varied=True,
   ),
-  Key('relaxation.epsilon_max', 0.3, 'largest perturbation of β after the last epoch', only_with=_PERTURBED),
+  Key(
+    'relaxation.epsilon_max', 0.3, 'largest perturbation of β after the last epoch', only_with=_PERTURBED, varied=True,
+  ),
   Key(
     'relaxation.partial_channels', 1, 'K of PC-DARTS: operations compute 1/K of the channels; 1: all channels', above=0
   ),

@@ -7,7 +7,7 @@ or a file.
 
 from beta_darts_jax.method.bilevel import make_search_step
 from beta_darts_jax.method.hypergradients import HYPERGRADIENTS, Problem
-from beta_darts_jax.method.optimizers import OPTIMIZERS, Hyperparameters
+from beta_darts_jax.method.optimizers import OPTIMIZERS, SCALARS, Hyperparameters
 from beta_darts_jax.method.perturbations import PERTURBATIONS
 from beta_darts_jax.method.regularizers import (
   REGULARIZERS,
@@ -29,6 +29,7 @@ __all__ = [
   'PERTURBATIONS',
   'REGULARIZERS',
   'RELAXATIONS',
+  'SCALARS',
   'SCHEDULES',
   'Hyperparameters',
   'Problem',

@@ -15,6 +15,10 @@ from flax import struct
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.method.oles import stop_operations
 
+# A config file may add the scalars of its own parts: {name: default}. The scalar NAME gets the keys search.NAME and
+# population.NAME. The parts read it as `hyper.scalars[NAME]`.
+SCALARS: dict[str, float] = {}
+
 
 class Hyperparameters(struct.PyTreeNode):
   """Scalars of one step. The compiled step takes them as arguments, so one compilation serves all values.
@@ -32,6 +36,7 @@ class Hyperparameters(struct.PyTreeNode):
     auxiliary_skip: weight of the auxiliary skip connections of DARTS-.
     epoch: of the step, from 0.
     regularizer_weights: λ of other regularizers, by the name of the weight.
+    scalars: of parts of one's own, by their names in SCALARS.
   """
 
   learning_rate: float | jax.Array = 0.025
@@ -53,6 +58,7 @@ class Hyperparameters(struct.PyTreeNode):
   auxiliary_skip: float | jax.Array = 1.0
   epoch: float | jax.Array = 0.0
   regularizer_weights: Mapping[str, float | jax.Array] = dataclasses.field(default_factory=dict)
+  scalars: Mapping[str, float | jax.Array] = dataclasses.field(default_factory=SCALARS.copy)
 
   def weight_of(self, name: str) -> float | jax.Array:
     """λ of the regularizer whose weight has this name: a field, or an entry of `regularizer_weights`.
@@ -62,7 +68,7 @@ class Hyperparameters(struct.PyTreeNode):
     """
     if name in self.regularizer_weights:
       return self.regularizer_weights[name]
-    if name not in type(self).__dataclass_fields__ or name == 'regularizer_weights':
+    if name not in type(self).__dataclass_fields__ or name in ('regularizer_weights', 'scalars'):
       raise InputError(f'no weight {name!r}: give it as Hyperparameters(regularizer_weights={{{name!r}: λ}})')
     return getattr(self, name)
 

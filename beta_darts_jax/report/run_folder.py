@@ -8,7 +8,7 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from beta_darts_jax.config.schema import epochs_to_run, varied_names
+from beta_darts_jax.config.schema import epochs_to_run, varied_keys
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.runtime.logs import Row
 from beta_darts_jax.runtime.workdir import in_use, read_json
@@ -95,7 +95,7 @@ class RunFolder:
     if not self.is_population:
       return {}
     population = self.config['population']
-    varied = {name: population.get(name, ()) for name in varied_names()}
+    varied = {name: population.get(name, ()) for name in varied_keys()}
     members = make_members(self.seed, population['seeds'], varied)
     return dict(members[member].varied) if member < len(members) else {}
 

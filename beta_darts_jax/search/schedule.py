@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from beta_darts_jax.method.optimizers import Hyperparameters
+from beta_darts_jax.method.optimizers import SCALARS, Hyperparameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +32,13 @@ class HyperparameterSchedule:
     epochs: of the search.
     steps_per_epoch: steps.
     scalars: {name: value} of the scalars that a population may vary: learning_rate, learning_rate_min, momentum,
-      weight_decay, clip_norm, alpha_learning_rate, alpha_weight_decay, flood_level, and the λ_max of each regularizer.
+      weight_decay, clip_norm, alpha_learning_rate, alpha_weight_decay, flood_level, the λ_max of each regularizer,
+      the scalars of one's own parts, and two lines over the epochs. The perturbation goes from epsilon to epsilon_max,
+      which it reaches after the last epoch, as in the official SDARTS. The temperature goes from temperature to
+      temperature_min in the last epoch, as in the official GDAS.
     alpha_betas: b1 and b2 of α's Adam.
     alpha_epochs: α moves in the epochs of range(*alpha_epochs).
     weight_schedules: {name of a regularizer's weight: (λ_max, epoch, epochs) → λ}, of the regularizers in use.
-    perturbation, temperature: start and end of a line over the epochs. The end of the perturbation is reached after the
-      last epoch, that of the temperature in the last epoch, as in the official SDARTS and GDAS.
   """
 
   epochs: int
@@ -46,8 +47,6 @@ class HyperparameterSchedule:
   alpha_betas: tuple[float, float]
   alpha_epochs: tuple[int, int]
   weight_schedules: Mapping[str, Callable[[float, int, int], float]]
-  perturbation: tuple[float, float]
-  temperature: tuple[float, float]
 
   def hyperparameters(self, member: Member, epoch: int) -> Hyperparameters:
     """Returns the scalars of one epoch, from 0, of one member."""
@@ -67,11 +66,12 @@ class HyperparameterSchedule:
       alpha_b2=b2,
       alpha_weight_decay=scalars['alpha_weight_decay'],
       flood_level=scalars['flood_level'],
-      perturbation=line(*self.perturbation, epoch, self.epochs),
-      temperature=line(*self.temperature, epoch, max(1, self.epochs - 1)),
+      perturbation=line(scalars['epsilon'], scalars['epsilon_max'], epoch, self.epochs),
+      temperature=line(scalars['temperature'], scalars['temperature_min'], epoch, max(1, self.epochs - 1)),
       auxiliary_skip=line(1.0, 0.0, epoch, self.epochs),
       epoch=float(epoch),
       regularizer_weights=own_weights,
+      scalars={name: scalars[name] for name in SCALARS},
       **weights,
     )
 

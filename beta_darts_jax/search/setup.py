@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from beta_darts_jax.config.check import check_profile, step_range
-from beta_darts_jax.config.schema import epochs_to_run, from_json, is_population, varied_names
+from beta_darts_jax.config.schema import epochs_to_run, flatten, from_json, is_population, varied_keys
 from beta_darts_jax.data import Augmentation, Dataset, load
 from beta_darts_jax.data.augmentation import check_augmentation
 from beta_darts_jax.errors import InputError, naming
@@ -173,7 +173,7 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
     InputError: the space, the batches, the devices and the data do not fit together.
   """
   space = make_search_space(config)
-  members = make_members(config.search.seed, config.population.seeds, {n: config.population[n] for n in varied_names()})
+  members = make_members(config.search.seed, config.population.seeds, {n: config.population[n] for n in varied_keys()})
   batch_size = config.search.batch_size
   steps = _check_sizes(config, dataset)
   with naming('config.parallel'):
@@ -308,7 +308,7 @@ def _make_parts(config, space, members, class_weights, costs) -> StepParts:
 
 def make_schedule(config: ConfigDict, steps_per_epoch: int) -> HyperparameterSchedule:
   """Returns the schedule of the hyperparameters that a checked config describes."""
-  search = config.search
+  search, values = config.search, flatten(config)
 
   def weight_schedule(weight):
     schedule = SCHEDULES[search[weight.removesuffix('_weight') + '_schedule']]
@@ -318,12 +318,10 @@ def make_schedule(config: ConfigDict, steps_per_epoch: int) -> HyperparameterSch
   return HyperparameterSchedule(
     epochs=search.epochs,
     steps_per_epoch=steps_per_epoch,
-    scalars={name: search[name] for name in varied_names()},
+    scalars={name: values[key] for name, key in varied_keys().items()},
     alpha_betas=search.alpha_betas,
     alpha_epochs=(search.alpha_warmup_epochs, search.alpha_epochs or search.epochs),
     weight_schedules={name: weight_schedule(name) for name in sorted(weights)},
-    perturbation=(config.relaxation.epsilon, config.relaxation.epsilon_max),
-    temperature=(config.relaxation.temperature, config.relaxation.temperature_min),
   )
 
 

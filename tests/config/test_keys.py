@@ -12,9 +12,12 @@ from ml_collections import ConfigDict
 from beta_darts_jax import InputError
 from beta_darts_jax.config import DEFAULTS, default, default_retrain, flatten, ignored_options, keys_of
 from beta_darts_jax.config.check import check, unknown_key
-from beta_darts_jax.config.schema import varied_names
+from beta_darts_jax.config.schema import varied_keys
+from beta_darts_jax.method.optimizers import SCALARS, Hyperparameters
 from beta_darts_jax.method.regularizers import REGULARIZERS, from_penalty
 from beta_darts_jax.method.samplings import RELAXATIONS
+from beta_darts_jax.search.schedule import Member
+from beta_darts_jax.search.setup import make_schedule
 
 DOCS = pathlib.Path(__file__).parents[2] / 'docs'
 KEYS = [pytest.param(task, key, id=f'{task}: {key.name}') for task in DEFAULTS for key in keys_of(task)]
@@ -107,7 +110,7 @@ def test_only_with_names_a_key_and_values_that_it_allows():
 
 def test_a_population_may_vary_what_the_program_takes_as_arguments():
   names = {name.removeprefix('population.') for name in flatten(default()) if name.startswith('population.')}
-  assert names == {*varied_names(), 'seeds'}
+  assert names == {*varied_keys(), 'seeds'}
 
 
 def test_the_page_is_current():
@@ -160,7 +163,23 @@ def test_a_registered_regularizer_has_keys(lasso):
   check(config)  # with weight 0, the baseline
   config.search.lasso_weight, config.search.lasso_schedule, config.population.lasso_weight = 0.1, 'linear', (0.0, 1.0)
   assert check(config).search.lasso_weight == 0.1
-  assert 'lasso_weight' in varied_names() and 'search.lasso_weight' in {key.name for key in keys_of('search')}
+  assert 'lasso_weight' in varied_keys() and 'search.lasso_weight' in {key.name for key in keys_of('search')}
+
+
+def test_a_scalar_of_ones_own_has_keys_and_reaches_the_step(monkeypatch):
+  monkeypatch.setitem(SCALARS, 'radius', -0.5)
+  config = default()
+  assert (config.search.radius, config.population.radius) == (-0.5, ())
+  config.population.radius = (-1.0, 2.0)
+  schedule = make_schedule(check(config), steps_per_epoch=1)
+  assert schedule.hyperparameters(Member(0), 3).scalars == Hyperparameters().scalars == {'radius': -0.5}
+  assert schedule.hyperparameters(Member(0, {'radius': 2.0}), 3).scalars == {'radius': 2.0}
+
+
+def test_a_scalar_of_ones_own_needs_a_new_name(monkeypatch):
+  monkeypatch.setitem(SCALARS, 'momentum', 1.0)
+  with pytest.raises(InputError, match='SCALARS: momentum: expected other names'):
+    default()
 
 
 @pytest.mark.parametrize('name, value', [('search.lasso_weight', 0.1), ('population.lasso_weight', (0.0, 0.1))])

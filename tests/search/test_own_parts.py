@@ -15,7 +15,7 @@ from beta_darts_jax.runtime import session
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 OWN = ('own_operation', 'own_regularizer', 'own_relaxation', 'own_optimizer')
-REGISTRIES = (bd.OPERATIONS, bd.REGULARIZERS, bd.RELAXATIONS, bd.OPTIMIZERS)
+REGISTRIES = (bd.OPERATIONS, bd.REGULARIZERS, bd.RELAXATIONS, bd.OPTIMIZERS, bd.SCALARS)
 
 
 @pytest.fixture

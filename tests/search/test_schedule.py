@@ -33,6 +33,8 @@ def test_hyperparameters_of_relaxations_are_linear():
   schedule = schedule_of()
   first, middle = (schedule.hyperparameters(MEMBER, epoch) for epoch in (0, 50))
   assert (first.perturbation, first.temperature, first.auxiliary_skip) == (0.03, 10.0, 1.0)
+  varied = schedule.hyperparameters(Member(0, {'temperature': 4.0, 'epsilon': 0.1}), 0)
+  assert (varied.perturbation, varied.temperature) == (0.1, 4.0)
   assert [middle.perturbation, middle.temperature, middle.auxiliary_skip] == pytest.approx(
     [0.165, 10 - 9.9 * 50 / 99, 0.5]
   )
