@@ -39,6 +39,7 @@ def join_cluster(cluster: str = 'auto', coordinator: str = '', processes: int = 
     return
   if waited := announced_processes(os.environ, coordinator, processes):
     print(f'waiting for {waited}', file=sys.stderr, flush=True)
+  jax.config.update('jax_enable_preemption_service', False)  # it would ignore SIGTERM outside the training loop
   try:
     jax.distributed.initialize(
       coordinator or None,

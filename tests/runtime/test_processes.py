@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -142,6 +143,17 @@ def test_tasks_of_slurm_join_with_all_their_virtual_devices(nodes, tasks):
     lines = process.communicate(timeout=300)[0].splitlines()
     found = next(line for line in lines if line.startswith('found')).split()
     assert found[1:] == [str(i), str(count), '2', str(2 * count), 'all' if tasks == 1 else str(i % tasks)]
+
+
+@pytest.mark.full
+def test_sigterm_ends_a_process_that_has_joined_a_cluster():
+  """Outside the training loop. JAX's preemption service would ignore the signal."""
+  code = (
+    'import os, signal, sys; from beta_darts_jax.runtime.processes import join_cluster;'
+    "join_cluster('none', sys.argv[1], 1, 0); os.kill(os.getpid(), signal.SIGTERM)"
+  )
+  done = subprocess.run([sys.executable, '-c', code, f'localhost:{free_port()}'])
+  assert done.returncode == -signal.SIGTERM
 
 
 TWO_PROCESSES = """
