@@ -90,7 +90,7 @@ def test_a_config_file_of_a_page_is_whole(page):
 
 
 def commands(text: str) -> list[list[str]]:
-  """The words of each command in a shell script, without `srun` and settings of variables; quoted scripts included."""
+  """The words of each command in a shell script, without `srun`, `nohup` and variables; quoted scripts included."""
   text = re.sub(r'(^|\s)#.*', '', text.replace('\\\n', ' '))
   lexer = shlex.shlex(text, posix=True, punctuation_chars='\n;&|')
   lexer.whitespace, lexer.whitespace_split, lexer.commenters = ' ', True, ''
@@ -100,7 +100,7 @@ def commands(text: str) -> list[list[str]]:
       found.append([])
     elif '\n' in word:
       found += [*commands(word), []]
-    elif found[-1] or not (word == 'srun' or re.match(r'\w+=', word)):
+    elif found[-1] or not (word in ('srun', 'nohup') or re.match(r'\w+=', word)):
       found[-1].append(word)
   return [words for words in found if words]
 
