@@ -43,6 +43,12 @@ def test_public_functions_have_types():
     assert not untyped, (function, untyped)
 
 
+def test_the_wheel_has_every_package():
+  listed = tomllib.loads((ROOT / 'pyproject.toml').read_text())['tool']['setuptools']['packages']
+  folders = (path.parent.relative_to(ROOT) for path in (ROOT / 'beta_darts_jax').rglob('__init__.py'))
+  assert sorted(listed) == sorted(['beta_darts_jax.configs', *('.'.join(folder.parts) for folder in folders)])
+
+
 def normalize(requirement):
   """The normalized name of a distribution, without version and extras."""
   return re.split(r'[\[<>=; ]', requirement)[0].lower().replace('_', '-')
