@@ -3,7 +3,7 @@
 import dataclasses
 
 from beta_darts_jax.config.key import Key
-from beta_darts_jax.config.shared_keys import DATA, DTYPES, PARALLEL, RATE_SCHEDULES, RUN
+from beta_darts_jax.config.shared_keys import CROPS, DATA, DTYPES, PARALLEL, RATE_SCHEDULES, RUN, WORKERS
 
 # values of another key, for `only_with`
 _DARTS = ('network.stem', ('cifar', 'imagenet'))
@@ -14,16 +14,8 @@ RETRAIN = (
   Key('name', 'retrain_cifar10', 'name of the run; the default folder is runs/NAME-DATASET-SEED'),
   Key('genotype', '', 'cell to train: folder of a search, file, published name (GDAS, …), index or text'),
   *(dataclasses.replace(key, default=16) if key.name == 'data.cutout' else key for key in DATA),
-  Key('data.workers', 4, 'number of processes that decode streamed ImageNet; 0 decodes in the main process'),
-  Key(
-    'data.crop_scale', (0.08, 1.0), 'smallest and largest fraction of the area of random resized crops (streamed '
-    'ImageNet)', above=0, maximum=1,
-  ),
-  Key(
-    'data.color_jitter', (0.4, 0.4, 0.4, 0.2), 'strengths of the jitter of brightness, contrast, saturation and hue '
-    '(streamed ImageNet)', maximum=1,
-  ),
-  Key('data.resize', 256, 'shorter side of a test image before its central crop, in pixels (streamed ImageNet)'),
+  WORKERS,
+  *(dataclasses.replace(key, meaning=f'{key.meaning} (streamed ImageNet)') for key in CROPS),
   Key(
     'network.stem', 'cifar', 'first layers of the network; nas_bench_201 also selects the skeleton of NAS-Bench-201',
     choices=('cifar', 'imagenet', 'nas_bench_201'),

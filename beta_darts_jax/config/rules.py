@@ -29,7 +29,26 @@ def rules_of(config: ConfigDict) -> list[Rule]:
   name_rule = Rule(is_a_name, 'name', 'letters, digits, _, - and . (the name is part of a folder)')
   if task_of(config) == 'retrain':
     return [name_rule, *_retrain_rules(config)]
-  return [name_rule, *_epoch_rules(config), *_part_rules(config), *_weight_rules(config), *_population_rules(config)]
+  groups = (_data_rules, _epoch_rules, _part_rules, _weight_rules, _population_rules)
+  return [name_rule, *(rule for rules in groups for rule in rules(config))]
+
+
+def _data_rules(config: ConfigDict) -> list[Rule]:
+  """Rules between the values of a search's data."""
+  data = config.data
+  smallest, largest = data.crop_scale
+  resized, size = data.crops == 'resized', data.image_size or 224
+  by_device = 'with data.crops=resized'
+  return [
+    Rule(data.fraction + data.alpha_fraction <= 1 or not data.alpha_fraction, 'data.alpha_fraction',
+         f'at most 1 − data.fraction, and data.fraction is {data.fraction}'),
+    Rule(smallest <= largest, 'data.crop_scale', 'the smaller fraction first'),
+    Rule(not resized or data.residence != 'device', 'data.residence', f'auto or stream {by_device}'),
+    Rule(not resized or data.crop_padding == 0, 'data.crop_padding', f'0 {by_device}'),
+    Rule(not resized or data.cutout == 0, 'data.cutout', f'0 {by_device}'),
+    Rule(not resized or data.resize >= size, 'data.resize', f'the image size, {size}, or more'),
+    Rule(not (resized and config.derivation.augment), 'derivation.augment', f'False {by_device}'),
+  ]  # fmt: skip
 
 
 def _retrain_rules(config: ConfigDict) -> list[Rule]:

@@ -4,8 +4,10 @@
 SEARCH, and for each key with varied=True a key of the group `population`.
 """
 
+import dataclasses
+
 from beta_darts_jax.config.key import Key
-from beta_darts_jax.config.shared_keys import DTYPES, RATE_SCHEDULES
+from beta_darts_jax.config.shared_keys import CROPS, DTYPES, RATE_SCHEDULES, WORKERS
 from beta_darts_jax.method.hypergradients import HYPERGRADIENTS, SOLVERS
 from beta_darts_jax.method.optimizers import OPTIMIZERS
 from beta_darts_jax.method.parts import ORDERS
@@ -36,6 +38,21 @@ SEARCH_DATA = (
     'data.alpha_split', 'half', 'images that train α (half: half of the training images; valid: the validation set of '
     'the source, and all training images train the weights)', choices=('half', 'valid'),
   ),
+  Key(
+    'data.alpha_fraction', 0.0, 'fraction of the training images that trains α; then data.fraction of the training '
+    'images trains the weights; 0: data.fraction of each half', below=1, only_with=('data.alpha_split', ('half',)),
+  ),
+  Key(
+    'data.residence', 'auto', 'where the images are during the search (device: on every device; stream: batches come '
+    'from the disk; auto: stream if the pixels need more than a quarter of the memory of a device)',
+    choices=('auto', 'device', 'stream'),
+  ),
+  Key(
+    'data.crops', 'padded', 'random crops of training images (padded: of images of one size, on the devices; resized: '
+    'random boxes of pictures of any size, which always stream, as on ImageNet)', choices=('padded', 'resized'),
+  ),
+  WORKERS,
+  *(dataclasses.replace(key, only_with=('data.crops', ('resized',))) for key in CROPS),
 )  # fmt: skip
 
 SPACE = (
@@ -50,6 +67,10 @@ SPACE = (
     'supernet.cells_per_stage', 5, 'number of cells N per stage', above=0, maximum=256, only_with=_NAS_BENCH_201
   ),
   Key('supernet.layers', 8, 'number of cells', above=0, maximum=256, only_with=_DARTS_SPACES),
+  Key(
+    'supernet.stem', 'cifar', 'first layers of the network (cifar: one convolution; imagenet: three of stride 2)',
+    choices=('cifar', 'imagenet'), only_with=_DARTS_SPACES,
+  ),
   Key(
     'supernet.unroll', True, 'compiles every cell and edge separately; False compiles in less than half the time, but '
     'then a step takes twice as long on a CPU',
@@ -70,6 +91,7 @@ SEARCH = (
     varied=True,
   ),
   Key('search.learning_rate_min', 0.001, 'final learning rate of the weights (cosine schedule)', varied=True),
+  Key('search.warmup_epochs', 0, 'number of first epochs in which the learning rate of the weights grows linearly'),
   Key('search.momentum', 0.9, 'momentum of the weights', varied=True),
   Key('search.weight_decay', 3e-4, 'weight decay of the weights, added to their gradient', varied=True),
   Key('search.clip_norm', 5.0, 'norm to which a longer gradient of the weights is clipped', above=0, varied=True),

@@ -23,6 +23,19 @@ DATA = (
   Key('data.cutout', 0, 'side of the square that cutout sets to zero, in pixels; 0 turns cutout off'),
 )  # fmt: skip
 
+WORKERS = Key('data.workers', 4, 'number of processes that read streamed images; 0 reads in the main process')
+CROPS = (
+  Key(
+    'data.crop_scale', (0.08, 1.0), 'smallest and largest fraction of the area of random resized crops', above=0,
+    maximum=1,
+  ),
+  Key(
+    'data.color_jitter', (0.4, 0.4, 0.4, 0.2), 'strengths of the jitter of brightness, contrast, saturation and hue of '
+    'resized crops', maximum=1,
+  ),
+  Key('data.resize', 256, 'shorter side of a test image before its central crop, in pixels'),
+)  # fmt: skip
+
 PARALLEL = (
   Key('parallel.data', 0, 'number of devices that share a batch, a divisor of its size; 0: automatic'),
   Key(

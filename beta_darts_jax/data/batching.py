@@ -87,6 +87,25 @@ def _epoch_order(seed, epoch, *, num_images, batch_size):
   return _permuted_rows(key, num_images=num_images, batch_size=batch_size)
 
 
+def batch_keys(seed, step) -> jax.Array:
+  """Returns the keys of a step [3]: of α's draw, and of the augmentation of the weights' and of α's batch."""
+  return jax.random.split(jax.random.fold_in(jax.random.key(seed), step), 3)
+
+
+def alpha_order(seed: int, first: int, stop: int, num_images: int, batch_size: int) -> jax.Array:
+  """Returns the indices [stop − first, B] that a search draws for α in the steps `first` … `stop` − 1."""
+  seed, steps = jax.device_put((np.uint32(seed), np.arange(first, stop, dtype=np.int32)))
+  return _alpha_order(seed, steps, num_images=num_images, batch_size=batch_size)
+
+
+@functools.partial(jax.jit, static_argnames=('num_images', 'batch_size'))
+def _alpha_order(seed, steps, *, num_images, batch_size):
+  def draw(step):
+    return distinct_indices(batch_keys(seed, step)[0], num_images, batch_size)
+
+  return lax.map(draw, steps)
+
+
 def distinct_indices(key, num_images: int, batch_size: int) -> jax.Array:
   """Draws B different indices below N uniformly, [B]: the places of the B largest of N random numbers."""
   return lax.top_k(jax.random.uniform(key, (num_images,)), batch_size)[1]

@@ -1,6 +1,7 @@
 """Decoded images on the disk: from the second time on, a data set is mapped into memory instead of decoded.
 
-An entry is a folder with images.npy, labels.npy and the SHA-256 of both. Entries may be deleted at any time.
+An entry is a folder with two arrays, such as images.npy and labels.npy, and the SHA-256 of both. Entries may be deleted
+at any time.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ import numpy as np
 
 Arrays = tuple[np.ndarray, np.ndarray]  # (images uint8 [N, H, W, C], labels int32 [N])
 
-_FILES = ('images.npy', 'labels.npy')
+FILES = ('images.npy', 'labels.npy')
 
 
 def cache_folder() -> pathlib.Path | None:
@@ -25,7 +26,7 @@ def cache_folder() -> pathlib.Path | None:
   return None if base.startswith('~') else pathlib.Path(base) / 'beta_darts_jax' / 'data'
 
 
-def cached(name: str, key: str, read: Callable[[], Arrays]) -> Arrays:
+def cached(name: str, key: str, read: Callable[[], Arrays], files: tuple[str, str] = FILES) -> Arrays:
   """Returns what `read` returns, from the cache if it has an intact entry; otherwise reads and makes an entry.
 
   If the cache cannot be written, a line on the console says so, and the arrays are returned all the same.
@@ -34,6 +35,7 @@ def cached(name: str, key: str, read: Callable[[], Arrays]) -> Arrays:
     name: of the data, the beginning of the entry's name.
     key: a text that differs for different data.
     read: returns the arrays.
+    files: names of the files of both arrays.
 
   Returns:
     The arrays. From the cache they are mapped from files and cannot be changed.
@@ -42,35 +44,35 @@ def cached(name: str, key: str, read: Callable[[], Arrays]) -> Arrays:
   if folder is None:
     return read()
   entry = folder / f'{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
-  arrays = _load(entry)
+  arrays = _load(entry, files)
   if arrays is None:
     arrays = read()
     try:
-      _save(entry, arrays)
+      _save(entry, arrays, files)
     except OSError as error:
       print(f'{folder}: cannot keep {name} there ({error.strerror or error})', flush=True)
   return arrays
 
 
-def _load(entry) -> Arrays | None:
+def _load(entry, files=FILES) -> Arrays | None:
   """Returns the arrays of an entry, None if it is missing or damaged."""
   try:
-    images, labels = (np.load(entry / file, mmap_mode='r', allow_pickle=False) for file in _FILES)
+    images, labels = (np.load(entry / file, mmap_mode='r', allow_pickle=False) for file in files)
     is_intact = (entry / 'sha256').read_text() == _sha256((images, labels))
   except (OSError, ValueError, EOFError):  # ValueError, EOFError: a damaged header
     return None
   return (images, labels) if is_intact else None
 
 
-def _save(entry, arrays: Arrays) -> None:
+def _save(entry, arrays: Arrays, files=FILES) -> None:
   """Writes an entry as a whole: other processes find no entry, or a complete one."""
   entry.parent.mkdir(parents=True, exist_ok=True)
   temporary = pathlib.Path(tempfile.mkdtemp(prefix='.', dir=entry.parent))
   try:
-    for file, array in zip(_FILES, arrays, strict=True):
+    for file, array in zip(files, arrays, strict=True):
       np.save(temporary / file, array, allow_pickle=False)
     (temporary / 'sha256').write_text(_sha256(arrays))
-    if _load(entry) is None:  # no other process has written it since
+    if _load(entry, files) is None:  # no other process has written it since
       shutil.rmtree(entry, ignore_errors=True)
       temporary.rename(entry)
   finally:

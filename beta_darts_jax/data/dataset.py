@@ -1,6 +1,7 @@
 """A data set of images in memory, and how arrays become one."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,13 +10,16 @@ from PIL import Image
 
 from beta_darts_jax.data.augmentation import normalize
 from beta_darts_jax.data.cache import Arrays
+from beta_darts_jax.data.lazy import LazyImages
 from beta_darts_jax.data.splits import draw_by_class, halve, hold_out
 from beta_darts_jax.errors import InputError
+
+_STATISTICS_IMAGES = 5000  # of images on the disk, for their mean and standard deviation
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """Training and test images of one classification problem, in host memory.
+  """Training and test images of one classification problem, in host memory or as LazyImages, which stay on the disk.
 
   Attributes:
     name: the source, as given to `load` or `from_arrays`.
@@ -27,6 +31,7 @@ class Dataset:
     valid: images that train α in a search, like `train`; None takes half of the training images.
     classes: names of the classes; () if they have numbers only.
     left_out: a sentence about each thing of the source that was not read.
+    streamed: whether a search takes its batches from the host or the disk, because the images do not fit a device.
   """
 
   name: str
@@ -39,6 +44,7 @@ class Dataset:
   valid: Arrays | None = None
   classes: tuple[str, ...] = ()
   left_out: tuple[str, ...] = ()
+  streamed: bool = False
 
   @property
   def class_names(self) -> tuple[str, ...]:
@@ -49,6 +55,11 @@ class Dataset:
   def image_shape(self) -> tuple[int, int, int]:
     """(H, W, C)."""
     return self.train[0].shape[1:]
+
+  @property
+  def num_bytes(self) -> int:
+    """The bytes of the pixels of the training and validation images."""
+    return sum(math.prod(part[0].shape) for part in (self.train, self.valid) if part)
 
   def normalize(self, images):
     """Returns uint8 images [B, H, W, C] as float images, normalized by `mean` and `std`."""
@@ -76,24 +87,30 @@ class Dataset:
     sizes = np.bincount(self.train[1], minlength=self.num_classes)
     return tuple((len(self.train[1]) / (np.count_nonzero(sizes) * np.maximum(sizes, 1))).tolist())
 
-  def search_splits(self, fraction: float = 1.0) -> tuple[Arrays, Arrays]:
-    """Returns the images that train the weights and the images that train α.
+  def search_splits(self, fraction: float = 1.0, alpha_fraction: float = 0.0) -> tuple[Arrays, Arrays]:
+    """Returns the images that train the weights and the images that train α, none of which is in both.
 
     They are a fraction of each half of the training images. With `valid` they are a fraction of all training images,
-    and the validation images.
+    and the validation images. With an `alpha_fraction` they are `fraction` and `alpha_fraction` of all training images.
     """
-    weights, alpha = self._search_indices(fraction)
+    weights, alpha = self._search_indices(fraction, alpha_fraction)
     return _rows(self.train, weights), _rows(self.valid or self.train, alpha)
 
-  def search_labels(self, fraction: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+  def search_labels(self, fraction: float = 1.0, alpha_fraction: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Returns the labels of `search_splits`."""
-    weights, alpha = self._search_indices(fraction)
+    weights, alpha = self._search_indices(fraction, alpha_fraction)
     return self.train[1][weights], (self.valid or self.train)[1][alpha]
 
-  def _search_indices(self, fraction):
+  def _search_indices(self, fraction, alpha_fraction):
+    labels = self.train[1]
     if self.valid:
-      return self._share(self.train[1], fraction), np.arange(len(self.valid[1]))
-    halves, labels = self._halves(), self.train[1]
+      return self._share(labels, fraction), np.arange(len(self.valid[1]))
+    if alpha_fraction:
+      weights = self._share(labels, fraction)
+      rest = np.setdiff1d(np.arange(len(labels)), weights)
+      count = int(len(labels) * alpha_fraction)
+      return weights, rest[len(rest) - count :] if self.in_order else rest[draw_by_class(labels[rest], count)]
+    halves = self._halves()
     return tuple(half[self._share(labels[half], fraction)] for half in halves)
 
   def _halves(self):
@@ -189,18 +206,23 @@ def make_dataset(
 
 
 def _check(name, part, images, labels) -> Arrays:
-  images, labels = np.asarray(images), np.asarray(labels)
-  which = f'{name}: {part}'
+  which, labels = f'{name}: {part}', np.asarray(labels)
+  if not isinstance(images, LazyImages):
+    images = _check_images(which, np.asarray(images))
+  if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+    raise InputError(f'{which} labels are {labels.dtype} {list(labels.shape)}: expected {len(images)} integers')
+  if labels.min() < 0:
+    raise InputError(f'{which} label {labels.min()}: expected 0, 1, …')
+  return images, labels.astype(np.int32)
+
+
+def _check_images(which, images) -> np.ndarray:
   if images.ndim not in (3, 4) or images.dtype != np.uint8 or not images.size:
     given = f'{images.dtype} {list(images.shape)}'
     raise InputError(f'{which} images are {given}: expected uint8 [N, H, W, C] or [N, H, W], not empty')
   if images.ndim == 4 and _has_channels_first(images.shape):
     raise InputError(f'{which} images are {list(images.shape)}: expected [N, H, W, C], because channels come last')
-  if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-    raise InputError(f'{which} labels are {labels.dtype} {list(labels.shape)}: expected {len(images)} integers')
-  if labels.min() < 0:
-    raise InputError(f'{which} label {labels.min()}: expected 0, 1, …')
-  return images[..., None] if images.ndim == 3 else images, labels.astype(np.int32)
+  return images[..., None] if images.ndim == 3 else images
 
 
 def _has_channels_first(shape) -> bool:
@@ -228,6 +250,9 @@ def _hold_out_a_fifth(name, arrays: Arrays) -> tuple[Arrays, Arrays]:
 
 
 def _channel_statistics(images):
+  if isinstance(images, LazyImages):
+    count = min(len(images), _STATISTICS_IMAGES)
+    images = images.read(np.sort(np.random.default_rng(0).permutation(len(images))[:count]))
   scaled = images.reshape(-1, images.shape[-1]).astype(np.float64) / 255
   return scaled.mean(0).tolist(), np.maximum(scaled.std(0), 1e-3).tolist()
 

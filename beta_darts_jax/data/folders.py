@@ -1,5 +1,7 @@
 """Folders of images: which parts and classes a folder has, and which files belong to them."""
 
+import hashlib
+import json
 import os
 import pathlib
 from typing import NamedTuple
@@ -15,6 +17,12 @@ PARTS = {
 _OF_SYSTEMS = ('__macosx', 'thumbs.db', 'desktop.ini')  # what macOS and Windows add to folders
 
 FilesByClass = dict[str, list[pathlib.Path]]
+
+
+def fingerprint(files_by_class: FilesByClass) -> str:
+  """Returns the SHA-256 of the names and sizes of the files of a part."""
+  files = [(name, file.name, file.stat().st_size) for name, files in files_by_class.items() for file in files]
+  return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 class ImageFolder(NamedTuple):

@@ -1,5 +1,6 @@
 """What an image file shows, as uint8 RGB."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -21,16 +22,35 @@ def read_picture(file: pathlib.Path, image_size: int = 0) -> np.ndarray:
   Raises:
     InputError: the file is damaged, is no image, or has a mode without a documented range.
   """
+  image = open_picture(file)
+  if image_size:
+    image = image.resize((image_size, image_size), Image.Resampling.BOX)
+  return np.asarray(image)
+
+
+@dataclasses.dataclass(frozen=True)
+class FilePictures:
+  """The pictures of image files, as `lazy.Pictures`; `image_size` as in `read_picture`."""
+
+  files: tuple[pathlib.Path, ...]
+  image_size: int = 0
+
+  def array(self, place):
+    return read_picture(self.files[place], self.image_size)
+
+  def picture(self, place):
+    return open_picture(self.files[place])
+
+
+def open_picture(file: pathlib.Path) -> Image.Image:
+  """Reads an image file as RGB. Raises InputError as `read_picture`."""
   try:
     with Image.open(file) as opened:
-      image = to_rgb(opened)
+      return to_rgb(opened)
   except InputError as error:
     raise InputError(f'{file}: {error}') from None
   except Exception as error:  # PIL raises many types for a damaged file
     raise InputError(f'{file}: cannot be read as an image ({error})') from None
-  if image_size:
-    image = image.resize((image_size, image_size), Image.Resampling.BOX)
-  return np.asarray(image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

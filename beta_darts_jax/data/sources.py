@@ -1,6 +1,7 @@
 """Loads a data set by name: digits, TFDS names, folders of images and .npz files."""
 
 import contextlib
+import dataclasses
 import functools
 import os
 import pathlib
@@ -9,9 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from beta_darts_jax.data.crops import ResizedCrops
 from beta_darts_jax.data.dataset import Arrays, Dataset, make_dataset, stack_images
-from beta_darts_jax.data.folders import PARTS, find_images, part_of
-from beta_darts_jax.data.pictures import read_picture
+from beta_darts_jax.data.folders import PARTS, find_images, fingerprint, part_of
+from beta_darts_jax.data.lazy import LazyImages, OnDisk, as_lazy
+from beta_darts_jax.data.pictures import FilePictures, read_picture
 from beta_darts_jax.data.tfds import open_tfds
 from beta_darts_jax.errors import InputError
 
@@ -19,6 +22,7 @@ from beta_darts_jax.errors import InputError
 _STATISTICS = {
   'cifar10': ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)),
   'cifar100': ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+  'imagenet2012': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
   'imagenet16_120': ((122.68 / 255, 116.66 / 255, 104.01 / 255), (63.22 / 255, 61.26 / 255, 65.09 / 255)),
 }
 _FORMS = 'digits, cifar10, cifar100, imagenet16_120, NAME, NAME/CONFIG or NAME:VERSION of TFDS, folder:PATH or npz:PATH'
@@ -31,9 +35,35 @@ class _Source(NamedTuple):
   parts: Mapping[str, Callable[[], Arrays]]  # part ('train', 'valid', 'test') → its reader
   classes: tuple[str, ...] = ()  # names; () means that classes have numbers only
   left_out: tuple[str, ...] = ()  # sentences
+  on_disk: Mapping[str, OnDisk] = {}  # part → its pictures one by one, if the source allows it
 
 
-def load(source: str, data_dir: str = '', image_size: int = 0, alpha_split: str = 'half') -> Dataset:
+@dataclasses.dataclass(frozen=True)
+class Residence:
+  """Where a search has its images.
+
+  Attributes:
+    where: 'device'; 'stream', batch by batch from the disk or the host; or 'auto'.
+    limit: 'auto' streams images with more bytes.
+    crops: takes random crops of streamed pictures on the host; None augments on the device.
+  """
+
+  where: str = 'device'
+  limit: int = 0
+  crops: ResizedCrops | None = None
+
+  def streams(self, num_bytes: int) -> bool:
+    """Returns whether images of so many bytes stream."""
+    return self.crops is not None or self.where == 'stream' or (self.where == 'auto' and num_bytes > self.limit)
+
+
+def load(
+  source: str,
+  data_dir: str = '',
+  image_size: int = 0,
+  alpha_split: str = 'half',
+  residence: Residence = Residence(),
+) -> Dataset:
   """Loads a data set by name.
 
   Args:
@@ -50,6 +80,7 @@ def load(source: str, data_dir: str = '', image_size: int = 0, alpha_split: str 
     image_size: height and width in pixels after area averaging; 0 keeps the size.
     alpha_split: images that train α in a search. 'half': half of the training images; 'valid': the validation set of
       the source, so that all training images train the weights.
+    residence: where a search has the images. Streamed images of TFDS and of folders stay on the disk.
 
   Raises:
     InputError: unknown source, the source cannot be read, or it has no validation set and `alpha_split` is 'valid'.
@@ -64,19 +95,34 @@ def load(source: str, data_dir: str = '', image_size: int = 0, alpha_split: str 
   left_out = [*found.left_out]
   if 'valid' in found.parts.keys() - roles.values():
     left_out.append('the validation set is left out: a search trains α on it with alpha_split=valid only')
-  arrays = {part: read() for part, read in found.parts.items() if part in ('train', *roles.values())}
-  return make_dataset(
+  wanted = [part for part in found.parts if part in ('train', *roles.values())]
+  arrays = _read_parts(found, wanted, residence, roles['valid'])
+  is_on_disk = isinstance(arrays['train'][0], LazyImages)
+  dataset = make_dataset(
     source,
     arrays['train'],
     arrays.get(roles['test']),
     arrays.get(roles['valid']),
-    image_size=image_size,
+    image_size=0 if is_on_disk else image_size,
     classes=found.classes,
     left_out=tuple(left_out),
     statistics=_STATISTICS.get(source),
     in_order=source in ('cifar10', 'cifar100'),
     refuse_gaps=kind == 'npz',
   )
+  return dataclasses.replace(dataset, streamed=residence.streams(dataset.num_bytes))
+
+
+def _read_parts(found: _Source, wanted: list[str], residence: Residence, valid: str) -> dict[str, tuple]:
+  """Returns {part: (images, labels)}; the images are LazyImages if they stream and the source allows it."""
+  if found.on_disk:
+    sizes = [found.on_disk[part].num_images for part in ('train', valid) if part]
+    if residence.streams(sum(sizes) * found.on_disk['train'].first_image().nbytes):
+      return {part: found.on_disk[part].open(residence.crops) for part in wanted}
+  arrays = {part: found.parts[part]() for part in wanted}
+  if residence.crops:
+    return {part: (as_lazy(images, residence.crops), labels) for part, (images, labels) in arrays.items()}
+  return arrays
 
 
 def _open(source, kind, path, data_dir, image_size) -> _Source:
@@ -189,10 +235,23 @@ def _open_folder(path, image_size) -> _Source:
     part: functools.partial(_read_pictures, path, classes, image_size, files) for part, files in found.parts.items()
   }
   names = tuple(os.fsencode(name).decode('utf-8', 'replace') for name in classes)  # a name of a file may be any bytes
-  return _Source(parts, names, tuple(found.left_out))
+  on_disk = {part: _files_on_disk(classes, image_size, files) for part, files in found.parts.items()}
+  return _Source(parts, names, tuple(found.left_out), on_disk)
+
+
+def _files_on_disk(classes, image_size, files_by_class) -> OnDisk:
+  files = tuple(file for files in files_by_class.values() for file in files)
+
+  def labels():
+    return np.arange(len(files), dtype=np.int32), _labels(classes, files_by_class)
+
+  return OnDisk(FilePictures(files, image_size), len(files), labels, functools.partial(fingerprint, files_by_class))
+
+
+def _labels(classes, files_by_class) -> np.ndarray:
+  return np.array([classes.index(name) for name, files in files_by_class.items() for _ in files], np.int32)
 
 
 def _read_pictures(path, classes, image_size, files_by_class) -> Arrays:
   images = [read_picture(file, image_size) for files in files_by_class.values() for file in files]
-  labels = [classes.index(name) for name, files in files_by_class.items() for _ in files]
-  return stack_images(f'folder:{path}', images), np.array(labels, np.int32)
+  return stack_images(f'folder:{path}', images), _labels(classes, files_by_class)

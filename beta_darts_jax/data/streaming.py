@@ -8,16 +8,17 @@ import dataclasses
 import functools
 import io
 import os
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import Image, ImageEnhance
+from PIL import Image
 
 from beta_darts_jax.data.augmentation import normalize
+from beta_darts_jax.data.crops import ResizedCrops
 from beta_darts_jax.data.pictures import to_rgb
 from beta_darts_jax.data.tfds import check_prepared, fingerprint, tfds_folder
+from beta_darts_jax.data.workers import stream
 from beta_darts_jax.errors import InputError
 
 
@@ -65,6 +66,11 @@ class StreamedDataset:
     return ()
 
   @property
+  def crops(self) -> ResizedCrops:
+    """How a picture becomes an image."""
+    return ResizedCrops(self.image_size, self.crop_scale, self.color_jitter, self.flip, self.resize)
+
+  @property
   def image_shape(self) -> tuple[int, int, int]:
     """(H, W, C) after augmentation."""
     return self.image_size, self.image_size, 3
@@ -109,57 +115,6 @@ def load(source: str = 'imagenet2012', data_dir: str = '', image_size: int = 224
   )
 
 
-# ---- one image, on the host ----
-
-
-def random_resized_crop(rng: np.random.Generator, image, size: int, scale=(0.08, 1.0)):
-  """Crops a random box and resizes it to size×size (the augmentation of Inception, as in torchvision).
-
-  The area of the box is a fraction of the image, uniform in `scale`; its aspect is log-uniform in 3/4 … 4/3. If none of
-  ten boxes fits into the image, the largest centred box with an aspect in this range is taken.
-  """
-  width, height = image.size
-  for _ in range(10):
-    area = width * height * rng.uniform(*scale)
-    aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-    w, h = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
-    if 0 < w <= width and 0 < h <= height:
-      left, top = rng.integers(0, width - w + 1), rng.integers(0, height - h + 1)
-      break
-  else:
-    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
-    left, top = (width - w) // 2, (height - h) // 2
-  return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + w, top + h))
-
-
-def color_jitter(rng: np.random.Generator, image, strength=(0.4, 0.4, 0.4, 0.2)):
-  """Changes brightness, contrast, saturation and hue in random order.
-
-  The first three are multiplied by a factor in 1 ± strength. The hue is shifted by ± strength of the color circle.
-  """
-  enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
-  for i in rng.permutation(4):
-    if i == 3:
-      image = _shift_hue(image, rng.uniform(-strength[3], strength[3]))
-    else:
-      image = enhancers[i](image).enhance(rng.uniform(1 - strength[i], 1 + strength[i]))
-  return image
-
-
-def _shift_hue(image, shift):
-  hue, saturation, value = image.convert('HSV').split()
-  shifted = (np.asarray(hue, np.int16) + round(shift * 255)) % 256
-  return Image.merge('HSV', (Image.fromarray(shifted.astype(np.uint8)), saturation, value)).convert('RGB')
-
-
-def center_crop(image, size: int, resize: int):
-  """Resizes the shorter side to `resize` pixels and crops the central size×size: the usual evaluation."""
-  scale = resize / min(image.size)
-  image = image.resize([max(size, round(n * scale)) for n in image.size], Image.Resampling.BILINEAR)
-  left, top = ((n - size) // 2 for n in image.size)
-  return image.crop((left, top, left + size, top + size))
-
-
 # ---- batches ----
 
 
@@ -193,12 +148,7 @@ class _TrainExamples:
     position = step_in_epoch * self.batch_size + self.process * share + row  # in the permutation of the epoch
     index = int(_epoch_permutation(self.seed, epoch, num_images)[position])
     image, label = _read_record(dataset, 'train', index)
-    rng = np.random.default_rng((self.seed, epoch, position, 1))
-    image = random_resized_crop(rng, image, dataset.image_size, dataset.crop_scale)
-    mirror = rng.random() < 0.5  # drawn also without flip, so that flip does not change the other draws
-    if mirror and dataset.flip:
-      image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return np.asarray(color_jitter(rng, image, dataset.color_jitter)), label
+    return dataset.crops.for_training(image, np.random.default_rng((self.seed, epoch, position, 1))), label
 
 
 @functools.lru_cache(maxsize=4)
@@ -221,25 +171,8 @@ def train_batches(
     workers: number of processes that decode; 0 decodes in this process. The batches do not depend on it.
     process, processes: index of this process, and number of processes of the run.
   """
-  import grain
-  from absl import flags
-
-  if not flags.FLAGS.is_parsed():  # grain reads absl flags, which notebooks and tests do not parse
-    flags.FLAGS.mark_as_parsed()
   share = batch_size // processes
-  examples = grain.MapDataset.source(_TrainExamples(dataset, seed, batch_size, process, processes))
-  batches = examples[first * share :].batch(share)
-  # an element is a whole batch, so one thread and a short buffer are enough
-  read_options = grain.ReadOptions(num_threads=int(workers > 0), prefetch_buffer_size=1)
-  stream = batches.to_iter_dataset(read_options)
-  if workers:
-    stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), _ignore_interrupt)
-  yield from iter(stream)
-
-
-def _ignore_interrupt(*_):
-  """Makes a worker ignore Ctrl-C, which reaches all processes: the main one needs batches until it has saved."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  yield from stream(_TrainExamples(dataset, seed, batch_size, process, processes), share, first, workers)
 
 
 def test_batches(dataset: StreamedDataset, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -251,7 +184,7 @@ def test_batches(dataset: StreamedDataset, batch_size: int) -> Iterator[tuple[np
 
   def example(i):
     image, label = _read_record(dataset, 'test', min(i, num_images - 1))
-    return np.asarray(center_crop(image, dataset.image_size, dataset.resize)), label
+    return dataset.crops.for_test(image), label
 
   with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads are enough: PIL releases the GIL while it decodes
     for begin in range(0, num_images, batch_size):

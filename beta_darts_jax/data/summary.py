@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from beta_darts_jax.data.dataset import Arrays, Dataset
+from beta_darts_jax.data.lazy import LazyImages
 from beta_darts_jax.data.streaming import StreamedDataset
 
 PARTS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
@@ -32,8 +33,9 @@ def record(dataset: Dataset | StreamedDataset) -> dict[str, Any]:
   else:
     parts = _parts(dataset)
     facts |= {part: _facts_of_part(arrays, dataset.num_classes) for part, arrays in parts.items()}
-    extremes = [(int(images.min()), int(images.max())) for images, _ in parts.values()]
-    facts['pixels'] = [min(low for low, _ in extremes), max(high for _, high in extremes)]
+    in_memory = [images for images, _ in parts.values() if not isinstance(images, LazyImages)]
+    if in_memory:
+      facts['pixels'] = [min(int(images.min()) for images in in_memory), max(int(images.max()) for images in in_memory)]
   return facts | {'mean': list(dataset.mean), 'std': list(dataset.std)}
 
 
@@ -44,11 +46,12 @@ def _parts(dataset: Dataset) -> dict[str, Arrays]:
 
 def _facts_of_part(arrays: Arrays, num_classes) -> dict[str, Any]:
   images, labels = arrays
+  facts = {'files_sha256': images.fingerprint} if isinstance(images, LazyImages) else {'pixels_sha256': _sha256(images)}
   return {
     'images': len(labels),
     'of_each_class': np.bincount(labels, minlength=num_classes).tolist(),
     'labels_sha256': _sha256(labels),
-    'pixels_sha256': _sha256(images),
+    **facts,
   }
 
 
@@ -56,9 +59,11 @@ def _sha256(array) -> str:
   return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
-def announce(dataset: Dataset | StreamedDataset, fraction: float = 1.0, searches: bool = False) -> dict[str, Any]:
+def announce(
+  dataset: Dataset | StreamedDataset, fraction: float = 1.0, searches: bool = False, alpha_fraction: float = 0.0
+) -> dict[str, Any]:
   """Prints what was read, and returns its `record` and 'warnings'; arguments as in `find_warnings`."""
-  facts = record(dataset) | {'warnings': find_warnings(dataset, fraction, searches)}
+  facts = record(dataset) | {'warnings': find_warnings(dataset, fraction, searches, alpha_fraction)}
   print('\n'.join(describe(facts)), flush=True)
   return facts
 
@@ -94,18 +99,23 @@ def _listed(texts: list[str]) -> str:
 # ---- warnings ----
 
 
-def find_warnings(dataset: Dataset | StreamedDataset, fraction: float = 1.0, searches: bool = False) -> list[str]:
+def find_warnings(
+  dataset: Dataset | StreamedDataset, fraction: float = 1.0, searches: bool = False, alpha_fraction: float = 0.0
+) -> list[str]:
   """Returns a sentence about each thing that is likely to be a mistake in the data.
 
   Args:
     dataset: of a run.
     fraction: of the training images that the run uses.
     searches: whether the run is a search, which needs every class for the weights and for α.
+    alpha_fraction: of the training images that train α, as in `Dataset.search_splits`.
   """
   if isinstance(dataset, StreamedDataset):
     return []
   warnings = [*dataset.left_out]
   for part, (images, _) in _parts(dataset).items():
+    if isinstance(images, LazyImages):
+      continue  # they are not read before the run
     axes = tuple(range(1, images.ndim))
     if num_flat := int(np.sum(images.max(axes) - images.min(axes) < FLAT)):
       warnings.append(f'{num_flat:,} of {len(images):,} {PARTS[part]} images are constant or nearly so')
@@ -116,7 +126,11 @@ def find_warnings(dataset: Dataset | StreamedDataset, fraction: float = 1.0, sea
   used = {f'the {PARTS[part]} set': labels for part, (_, labels) in _parts(dataset).items()}
   if searches:
     used |= dict(
-      zip(('the part that trains the weights', 'the part that trains α'), dataset.search_labels(fraction), strict=True)
+      zip(
+        ('the part that trains the weights', 'the part that trains α'),
+        dataset.search_labels(fraction, alpha_fraction),
+        strict=True,
+      )
     )
   elif fraction < 1:
     used['the part of the training images that is used'] = dataset.subset(fraction).train[1]
@@ -135,4 +149,6 @@ def _some(names, counts=None) -> str:
 
 
 def _is_same(first: Arrays, second: Arrays) -> bool:
+  if isinstance(first[0], LazyImages) and isinstance(second[0], LazyImages):
+    return first[0].fingerprint == second[0].fingerprint
   return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))

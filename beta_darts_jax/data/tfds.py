@@ -1,23 +1,30 @@
 """TFDS data sets without TensorFlow: where they are, how they are read, and how CIFAR is prepared."""
 
+import contextlib
+import dataclasses
 import functools
 import hashlib
+import io
 import json
 import os
 import pathlib
+import re
 import tarfile
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from beta_darts_jax.data.cache import cached
+from beta_darts_jax.data.cache import Arrays, cached
 from beta_darts_jax.data.dataset import resize, stack_images
+from beta_darts_jax.data.lazy import OnDisk
+from beta_darts_jax.data.pictures import to_rgb
 from beta_darts_jax.errors import InputError
 
 _OWN_PROTOCOLS = ('digits', 'cifar10', 'cifar100', 'imagenet16_120', 'imagenet2012')
 
 _CACHED = ('cifar10', 'cifar100', 'imagenet16_120')  # decoding them takes long, and they are small when decoded
+_RECORDS_AT_ONCE = 1000
 
 
 def tfds_folder(data_dir: str = '') -> str:
@@ -59,7 +66,8 @@ def open_tfds(source: str, data_dir: str, image_size: int):
 
   Returns:
     ({part: function () → (images, labels)} for the parts train, test and valid that it has, names of the classes,
-    sentences about what is left out), or None if TFDS does not know `source`.
+    sentences about what is left out, {part: OnDisk} unless the decoded images are in the cache), or None if TFDS does
+    not know `source`.
 
   Raises:
     InputError: the data set is not prepared. The functions raise it if the data cannot be read.
@@ -85,6 +93,8 @@ def open_tfds(source: str, data_dir: str, image_size: int):
     _prepare(builder, source)
   check_prepared(builder, name)
   splits = {'train': 'train', 'valid': 'validation', 'test': 'test'}
+  if source == 'imagenet2012':  # the images of its split test have no labels
+    splits.pop('test')
   parts = {
     part: functools.partial(_read_or_map_split, builder, split, source, image_size)
     for part, split in splits.items()
@@ -93,7 +103,9 @@ def open_tfds(source: str, data_dir: str, image_size: int):
   unknown = [split for split in builder.info.splits if split not in splits.values()]
   features = builder.info.features
   classes = getattr(features['label'], 'names', None) if 'label' in features else None
-  return parts, tuple(classes or ()), tuple(f'the split {split} is left out' for split in unknown)
+  left_out = tuple(f'the split {split} is left out' for split in unknown)
+  on_disk = {} if source in _CACHED else {part: _on_disk(builder, splits[part], source, image_size) for part in parts}
+  return parts, tuple(classes or ()), left_out, on_disk
 
 
 def _prepare(builder, name):
@@ -122,12 +134,90 @@ def _read_split(builder, split, source, image_size):
     raise InputError(f'{source} in {builder.data_dir} cannot be read: {error}') from None
 
 
+# ---- record by record ----
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordPictures:
+  """The pictures of TFDS records, as `lazy.Pictures`.
+
+  Attributes:
+    name: of the source and split, for messages.
+    decoded, encoded: random access to the records, whose images are uint8 [H, W, C] or bytes of a file.
+    image_size: as in `sources.load`.
+  """
+
+  name: str
+  decoded: Any
+  encoded: Any
+  image_size: int = 0
+
+  def array(self, place):
+    with self._naming(place):
+      image = self.decoded[place]['image']
+    return resize(image[None], self.image_size)[0] if self.image_size else image
+
+  def picture(self, place):
+    with self._naming(place):
+      return to_rgb(Image.open(io.BytesIO(self.encoded[place]['image'])))
+
+  @contextlib.contextmanager
+  def _naming(self, place):
+    try:
+      yield
+    except Exception as error:  # array_record and PIL raise many types for damaged files
+      raise InputError(f'{self.name}: record {place} cannot be read ({error})') from None
+
+
+def _on_disk(builder, split, source, image_size) -> OnDisk:
+  import tensorflow_datasets as tfds
+
+  decoders = {'image': tfds.decode.SkipDecoding()}
+  try:
+    decoded, encoded = builder.as_data_source(split), builder.as_data_source(split, decoders=decoders)
+  except Exception as error:  # TFDS raises many types if the files are damaged or have another format
+    raise InputError(f'{source} in {builder.data_dir} cannot be read: {error}') from None
+  return OnDisk(
+    RecordPictures(f'{source}, {split}', decoded, encoded, image_size),
+    len(encoded),
+    functools.partial(_read_or_map_labels, builder, split, source, encoded),
+    functools.partial(fingerprint, builder, split),
+  )
+
+
+def _read_or_map_labels(builder, split, source, records) -> Arrays:
+  """Returns the order of the records by their `id` if they have one, and the labels in this order."""
+  name = f'{re.sub("[^a-zA-Z0-9_]", "-", source)}-{split}-labels'
+  key = f'version 1, {fingerprint(builder, split, with_times=True)}'
+  return cached(name, key, functools.partial(_read_labels, source, records), files=('places.npy', 'labels.npy'))
+
+
+def _read_labels(source, records) -> Arrays:
+  """Reads all records once, without decoding their images."""
+  print(f'reading the labels of {len(records):,} records of {source}', flush=True)
+  labels, ids = [], []
+  for begin in range(0, len(records), _RECORDS_AT_ONCE):
+    for record in records.__getitems__(range(begin, min(begin + _RECORDS_AT_ONCE, len(records)))):
+      _require_image_and_label(source, record)
+      labels.append(record['label'])
+      ids.append(record.get('id', b''))
+  order = np.argsort(np.array(ids), kind='stable')
+  return order.astype(np.int32), np.array(labels, np.int32)[order]
+
+
+def _require_image_and_label(source, record) -> None:
+  if not {'image', 'label'} <= record.keys():
+    raise InputError(f'{source}: the records have {", ".join(record)}: expected image and label')
+
+
+# ---- all records ----
+
+
 def read_records(source: str, records, image_size: int) -> tuple[np.ndarray, np.ndarray]:
   """Reads TFDS records into (images, labels), ordered by their `id` if they have one."""
   images, labels, ids = [], [], []
   for record in records:
-    if not {'image', 'label'} <= record.keys():
-      raise InputError(f'{source}: the records have {", ".join(record)}: expected image and label')
+    _require_image_and_label(source, record)
     if source == 'imagenet16_120' and record['label'] >= 120:
       continue
     image = record['image']

@@ -95,6 +95,8 @@ def placed_operations(
     cells = [('cell', supernet.channels * 2**stage) for stage in range(3) for _ in range(supernet.cells_per_stage)]
   else:
     cells = [(cell.cell_type, cell.channels) for cell in cell_plan(supernet.layers, supernet.channels)]
+    if supernet.stem == 'imagenet':  # three convolutions of stride 2; images have multiples of 32 pixels
+      image_size = image_size[0] // 8, image_size[1] // 8
   for cell_type, channels in cells:
     factor = channels // supernet.channels  # a reduction doubles the channels and halves the size of the nodes
     for e, (_, source) in enumerate(space.edges):

@@ -160,7 +160,8 @@ class DartsSkeleton(Module):
   depth: int = 8  # number of cells
   affine: bool = True  # batch normalization of the preprocessing has scale and bias
   unroll: bool = False  # compiles every cell separately
-  stem: str = 'cifar'  # 'cifar' is one 3×3 convolution to 3·C; 'imagenet' is three of stride 2
+  stem: str = 'cifar'  # 'cifar' is one 3×3 convolution to 3·C; 'imagenet' is three of stride 2 to stem_width·C
+  stem_width: int = 1
   auxiliary: bool = False  # training also returns the logits of an AuxiliaryHead after cell 2·depth//3
   dtype: jnp.dtype | None = None
 
@@ -200,12 +201,12 @@ class DartsSkeleton(Module):
     return x, x
 
   def _imagenet_stem(self, images, train):
-    half = self.channels // 2
-    x = Conv(half, 3, stride=2, dtype=self.dtype, name='stem0_conv_1')(images)
+    channels = self.stem_width * self.channels
+    x = Conv(channels // 2, 3, stride=2, dtype=self.dtype, name='stem0_conv_1')(images)
     x = nn.relu(BatchNorm(dtype=self.dtype, name='stem0_batch_norm_1')(x, train))
-    x = Conv(self.channels, 3, stride=2, dtype=self.dtype, name='stem0_conv_2')(x)
+    x = Conv(channels, 3, stride=2, dtype=self.dtype, name='stem0_conv_2')(x)
     x = BatchNorm(dtype=self.dtype, name='stem0_batch_norm_2')(x, train)
-    stem1 = ReluConvBatchNorm(self.channels, kernel_size=3, stride=2, dtype=self.dtype, name='stem1')
+    stem1 = ReluConvBatchNorm(channels, kernel_size=3, stride=2, dtype=self.dtype, name='stem1')
     return x, stem1(x, train)
 
 

@@ -172,6 +172,8 @@ class Supernet(Module):
     channels: C of the first stage.
     cells_per_stage: N of the skeleton 'nas_bench_201'.
     layers: number of cells of the skeleton 'darts'.
+    stem: of the skeleton 'darts': 'cifar' is one 3×3 convolution, 'imagenet' is three of stride 2. Both have 3·C
+      channels, as in DARTS and in PC-DARTS.
     unroll: compiles every cell and edge separately, instead of one loop body for equal ones. On CPU a step is twice as
       fast, and compilation takes more than twice as long, in the DARTS family many times. The variables are the same.
     partial_channels, single_path, undrawn_gradient: `channel_divisor`, `single_path` and `undrawn_gradient` of
@@ -195,6 +197,7 @@ class Supernet(Module):
   channels: int = 16
   cells_per_stage: int = 5
   layers: int = 8
+  stem: str = 'cifar'
   unroll: bool = False
   partial_channels: int = 1
   single_path: bool = False
@@ -244,5 +247,6 @@ class Supernet(Module):
       unroll=self.unroll,
       dtype=self.dtype,
       name='network',
+      **({'stem': self.stem, 'stem_width': 3} if self.space.skeleton == 'darts' else {}),
     )
     return skeleton(images, betas, train=train)

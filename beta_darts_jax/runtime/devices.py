@@ -181,11 +181,23 @@ def shard(tree, mesh: Mesh, axis: str):
   return put(tree, named_sharding(mesh, axis))
 
 
-def from_local(tree, mesh: Mesh):
-  """Makes arrays whose first axis is split over 'data' from the share of it that each process gives."""
-  sharding = named_sharding(mesh, 'data')
+def from_local(tree, mesh: Mesh, axis: int = 0):
+  """Makes arrays whose `axis` is split over 'data' from the share of it that each process gives: its `local_rows`."""
+  sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, 'data'))
   with jax.transfer_guard('allow'):  # an explicit transfer, like device_put
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+  """Returns the rows of a batch that the devices of this process have, ascending."""
+  parts = named_sharding(mesh, 'data').addressable_devices_indices_map((batch_size,)).values()
+  return np.unique(np.concatenate([np.arange(batch_size)[part] for part in parts]))
+
+
+def memory_of_device() -> int:
+  """Returns the bytes of memory of a device of this process; of the host, if the device has none of its own."""
+  statistics = jax.local_devices()[0].memory_stats() or {}
+  return statistics.get('bytes_limit') or os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
 
 
 def constrain_batch(x: jax.Array, mesh: Mesh) -> jax.Array:

@@ -9,8 +9,9 @@ from beta_darts_jax.method.selection import best_epoch, eigenvalue_stop, select_
 from beta_darts_jax.method.state import SearchState
 from beta_darts_jax.runtime.logs import Row
 from beta_darts_jax.runtime.session import next_stop
+from beta_darts_jax.search.options import EarlyStopping
 from beta_darts_jax.search.programs import SearchPrograms
-from beta_darts_jax.search.setup import EarlyStopping, SearchSetup
+from beta_darts_jax.search.setup import SearchSetup
 from beta_darts_jax.spaces.genotype import Genotype
 
 

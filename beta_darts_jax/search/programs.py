@@ -12,10 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import PartitionSpec
 
 from beta_darts_jax.data import Dataset
-from beta_darts_jax.data.batching import distinct_indices, epoch_order
+from beta_darts_jax.data.batching import batch_keys
 from beta_darts_jax.method.bilevel import make_step
 from beta_darts_jax.method.diagnostics import make_diagnose, make_one_shot
 from beta_darts_jax.method.evaluation import make_evaluate
@@ -31,14 +30,10 @@ from beta_darts_jax.runtime.devices import (
   shard_population,
 )
 from beta_darts_jax.runtime.session import make_inspect
+from beta_darts_jax.search.feeds import ResidentFeed, StreamedFeed, split_over_data, take_from_halves
 from beta_darts_jax.search.setup import SearchSetup
 
 EVALUATION_BATCH = 250  # images
-
-
-def _split_over_data(index):
-  """Splits the indices of a batch over 'data', inside a program that is already split over 'population'."""
-  return lax.with_sharding_constraint(index, PartitionSpec('data'))
 
 
 def make_initial_state(setup: SearchSetup) -> Callable:
@@ -56,52 +51,48 @@ def make_initial_state(setup: SearchSetup) -> Callable:
   return initial_state
 
 
-def make_train(step: Callable, setup: SearchSetup) -> Callable:
-  """Builds `train(states, orders, hypers, halves, stop)` → states: bilevel steps of every member up to step `stop`.
+def make_train(step: Callable, setup: SearchSetup, take: Callable | None = None) -> Callable:
+  """Builds `train(states, orders, hypers, data, stop)` → states: bilevel steps of every member up to step `stop`.
 
-  `states`, `orders` and `hypers` have the leading axis M. `orders` [M, steps, B] are the indices of the epoch into the
-  first of `halves`, the (images, labels) for the weights and for α. At every step α's batch is drawn from the second
-  half. A single search ends early, after the step, when a loss is not finite.
+  `states`, `orders` and `hypers` have the leading axis M. A single search ends early, after the step, when a loss is
+  not finite.
 
   Args:
     step: from make_step.
     setup: of the search.
+    take: (state, order, data, key of α's draw) → the uint8 batches (images, labels) of a step for the weights and for
+      α; None: `feeds.take_from_halves`.
   """
+  take_batches = take or take_from_halves(setup)
 
-  def make_batch(half, index, key):
-    images, labels = half
-    index = _split_over_data(index)
-    return setup.augmentation(key, images[index]), labels[index]
-
-  def take_step(member, halves):
+  def take_step(member, data):
     state, order, hyper = member
-    weights_half, alpha_half = halves
-    key = jax.random.fold_in(jax.random.key(state.seed), state.step)
-    draw_key, train_key, valid_key = jax.random.split(key, 3)
-    valid_index = distinct_indices(draw_key, len(alpha_half[1]), setup.batch_size)
-    train_batch = make_batch(weights_half, order[state.step % setup.session.steps_per_epoch], train_key)
-    valid_batch = make_batch(alpha_half, valid_index, valid_key)
+    draw_key, *keys = batch_keys(state.seed, state.step)
+    batches = take_batches(state, order, data, draw_key)
+    train_batch, valid_batch = (
+      (setup.augmentation(key, images), labels) for key, (images, labels) in zip(keys, batches, strict=True)
+    )
     return step(state, train_batch, valid_batch, hyper)[0]
 
   step_all = map_members(take_step, setup.strategy)
 
-  def train(states, orders, hypers, halves, stop):
+  def train(states, orders, hypers, data, stop):
     is_single = len(states.step) == 1
 
     def train_members(members, shared):
       states, orders, hypers = members
-      halves, stop = shared
+      data, stop = shared
 
       def proceed(states):
         finite = jnp.isfinite(states.sums['train_loss'][0]) & jnp.isfinite(states.sums['alpha_loss'][0])
         return (states.step[0] < stop) & (finite if is_single else True)
 
       def take_steps(states):
-        return step_all((states, orders, hypers), halves)
+        return step_all((states, orders, hypers), data)
 
       return lax.while_loop(proceed, take_steps, states)
 
-    return shard_population(train_members, setup.mesh)((states, orders, hypers), (halves, stop))
+    return shard_population(train_members, setup.mesh)((states, orders, hypers), (data, stop))
 
   return train
 
@@ -117,7 +108,7 @@ def make_evaluate_members(setup: SearchSetup, prepare: Callable, num_images: int
 
   devices = setup.mesh.shape['data']  # they share a batch of the evaluation, too
   batch_size = max(1, min(EVALUATION_BATCH, num_images) // devices) * devices
-  evaluate = make_evaluate(supernet_logits, prepare, batch_size, _split_over_data)
+  evaluate = make_evaluate(supernet_logits, prepare, batch_size, split_over_data)
 
   def evaluate_member(member, images_and_labels):
     return evaluate(member, *images_and_labels)
@@ -136,13 +127,9 @@ class SearchPrograms:
     self._setup = setup
     self._replicate = functools.partial(replicate, mesh=setup.mesh)
     self._shard = functools.partial(shard, mesh=setup.mesh, axis='population')
-    halves = dataset.search_splits(setup.fraction)
-    self._num_images = len(halves[0][1])
-    self._halves = self._replicate(halves)
-    # a part of α's half is drawn, because the images of a folder are in the order of their classes
-    self._order = None if dataset.in_order else np.random.default_rng(0).permutation(len(halves[1][1]))
-    self._evaluated = self._replicate(self._sample(halves[1], setup.evaluation_images))
-    self._epoch_arguments = functools.lru_cache(maxsize=1)(self._place_epoch_arguments)
+    self._feed = StreamedFeed(setup, dataset) if dataset.streamed else ResidentFeed(setup, dataset)
+    self._evaluated = self._replicate(self._feed.sample(setup.evaluation_images))
+    self._hypers = functools.lru_cache(maxsize=1)(self._place_hypers)
     seeds = np.array([member.seed for member in setup.members], np.uint32)
     image = np.zeros((1, *dataset.image_shape), np.float32)
     self._initial_arguments = self._shard(seeds), self._replicate(image)
@@ -160,13 +147,11 @@ class SearchPrograms:
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split),
       jax.eval_shape(initial_states, *self._initial_arguments),
     )
-    train = make_train(make_step(setup.supernet, setup.parts), setup)
+    train = make_train(make_step(setup.supernet, setup.parts), setup, self._feed.take)
     evaluate = make_evaluate_members(setup, normalize, len(self._evaluated[1]))
-    orders, hypers = self._epoch_arguments(0)
+    hypers, block = self._hypers(0), self._feed.example()
     self._train, self._evaluate, self._initial_states = compile_together(
-      jax.jit(train, donate_argnums=0, out_shardings=split).lower(
-        shapes, orders, hypers, self._halves, self._replicate(np.int32(0))
-      ),
+      jax.jit(train, donate_argnums=0, out_shardings=split).lower(shapes, block.orders, hypers, block.data, block.stop),
       jax.jit(evaluate, out_shardings=whole).lower((shapes, hypers), self._evaluated),
       jax.jit(initial_states, out_shardings=split).lower(*self._initial_arguments),
     )
@@ -191,14 +176,11 @@ class SearchPrograms:
     def take_member(tree, member):
       return jax.tree.map(lambda x: x[member], tree)
 
-    def first_batches(halves):
-      return [(normalize(images[: setup.batch_size]), labels[: setup.batch_size]) for images, labels in halves]
-
     quick = setup.supernet.clone(unroll=False)  # quick to compile
     self._set_betas = jax.jit(set_betas, out_shardings=split)
     self.reset_weight_optimizer = jax.jit(reset_weight_optimizer, out_shardings=split)
     self._take_member = jax.jit(take_member, out_shardings=whole)
-    self._first_batches = jax.jit(first_batches)
+    self._normalize = jax.jit(normalize)
     self._mean_betas = jax.jit(jax.vmap(relaxation.mean), out_shardings=whole)
     self._strengths = jax.jit(jax.vmap(relaxation.strengths), out_shardings=whole)
     whole_edges = quick.clone(single_path=False)
@@ -214,11 +196,6 @@ class SearchPrograms:
     hypers = [setup.hyperparameters(member, epoch).replace(**changes) for member in setup.members]
     return self._shard(jax.tree.map(lambda *values: np.array(values, np.float32), *hypers))
 
-  def _place_epoch_arguments(self, epoch):
-    setup = self._setup
-    orders = [epoch_order(member.seed, epoch, self._num_images, setup.batch_size) for member in setup.members]
-    return self._shard(np.stack(jax.device_get(orders))), self._place_hypers(epoch)
-
   # ---- training ----
 
   def initial_states(self) -> SearchState:
@@ -230,7 +207,13 @@ class SearchPrograms:
 
     `states` are donated: they cannot be used afterwards.
     """
-    return self._train(states, *self._epoch_arguments(epoch), self._halves, self._replicate(np.int32(until)))
+    return self._advance(states, epoch, self._hypers(epoch), until)
+
+  def _advance(self, states, epoch, hypers, until):
+    for block in self._feed.blocks(states, epoch, until):
+      jax.block_until_ready(states)  # at most the block of this call and the next one are on the devices
+      states = self._train(states, block.orders, hypers, block.data, block.stop)
+    return states
 
   def tune(self, states: SearchState, epoch: int, member: int, betas, decided, until: int) -> tuple[SearchState, bool]:
     """Sets α of one member's decided edges so that their mean β is proportional to `betas`; then trains for DARTS-PT.
@@ -249,21 +232,18 @@ class SearchPrograms:
       (states, whether the state of the member is finite).
     """
     setup = self._setup
-    orders, _ = self._epoch_arguments(epoch)
     fixed = {} if setup.selection.train_alpha else {'alpha_learning_rate': 0.0}
     last_epoch = min(setup.session.epochs, setup.schedule.alpha_epochs[1]) - 1  # the last one in which α moves
     hypers = self._place_hypers(last_epoch, learning_rate=setup.selection.learning_rate, **fixed)
     arguments = map(self._replicate, (np.int32(member), betas, decided))
-    states = self._set_betas(states, *arguments)
-    states = self._train(states, orders, hypers, self._halves, self._replicate(np.int32(until)))
+    states = self._advance(self._set_betas(states, *arguments), epoch, hypers, until)
     return states, bool(self._inspect(states).finite[member])
 
   # ---- evaluation ----
 
   def evaluate(self, states: SearchState, epoch: int):
     """Returns (loss in nats, top-1, top-5 accuracy 0 … 1), [M] each, of the supernets on images of α's half."""
-    _, hypers = self._epoch_arguments(epoch)
-    return jax.device_get(self._evaluate((states, hypers), self._evaluated))
+    return jax.device_get(self._evaluate((states, self._hypers(epoch)), self._evaluated))
 
   def mean_betas(self, states: SearchState) -> dict[str, np.ndarray]:
     """Returns the mean of β on the host, {cell type: [M, E, O]}."""
@@ -279,25 +259,20 @@ class SearchPrograms:
   ):
     """Returns the accuracies [n] of a member's weights under each of n given β, on `count` images of α's half.
 
-    If `count` is 0, all images of the half are used. `augment` augments them, in the same way for each β. With `epoch`,
-    the auxiliary skip connections of DARTS- have the weight of that epoch; without, they are left out.
+    If `count` is 0, all images of the half are used; a streamed search uses at most feeds.SAMPLE. `augment` augments
+    them, in the same way for each β. With `epoch`, the auxiliary skip connections of DARTS- have the weight of that
+    epoch; without, they are left out.
     """
     setup = self._setup
-    images, labels = self._sample(self._halves[1], count)
+    images, labels = self._feed.sample(count)
     if epoch is not None:
       hyper = jax.tree.map(np.float32, setup.hyperparameters(setup.members[member], epoch))
       betas = [setup.parts.relaxation.with_skip(beta, hyper) for beta in betas]
     state = self._take_member(states, self._replicate(np.int32(member)))
     return self._one_shot[augment](state.variables, betas, images, labels)
 
-  def _sample(self, arrays, count: int):
-    """Returns `count` images and labels of α's half, all if `count` is 0 or too large."""
-    if not 0 < count < len(arrays[1]):
-      return arrays
-    return tuple(array[:count] if self._order is None else array[self._order[:count]] for array in arrays)
-
   def diagnose(self, states: SearchState, member: int, epoch: int) -> dict:
     """Returns the expensive diagnostics of a member, as from diagnostics.make_diagnose."""
-    _, hypers = self._epoch_arguments(epoch)
-    state, hyper = self._take_member((states, hypers), self._replicate(np.int32(member)))
-    return self._diagnose(state, *self._first_batches(self._halves), hyper)
+    state, hyper = self._take_member((states, self._hypers(epoch)), self._replicate(np.int32(member)))
+    batches = [(self._normalize(images), labels) for images, labels in self._feed.first_batches()]
+    return self._diagnose(state, *batches, hyper)

@@ -36,6 +36,7 @@ class HyperparameterSchedule:
       the scalars of one's own parts, and two lines over the epochs. The perturbation goes from epsilon to epsilon_max,
       which it reaches after the last epoch, as in the official SDARTS. The temperature goes from temperature to
       temperature_min in the last epoch, as in the official GDAS.
+    warmup_epochs: first epochs, in which the learning rate of the weights is multiplied by (epoch + 1)/warmup_epochs.
     alpha_betas: b1 and b2 of α's Adam.
     alpha_epochs: α moves in the epochs of range(*alpha_epochs).
     weight_schedules: {name of a regularizer's weight: (λ_max, epoch, epochs) → λ}, of the regularizers in use.
@@ -47,6 +48,7 @@ class HyperparameterSchedule:
   alpha_betas: tuple[float, float]
   alpha_epochs: tuple[int, int]
   weight_schedules: Mapping[str, Callable[[float, int, int], float]]
+  warmup_epochs: int = 0
 
   def hyperparameters(self, member: Member, epoch: int) -> Hyperparameters:
     """Returns the scalars of one epoch, from 0, of one member."""
@@ -56,8 +58,9 @@ class HyperparameterSchedule:
     first_alpha_epoch, end_of_alpha = self.alpha_epochs
     moves_alpha = first_alpha_epoch <= epoch < end_of_alpha
     b1, b2 = self.alpha_betas
+    warmup = min(1.0, (epoch + 1) / max(1, self.warmup_epochs))
     return Hyperparameters(
-      learning_rate=cosine(scalars['learning_rate'], scalars['learning_rate_min'], epoch, self.epochs),
+      learning_rate=warmup * cosine(scalars['learning_rate'], scalars['learning_rate_min'], epoch, self.epochs),
       momentum=scalars['momentum'],
       weight_decay=scalars['weight_decay'],
       clip_norm=scalars['clip_norm'],

@@ -13,6 +13,8 @@ from beta_darts_jax.config.check import check_profile, step_range
 from beta_darts_jax.config.schema import epochs_to_run, flatten, from_json, is_population, varied_keys
 from beta_darts_jax.data import Augmentation, Dataset, load
 from beta_darts_jax.data.augmentation import check_augmentation
+from beta_darts_jax.data.crops import ResizedCrops
+from beta_darts_jax.data.sources import Residence
 from beta_darts_jax.errors import InputError, naming
 from beta_darts_jax.method.hypergradients import HYPERGRADIENTS
 from beta_darts_jax.method.parts import StepParts, resolve_parts
@@ -23,65 +25,16 @@ from beta_darts_jax.networks import Supernet, check_image_size, known_operations
 from beta_darts_jax.retrain.comparison import Comparison
 from beta_darts_jax.retrain.recipe import Recipe
 from beta_darts_jax.retrain.setup import NetworkOptions
-from beta_darts_jax.runtime.devices import make_mesh
+from beta_darts_jax.runtime.devices import make_mesh, memory_of_device
 from beta_darts_jax.runtime.session import SessionOptions
 from beta_darts_jax.search.cost import Costs, make_costs
+from beta_darts_jax.search.options import EarlyStopping, Measurements, Selection
 from beta_darts_jax.search.population import make_members
 from beta_darts_jax.search.schedule import HyperparameterSchedule, Member
 from beta_darts_jax.spaces.nas_bench_201 import HOW_TO_GET, NasBench201, covers, find_table
 from beta_darts_jax.spaces.space import SearchSpace, make_space
 
-
-@dataclasses.dataclass(frozen=True)
-class EarlyStopping:
-  """Rules that end a search early; 0 turns a rule off. See method/selection.py."""
-
-  eigenvalue_ratio: float = 0.0
-  eigenvalue_window: int = 5
-  skips: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Selection:
-  """Which cell is kept.
-
-  Attributes:
-    epoch: 'last', or 'best' by validation accuracy.
-    method: 'argmax', or 'perturbation' (DARTS-PT).
-    tune_epochs, learning_rate: training of the weights between the decisions of DARTS-PT.
-    train_alpha: α is trained, too.
-    reset_optimizer: the optimizer of the weights starts again before the first decision.
-    images: of α's half, for each accuracy of DARTS-PT; 0 is all of it.
-    augment: these images are augmented.
-  """
-
-  epoch: str = 'last'
-  method: str = 'argmax'
-  tune_epochs: int = 1
-  learning_rate: float = 0.001
-  train_alpha: bool = False
-  reset_optimizer: bool = False
-  images: int = 2000
-  augment: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Measurements:
-  """What is measured besides losses and accuracies; 0 turns it off.
-
-  Attributes:
-    every_epochs: epochs between the expensive diagnostics.
-    images: of α's half, for the accuracy of the discretized supernet.
-    kendall_cells: cells for Kendall's τ in each diagnosis.
-    final_kendall_cells: cells for Kendall's τ after the search.
-    kendall_images: images for each one-shot accuracy of Kendall's τ.
-  """
-
-  every_epochs: int = 0
-  images: int = 2000
-  kendall_cells: int = 0
-  final_kendall_cells: int = 0
-  kendall_images: int = 2000
+MEMORY_SHARE = 4  # images stream if their pixels need more than this part of a device's memory: 1/4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +54,8 @@ class SearchSetup:
     parts: of the bilevel step.
     schedule: the hyperparameters of each epoch.
     augmentation: of training images.
-    fraction: share of each half of the training images that is used.
+    fraction, alpha_fraction: shares of the training images that are used, as in `Dataset.search_splits`.
+    workers: processes that read streamed images.
     batch_size: images of each of the two batches of a step.
     evaluation_images: of α's half, for the validation after each epoch; 0 is all of it.
     session: sizes and logs of the run.
@@ -122,6 +76,8 @@ class SearchSetup:
   schedule: HyperparameterSchedule
   augmentation: Augmentation
   fraction: float
+  alpha_fraction: float
+  workers: int
   batch_size: int
   evaluation_images: int
   session: SessionOptions
@@ -144,9 +100,24 @@ def make_search_space(config: ConfigDict) -> SearchSpace:
 
 
 def load_search_data(options: ConfigDict) -> Dataset:
-  """Loads the data set of a config's group `data`. Raises InputError."""
-  dataset = load(options.source, options.data_dir, options.image_size, options.alpha_split)
+  """Loads the data set of a config's group `data`, and prints where its images are. Raises InputError."""
+  crops = None
+  if options.crops == 'resized':
+    size = options.image_size or ResizedCrops.size
+    crops = ResizedCrops(size, options.crop_scale, options.color_jitter, options.flip, options.resize)
+  limit = memory_of_device() // MEMORY_SHARE
+  residence = Residence(options.residence, limit, crops)
+  dataset = load(options.source, options.data_dir, options.image_size, options.alpha_split, residence)
+  where = 'stream' if dataset.streamed else 'lie on the devices'
+  reason = f'data.residence={options.residence}'
+  if options.residence == 'auto':
+    reason = f'{_gigabytes(dataset.num_bytes)} of pixels, and the limit is {_gigabytes(limit)}'
+  print(f'the images {where} ({"data.crops=resized" if crops else reason})', flush=True)
   return dataset.half(options.part)
+
+
+def _gigabytes(num_bytes) -> str:
+  return f'{num_bytes / 1e9:.3g} GB'
 
 
 def find_benchmark(config: ConfigDict, space: SearchSpace, dataset_name: str) -> NasBench201 | None:
@@ -175,7 +146,9 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
   space = make_search_space(config)
   members = make_members(config.search.seed, config.population.seeds, {n: config.population[n] for n in varied_keys()})
   batch_size = config.search.batch_size
-  steps = _check_sizes(config, dataset)
+  steps = _check_sizes(config, dataset, config.supernet.stem if space.skeleton == 'darts' else 'cifar')
+  if dataset.streamed and len(members) > 1:
+    raise InputError(f'config.population: {dataset.name} is streamed: expected one member; start a run for each')
   with naming('config.parallel'):
     mesh = make_mesh(batch_size, len(members), config.parallel.population, config.parallel.data)
   data = config.data
@@ -187,7 +160,8 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
     with naming('config.cost'):
       costs = make_costs(config.cost.unit, supernet, dataset.image_shape[:2])
   parts = _make_parts(config, space, members, class_weights, costs)
-  augmentation = Augmentation(dataset.mean, dataset.std, data.crop_padding, data.flip, data.cutout)
+  flips = data.flip and data.crops == 'padded'  # resized crops are mirrored on the host
+  augmentation = Augmentation(dataset.mean, dataset.std, data.crop_padding, flips, data.cutout)
   return SearchSetup(
     dataset_name=dataset.name,
     space=space,
@@ -201,7 +175,9 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
     parts=parts,
     schedule=make_schedule(config, steps),
     augmentation=augmentation,
-    fraction=config.data.fraction,
+    fraction=data.fraction,
+    alpha_fraction=data.alpha_fraction if data.alpha_split == 'half' else 0.0,
+    workers=data.workers,
     batch_size=batch_size,
     evaluation_images=config.search.evaluation_images,
     session=SessionOptions(
@@ -223,20 +199,24 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
   )
 
 
-def _check_sizes(config, dataset) -> int:
+def _check_sizes(config, dataset, stem: str) -> int:
   """Checks the sizes before anything is written, and returns the steps of an epoch. Raises InputError."""
-  batch_size = config.search.batch_size
-  num_weight_images, num_alpha_images = map(len, dataset.search_labels(config.data.fraction))
+  batch_size, data = config.search.batch_size, config.data
+  num_weight_images, num_alpha_images = map(len, dataset.search_labels(data.fraction, data.alpha_fraction))
   if batch_size > (smallest := min(num_weight_images, num_alpha_images)):
     part = 'the smaller of the training and validation sets' if dataset.valid else 'half of the training images'
-    share = f' with config.data.fraction={config.data.fraction}' if config.data.fraction < 1 else ''
+    if data.alpha_fraction and not dataset.valid:
+      part = 'the smaller part of the training images'
+    share = f' with config.data.fraction={data.fraction}' if data.fraction < 1 else ''
     raise InputError(f'config.search.batch_size={batch_size}: expected at most {smallest}, {part}{share}')
   steps = num_weight_images // batch_size
   size = dataset.image_shape[:2]
   with naming('config.data'):
-    check_image_size(size)
-    check_augmentation(config.data.crop_padding, config.data.cutout, size)
+    check_image_size(size, stem)
+    check_augmentation(data.crop_padding, data.cutout, size)
   num_images = len(dataset.train[1])
+  if config.retrain.epochs and dataset.streamed:
+    raise InputError(f'config.retrain.epochs={config.retrain.epochs}: expected 0, because the images stream')
   if config.retrain.epochs and config.retrain.batch_size > num_images:
     raise InputError(
       f'config.retrain.batch_size={config.retrain.batch_size}: expected at most {num_images}, the training images'
@@ -255,6 +235,7 @@ def make_supernet(config: ConfigDict, space: SearchSpace, num_classes: int, sing
       channels=options.channels,
       cells_per_stage=options.cells_per_stage,
       layers=options.layers,
+      stem=options.stem,
       unroll=options.unroll,
       partial_channels=config.relaxation.partial_channels,
       single_path=single_path,
@@ -319,6 +300,7 @@ def make_schedule(config: ConfigDict, steps_per_epoch: int) -> HyperparameterSch
     epochs=search.epochs,
     steps_per_epoch=steps_per_epoch,
     scalars={name: values[key] for name, key in varied_keys().items()},
+    warmup_epochs=search.warmup_epochs,
     alpha_betas=search.alpha_betas,
     alpha_epochs=(search.alpha_warmup_epochs, search.alpha_epochs or search.epochs),
     weight_schedules={name: weight_schedule(name) for name in sorted(weights)},

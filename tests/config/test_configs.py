@@ -105,6 +105,15 @@ OFFICIAL = {
   ('darts', 'cifar10,oles,own'): {
     'space.name': 'darts_with_none', 'search.weight_optimizer': 'weight_sgd_oles', 'search.epochs': 50,
   },
+  ('darts_imagenet', 'pc_darts'): {  # the official program of PC-DARTS for ImageNet
+    'data.fraction': 0.1, 'data.alpha_fraction': 0.025, 'data.image_size': 224, 'data.crop_scale': (0.08, 1.0),
+    'data.color_jitter': (0, 0, 0, 0), 'space.name': 'darts_with_none', 'supernet.channels': 16, 'supernet.layers': 8,
+    'supernet.stem': 'imagenet', 'relaxation.partial_channels': 2, 'relaxation.edge_normalization': True,
+    'search.epochs': 50, 'search.batch_size': 1024, 'search.learning_rate': 0.5, 'search.learning_rate_min': 0.0,
+    'search.warmup_epochs': 5, 'search.momentum': 0.9, 'search.weight_decay': 3e-4, 'search.clip_norm': 5.0,
+    'search.alpha_learning_rate': 6e-3, 'search.alpha_betas': (0.5, 0.999), 'search.alpha_weight_decay': 1e-3,
+    'search.alpha_warmup_epochs': 35, 'search.beta_decay_weight': 0.0,
+  },
   ('retrain_cifar10',): {
     'data.cutout': 16, 'network.channels': 36, 'network.layers': 20, 'network.auxiliary_weight': 0.4,
     'train.epochs': 600, 'train.batch_size': 96, 'train.learning_rate': 0.025, 'train.momentum': 0.9,
@@ -139,6 +148,7 @@ def test_every_own_protocol_is_compared_by_eye():
     *(('darts', dataset) for dataset in ('cifar100', 'svhn')),
     *(('robust_darts', f'{space},cifar10{size}') for space in ('s1', 's2', 's3', 's4') for size in ('', ',proxy')),
     *(('darts_bench_suite', f'{argument}{task}') for argument in SUITE for task in ('', ',retrain')),
+    *(('darts_imagenet', method) for method in ('beta_darts', 'beta_pc_darts', 'darts', 'pc_darts')),
     ('retrain_cifar100',),
     ('retrain_nas_bench_201', 'cifar100'),
   ],

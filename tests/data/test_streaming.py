@@ -11,7 +11,8 @@ from PIL import Image
 
 from beta_darts_jax import InputError
 from beta_darts_jax.data import streaming
-from beta_darts_jax.data.streaming import StreamedDataset, center_crop, color_jitter, random_resized_crop
+from beta_darts_jax.data.crops import center_crop, color_jitter, random_resized_crop
+from beta_darts_jax.data.streaming import StreamedDataset
 
 
 def encoded(value, size=(12, 10)):

@@ -14,7 +14,7 @@ from beta_darts_jax.method.losses import make_loss
 from beta_darts_jax.method.relaxations import SOFTMAX
 from beta_darts_jax.method.selection import Order, select_by_perturbation
 from beta_darts_jax.search.cells import select_cells
-from beta_darts_jax.search.setup import EarlyStopping, Selection
+from beta_darts_jax.search.options import EarlyStopping, Selection
 
 
 def test_the_order_of_decisions_in_the_darts_space():

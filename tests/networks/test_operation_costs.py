@@ -11,28 +11,28 @@ import pytest
 from beta_darts_jax import NAS_BENCH_201, OPERATIONS, InputError, NasBench201Network, Network, SearchSpace, Supernet
 from beta_darts_jax.networks.costs import multiply_adds, operation_costs
 
-SIZE = (8, 12)
 SMALL = SearchSpace('small', 'darts', nodes=1, operations=('skip_connect', 'max_pool_3x3', 'sep_conv_3x3'))
-# the space, the class of its networks, and their depth
+# the space, the class of its networks, their depth and stem, and the size of the images
 SPACES = {
-  'nas_bench_201': (NAS_BENCH_201, NasBench201Network, {'cells_per_stage': 1}),
-  'darts': (SMALL, Network, {'layers': 3}),
+  'nas_bench_201': (NAS_BENCH_201, NasBench201Network, {'cells_per_stage': 1}, (8, 12)),
+  'darts': (SMALL, Network, {'layers': 3}, (8, 12)),
+  'imagenet': (SMALL, Network, {'layers': 3, 'stem': 'imagenet'}, (32, 64)),
 }
 
 
 @pytest.mark.parametrize('name', SPACES)
 def test_costs_of_two_cells_differ_as_the_counts_of_their_networks(name):
-  space, network_class, depth = SPACES[name]
+  space, network_class, depth, size = SPACES[name]
   supernet = Supernet(space, num_classes=10, channels=4, **depth)
   counted, summed = [], []
   for seed in (0, 1):
     genotype = space.random_genotype(np.random.default_rng(seed))
     network = network_class(genotype, num_classes=10, channels=4, **depth)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *size, 3)))
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes['params']))
-    counted.append((parameters, multiply_adds(network, shapes, (*SIZE, 3))))
+    counted.append((parameters, multiply_adds(network, shapes, (*size, 3))))
     one_hot = space.one_hot(genotype)
-    costs = [operation_costs(supernet, SIZE, unit) for unit in ('parameters', 'multiply_adds')]
+    costs = [operation_costs(supernet, size, unit) for unit in ('parameters', 'multiply_adds')]
     summed.append([sum(np.vdot(one_hot[cell_type], of_cell[cell_type]) for cell_type in of_cell) for of_cell in costs])
   difference = np.subtract(*counted)
   assert difference.all()

@@ -53,8 +53,8 @@ def test_an_evaluation_on_few_images_of_a_folder_has_images_of_all_classes(monke
   def evaluated(in_order):
     dataset = dataclasses.replace(DATASET, train=(images, np.sort(labels)), in_order=in_order)
     programs = SearchPrograms(setup, dataset)
-    evaluated, labels_of_alpha = np.asarray(programs._evaluated[1]), dataset.search_labels()[1]
-    np.testing.assert_array_equal(programs._sample((labels_of_alpha,) * 2, 12)[1], evaluated)  # as DARTS-PT's images
+    evaluated = np.asarray(programs._evaluated[1])
+    np.testing.assert_array_equal(programs._feed.sample(12)[1], evaluated)  # as DARTS-PT's images
     return evaluated
 
   assert set(evaluated(in_order=False)) == {0, 1, 2, 3}

@@ -1,0 +1,168 @@
+"""Images that stay on the disk: each is read when a batch needs it.
+
+Legend: N images; H, W, C height, width and channels.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image
+
+from beta_darts_jax.data.crops import ResizedCrops
+from beta_darts_jax.data.workers import stream
+from beta_darts_jax.errors import InputError
+
+
+class Pictures(Protocol):
+  """Pictures of a source by their places 0, 1, …. Worker processes get a copy of the object.
+
+  Both methods raise InputError if the picture cannot be read.
+  """
+
+  def array(self, place: int) -> np.ndarray:
+    """Returns a picture as uint8 [H, W, C] in the size of the data set."""
+
+  def picture(self, place: int) -> Image.Image:
+    """Returns a picture as RGB in its own size."""
+
+
+class OnDisk(NamedTuple):
+  """A part of a source whose pictures can be read one by one.
+
+  Attributes:
+    pictures: by their places.
+    num_images: N.
+    labels: returns (the places of the N images in order, their labels), int32 [N] each.
+    fingerprint: returns the SHA-256 of the names and sizes of the files.
+  """
+
+  pictures: 'Pictures'
+  num_images: int
+  labels: Callable[[], tuple[np.ndarray, np.ndarray]]
+  fingerprint: Callable[[], str]
+
+  def first_image(self) -> np.ndarray:
+    """Reads an image, uint8 [H, W, C], whose shape all images must have."""
+    return self.pictures.array(0)
+
+  def open(self, crops: ResizedCrops | None) -> tuple['LazyImages', np.ndarray]:
+    """Returns the images, which stay on the disk, and their labels."""
+    places, labels = self.labels()
+    shape = crops.image_shape if crops else self.first_image().shape
+    return LazyImages(self.pictures, places, shape, crops, self.fingerprint()), labels
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrayPictures:
+  """Images of an array in host memory, or mapped from a file."""
+
+  images: np.ndarray
+
+  def array(self, place):
+    return self.images[place]
+
+  def picture(self, place):
+    return Image.fromarray(self.images[place].squeeze()).convert('RGB')
+
+
+@dataclasses.dataclass(frozen=True)
+class LazyImages:
+  """Stands for the array uint8 [N, H, W, C] of a part of a data set.
+
+  Attributes:
+    pictures: of the source.
+    places: of the N images in the source.
+    image_shape: (H, W, C).
+    crops: how a picture becomes an image; None takes it as it is.
+    fingerprint: SHA-256 of the names and sizes of the files of the source.
+  """
+
+  pictures: Pictures
+  places: np.ndarray
+  image_shape: tuple[int, ...]
+  crops: ResizedCrops | None = None
+  fingerprint: str = ''
+
+  def __len__(self):
+    return len(self.places)
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """(N, H, W, C)."""
+    return len(self), *self.image_shape
+
+  def __getitem__(self, rows: np.ndarray) -> 'LazyImages':
+    """Returns some of the images, which are still on the disk."""
+    return dataclasses.replace(self, places=self.places[rows])
+
+  def image(self, row: int) -> np.ndarray:
+    """Reads an image as it is tested, uint8 [H, W, C]."""
+    place = int(self.places[row])
+    if self.crops:
+      return self.crops.for_test(self.pictures.picture(place))
+    if (image := self.pictures.array(place)).shape != self.image_shape:
+      expected = '×'.join(map(str, self.image_shape))
+      raise InputError(f'picture {place} is {"×".join(map(str, image.shape))}: expected {expected}, or an image_size')
+    return image
+
+  def training_image(self, row: int, rng: np.random.Generator) -> np.ndarray:
+    """Reads an image as it is trained on, uint8 [H, W, C]. Without crops it is augmented on the device instead."""
+    if self.crops is None:
+      return self.image(row)
+    return self.crops.for_training(self.pictures.picture(int(self.places[row])), rng)
+
+  def read(self, rows: np.ndarray) -> np.ndarray:
+    """Reads some images as they are tested, uint8 [n, H, W, C]."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads are enough: PIL releases the GIL while it decodes
+      return np.stack(list(pool.map(self.image, rows)))
+
+
+def as_lazy(images: Any, crops: ResizedCrops | None = None) -> LazyImages:
+  """Returns images that may be an array [N, H, W, C] as LazyImages; `crops` are those of an array."""
+  if isinstance(images, LazyImages):
+    return images
+  shape = crops.image_shape if crops else images.shape[1:]
+  return LazyImages(ArrayPictures(images), np.arange(len(images)), shape, crops)
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelExamples:
+  """The examples of both levels of a search, in the order of the steps: the rows of one level, then of the other.
+
+  Attributes:
+    levels: (images, labels) for the weights and for α.
+    indices: int [2, steps, b], which images the rows of each level are.
+    rows: int [b], the numbers of the rows in the whole batch.
+    first: number of the first step.
+    seed: of the augmentation.
+  """
+
+  levels: tuple[tuple[LazyImages, np.ndarray], ...]
+  indices: np.ndarray
+  rows: np.ndarray
+  first: int
+  seed: int
+
+  def __len__(self):
+    return self.indices.size
+
+  def __getitem__(self, k):
+    _, num_steps, share = self.indices.shape
+    step, level, row = (int(i) for i in np.unravel_index(int(k), (num_steps, 2, share)))
+    images, labels = self.levels[level]
+    index = int(self.indices[level, step, row])
+    rng = np.random.default_rng((self.seed, level, self.first + step, int(self.rows[row]), 2))
+    return images.training_image(index, rng), labels[index]
+
+
+def level_batches(examples: LevelExamples, workers: int):
+  """Yields (images uint8 [b, H, W, C], labels int32 [b]) of a step's weights, then of its α, then of the next step.
+
+  The images of an array are not worth a worker: this process gathers them.
+  """
+  in_memory = all(isinstance(images.pictures, ArrayPictures) for images, _ in examples.levels)
+  yield from stream(examples, len(examples.rows), first=0, workers=0 if in_memory else workers)
