@@ -23,7 +23,11 @@ def stream(examples: Any, batch_size: int, first: int, workers: int) -> Iterator
   dataset = batches.to_iter_dataset(read_options)
   if workers:
     dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), _ignore_interrupt)
-  yield from iter(dataset)
+  iterator = iter(dataset)
+  try:
+    yield from iterator
+  finally:
+    iterator.close()  # ends the workers, which leave their shared memory otherwise
 
 
 def _ignore_interrupt(*_):

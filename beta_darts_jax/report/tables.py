@@ -115,7 +115,7 @@ _RETRAININGS = {
   'nas_bench_201': _Retraining(
     'retrain_nas_bench_201', {name: f':{name}' for name in ('cifar10', 'cifar100', 'imagenet16_120')}, 256
   ),
-  'darts': _Retraining('retrain_', {name: name for name in ('cifar10', 'cifar100')}, 96),
+  'darts': _Retraining('retrain_', {'cifar10': 'cifar10', 'cifar100': 'cifar100', 'imagenet2012': 'imagenet'}, 96),
 }
 
 

@@ -22,6 +22,7 @@ from beta_darts_jax.runtime.devices import from_local, local_rows, replicate, sh
 from beta_darts_jax.search.setup import SearchSetup
 
 SAMPLE = 2000  # images of α's half that a streamed search has on the devices
+AHEAD = 2000  # steps whose images are chosen together: starting the worker processes takes seconds
 BLOCK_BYTES = 2**26  # of the pixels in a block of steps, for each device
 
 
@@ -125,7 +126,7 @@ class StreamedFeed:
     bytes_of_step = 2 * setup.batch_size * math.prod(dataset.image_shape) // setup.mesh.shape['data']
     self._steps = max(1, min(setup.session.steps_per_dispatch, BLOCK_BYTES // bytes_of_step))
     self._batches: Iterator = iter(())
-    self._next: tuple[int, int] | None = None  # epoch and step of the next batch
+    self._next = self._end = -1  # step of the next batch, and the step after the last batch
     images, labels = self._levels[1]
     order = np.arange(len(labels)) if dataset.in_order else np.random.default_rng(0).permutation(len(labels))
     self._sample = replicate((images.read(order[:SAMPLE]), labels[order[:SAMPLE]]), setup.mesh)
@@ -140,12 +141,13 @@ class StreamedFeed:
   def blocks(self, states, epoch: int, until: int) -> Iterator[Block]:
     """Yields the arguments of each call of the training program up to step `until`."""
     first = int(jax.device_get(states.step)[0])
-    if self._next != (epoch, first):
-      self._batches = level_batches(self._examples(epoch, first), self._setup.workers)
+    if self._next != first or self._end == first:
+      examples = self._examples(epoch, first)
+      self._batches, self._end = level_batches(examples, self._setup.workers), first + examples.indices.shape[1]
     while first < until:
       stop = min(first + self._steps, until)
       batches = [next(self._batches) for _ in range(2 * (stop - first))]
-      self._next = epoch, stop
+      self._next = stop
       yield self._block(batches, first, stop)
       first = stop
 
@@ -156,13 +158,14 @@ class StreamedFeed:
     return Block(shard(np.array([first], np.int32), mesh, 'population'), data, replicate(np.int32(stop), mesh))
 
   def _examples(self, epoch, first) -> LevelExamples:
-    """The examples of this process from step `first` to the end of the epoch."""
+    """The examples of this process from step `first` to the end of this epoch, or of a later one."""
     setup, steps = self._setup, self._setup.session.steps_per_epoch
     (member,), sizes = setup.members, [len(labels) for _, labels in self._levels]
-    end = first - first % steps + steps
-    weights = epoch_order(member.seed, epoch, sizes[0], setup.batch_size)
-    alpha = alpha_order(member.seed, first, end, sizes[1], setup.batch_size)
-    indices = np.stack([np.asarray(jax.device_get(weights))[first % steps :], jax.device_get(alpha)])
+    epochs = range(epoch, epoch + max(1, AHEAD // steps))
+    orders = [epoch_order(member.seed, one, sizes[0], setup.batch_size) for one in epochs]
+    weights = np.concatenate(jax.device_get(orders))[first - epoch * steps :]
+    alpha = alpha_order(member.seed, first, epochs.stop * steps, sizes[1], setup.batch_size)
+    indices = np.stack([weights, jax.device_get(alpha)])
     return LevelExamples(self._levels, indices[..., self._rows], self._rows, first, member.seed)
 
   def _stack(self, batches):
