@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # `X as X` says that X is public (PEP 484)
   )
   from beta_darts_jax.networks import (
     OPERATIONS as OPERATIONS,
+    MobileNetwork as MobileNetwork,
     NasBench201Network as NasBench201Network,
     Network as Network,
     Supernet as Supernet,
@@ -74,6 +75,7 @@ if TYPE_CHECKING:  # `X as X` says that X is public (PEP 484)
   from beta_darts_jax.spaces import (
     DARTS as DARTS,
     DARTS_WITH_NONE as DARTS_WITH_NONE,
+    MOBILE as MOBILE,
     NAS_BENCH_201 as NAS_BENCH_201,
     PUBLISHED as PUBLISHED,
     S1 as S1,
@@ -103,7 +105,7 @@ _NAMES = {  # module: its public names
     'WeightContext', 'beta_decay', 'cost', 'from_penalty', 'make_search_step',
   ),
   'networks': (
-    'NasBench201Network', 'Network', 'OPERATIONS', 'Supernet', 'interop', 'operation_costs',
+    'MobileNetwork', 'NasBench201Network', 'Network', 'OPERATIONS', 'Supernet', 'interop', 'operation_costs',
   ),
   'report.loggers': (
     'LOGGERS',
@@ -127,7 +129,7 @@ _NAMES = {  # module: its public names
     'load',
   ),
   'spaces': (
-    'DARTS', 'DARTS_WITH_NONE', 'Genotype', 'NAS_BENCH_201', 'NasBench201', 'PUBLISHED', 'S1', 'S2', 'S3', 'S4',
+    'DARTS', 'DARTS_WITH_NONE', 'Genotype', 'MOBILE', 'NAS_BENCH_201', 'NasBench201', 'PUBLISHED', 'S1', 'S2', 'S3', 'S4',
     'SearchSpace', 'softmax_betas',
   ),
 }  # fmt: skip

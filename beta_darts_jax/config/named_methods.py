@@ -1,4 +1,4 @@
-"""The named methods of configs/nas_bench_201.py and configs/darts.py, and what the two files do in the same way."""
+"""The named methods of the configs of the spaces, and what these files do in the same way."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from beta_darts_jax.errors import InputError
 
 Values = Mapping[str, Any]  # key of the config → value
 _L2, _RS = {'search.weight_decay': 81e-4}, {'relaxation.perturbation': 'random'}
-METHODS: dict[str, Values] = {  # the values of a method in both spaces; λ is 0 unless the name starts with beta_
+METHODS: dict[str, Values] = {  # the values of a method in every space; λ is 0 unless the name starts with beta_
   'beta_darts': {},
   'beta_darts_plus_plus': {'search.flood_level': 0.3},
   'beta_rdarts_l2': _L2,
@@ -21,6 +21,11 @@ METHODS: dict[str, Values] = {  # the values of a method in both spaces; λ is 0
   'sdarts_adv': {'relaxation.perturbation': 'adversarial'},
   'pc_darts': {'relaxation.partial_channels': 4, 'relaxation.edge_normalization': True},
   'gdas': {'relaxation.sampling': 'gumbel', 'search.order': 'weights_first'},
+  'proxyless': {
+    'relaxation.sampling': 'two_paths', 'search.alpha_optimizer': 'alpha_adam_two_paths',
+    'search.alpha_learning_rate': 1e-3, 'search.alpha_betas': (0.0, 0.999), 'search.alpha_weight_decay': 0.0,
+    'search.order': 'weights_first',
+  },
   'snas': {'relaxation.sampling': 'soft_gumbel'},
   'drnas': {'relaxation.sampling': 'pathwise_dirichlet'},
   'darts_minus': {'relaxation.auxiliary_skip': True},
@@ -40,7 +45,7 @@ DARTS_PT_OWN: Values = {
 }  # fmt: skip
 WITHOUT_OWN = {  # why a method has no own protocol in either space
   'drnas': 'its supernet grows and loses operations during the search, which is not implemented',
-  **dict.fromkeys(('darts', 'darts_second_order', 'rdarts_l2', 'snas'), 'its protocol is not taken over'),
+  **dict.fromkeys(('darts', 'darts_second_order', 'rdarts_l2', 'proxyless', 'snas'), 'its protocol is not taken over'),
   **dict.fromkeys((name for name in METHODS if name.startswith('beta_')), 'the common protocol is that of β-DARTS'),
 }
 
@@ -124,4 +129,4 @@ def shrink(config: ConfigDict, train_images: int, alpha_learning_rate: float, of
   steps = search.epochs * (train_images // search.batch_size)
   fraction = steps * alpha_learning_rate / (official_steps * 3e-4)
   search.beta_decay_weight = round(search.beta_decay_weight * fraction, 2)
-  search.alpha_betas = (0.5, round(1 - official_steps / steps / 1000, 5))
+  search.alpha_betas = (search.alpha_betas[0], round(1 - official_steps / steps / 1000, 5))

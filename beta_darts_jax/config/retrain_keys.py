@@ -17,10 +17,13 @@ RETRAIN = (
   WORKERS,
   *(dataclasses.replace(key, meaning=f'{key.meaning} (streamed ImageNet)') for key in CROPS),
   Key(
-    'network.stem', 'cifar', 'first layers of the network; nas_bench_201 also selects the skeleton of NAS-Bench-201',
-    choices=('cifar', 'imagenet', 'nas_bench_201'),
+    'network.stem', 'cifar', 'first layers of the network; nas_bench_201 and mobile also select the skeleton of their '
+    'space', choices=('cifar', 'imagenet', 'nas_bench_201', 'mobile'),
   ),
-  Key('network.channels', 36, 'number of channels C of the first cells', above=0, maximum=4096),
+  Key(
+    'network.channels', 36, 'number of channels C of the first cells; mobile: 16 gives the widths of MobileNetV2 1.0',
+    above=0, maximum=4096,
+  ),
   Key('network.layers', 20, 'number of cells', above=0, maximum=256, only_with=_DARTS),
   Key('network.cells_per_stage', 5, 'number of cells N per stage', above=0, maximum=256, only_with=_NAS_BENCH_201),
   Key('network.auxiliary_weight', 0.4, 'weight of the loss of the auxiliary head; 0 leaves the head out'),

@@ -8,11 +8,13 @@ from ml_collections import ConfigDict
 from beta_darts_jax.config.schema import (
   default,
   epochs_to_run,
+  flatten,
   is_population,
   regularizers_by_weight,
   task_of,
   varied_keys,
 )
+from beta_darts_jax.spaces.space import SPACES
 
 
 class Rule(NamedTuple):
@@ -98,6 +100,7 @@ def _part_rules(config: ConfigDict) -> list[Rule]:
   sums_to_one = config.relaxation.sampling != 'sigmoid'  # the rows of β, as DARTS-PT and the perturbations assume
   stops_early = stopping.eigenvalue_ratio or (stopping.skips and is_population(config.population))
   return [
+    *_chain_rules(config),
     Rule(len(set(names)) == len(names), 'search.regularizers', 'different names'),
     Rule(
       channels % divisor == 0 and channels // divisor >= least,
@@ -121,6 +124,21 @@ def _part_rules(config: ConfigDict) -> list[Rule]:
       'argmax, or perturbation with derivation.epoch=last and without early stopping (a single search may stop by '
       'early_stopping.skips)',
     ),
+  ]
+
+
+def _chain_rules(config: ConfigDict) -> list[Rule]:
+  """What needs cells or edges of one shape is off in a space without cells."""
+  space = config.space.name
+  if not SPACES[space].is_chain:
+    return []
+  aligned = [name for name in config.search.regularizers if name.startswith('lambda_darts')]
+  wanted = {'relaxation.partial_channels': 1, 'relaxation.edge_normalization': False}
+  wanted |= {'relaxation.auxiliary_skip': False, 'space.auxiliary_skip': False}
+  values = flatten(config)
+  return [
+    *(Rule(values[key] == value, key, f'{value} with space.name={space}') for key, value in wanted.items()),
+    Rule(not aligned, 'search.regularizers', f'no lambda_darts with space.name={space}: no cells share their α'),
   ]
 
 

@@ -18,8 +18,10 @@ from beta_darts_jax.method.samplings import RELAXATIONS
 from beta_darts_jax.spaces.space import SPACES
 
 # values of other keys, for `only_with`
-_DARTS_SPACES = ('space.name', tuple(name for name, space in SPACES.items() if space.skeleton == 'darts'))
-_NAS_BENCH_201 = ('space.name', ('nas_bench_201',))
+_LAYERS, _CELLS_PER_STAGE = (
+  ('space.name', tuple(name for name, space in SPACES.items() if space.depth == depth))
+  for depth in ('layers', 'cells_per_stage')
+)
 _FINITE_DIFFERENCE = ('hypergradient.method', ('finite_difference',))
 _IMPLICIT = ('hypergradient.method', ('implicit',))
 _GUMBEL = ('relaxation.sampling', ('gumbel', 'soft_gumbel'))
@@ -57,16 +59,22 @@ SEARCH_DATA = (
 
 SPACE = (
   Key('space.name', 'nas_bench_201', 'search space', choices=SPACES),
-  Key('space.nodes', 0, 'number of intermediate nodes of a cell; 0 keeps that of the space', maximum=32),
+  Key(
+    'space.nodes', 0, 'number of intermediate nodes of a cell, or of layers of a stage (mobile); 0 keeps that of the '
+    'space', maximum=32,
+  ),
   Key(
     'space.operations', (), 'candidate operations of every edge, at least two; () keeps those of the space', items=str
   ),
   Key('space.auxiliary_skip', False, 'adds a skip connection to every edge of the supernet and of the found network'),
-  Key('supernet.channels', 16, 'number of channels C of the first cells', above=0, maximum=4096),
   Key(
-    'supernet.cells_per_stage', 5, 'number of cells N per stage', above=0, maximum=256, only_with=_NAS_BENCH_201
+    'supernet.channels', 16, 'number of channels C of the first cells; mobile: 16 gives the widths of MobileNetV2 1.0',
+    above=0, maximum=4096,
   ),
-  Key('supernet.layers', 8, 'number of cells', above=0, maximum=256, only_with=_DARTS_SPACES),
+  Key(
+    'supernet.cells_per_stage', 5, 'number of cells N per stage', above=0, maximum=256, only_with=_CELLS_PER_STAGE
+  ),
+  Key('supernet.layers', 8, 'number of cells', above=0, maximum=256, only_with=_LAYERS),
   Key(
     'supernet.stem', 'cifar', 'first layers of the network (cifar: one convolution; imagenet: three of stride 2)',
     choices=('cifar', 'imagenet'), only_with=_DARTS_SPACES,
@@ -160,8 +168,9 @@ METHOD = (
   ),
   Key('hypergradient.damping', 0.0, 'multiple of the identity that is added to the Hessian', only_with=_IMPLICIT),
   Key(
-    'relaxation.sampling', 'softmax', 'how β is computed from α (softmax: DARTS, gumbel: GDAS, soft_gumbel: SNAS, '
-    'pathwise_dirichlet: DrNAS, dirichlet: DrNAS with gamma variables, sigmoid: FairDARTS)',
+    'relaxation.sampling', 'softmax', 'how β is computed from α (softmax: DARTS, gumbel: GDAS, two_paths: '
+    'ProxylessNAS, soft_gumbel: SNAS, pathwise_dirichlet: DrNAS, dirichlet: DrNAS with gamma variables, sigmoid: '
+    'FairDARTS)',
     choices=RELAXATIONS,
   ),
   Key(
@@ -267,9 +276,9 @@ COMPARISON = (
   Key('retrain.channels', 16, 'number of channels C of the first cells of the retrained network', above=0),
   Key(
     'retrain.cells_per_stage', 5, 'number of cells N per stage of the retrained network', above=0,
-    only_with=_NAS_BENCH_201,
+    only_with=_CELLS_PER_STAGE,
   ),
-  Key('retrain.layers', 20, 'number of cells of the retrained network', above=0, only_with=_DARTS_SPACES),
+  Key('retrain.layers', 20, 'number of cells of the retrained network', above=0, only_with=_LAYERS),
   Key('retrain.batch_size', 256, 'number of images in a batch of the retraining', above=0),
   Key('retrain.learning_rate', 0.1, 'initial learning rate of the retraining'),
   Key('retrain.schedule', 'cosine_steps', 'schedule of the learning rate of the retraining', choices=RATE_SCHEDULES),

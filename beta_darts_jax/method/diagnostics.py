@@ -30,8 +30,9 @@ def operation_shares(genotype: Genotype) -> dict[str, float]:
 
 
 def num_skips(genotype: Genotype) -> int:
-  """Returns the number of skip connections of the normal cell."""
-  return genotype.normal.operations.count('skip_connect')
+  """Returns the number of skip connections of the normal cell, or of all stages of a chain."""
+  cells = genotype.cells if genotype.skeleton == 'mobile' else [genotype.normal]
+  return sum(cell.operations.count('skip_connect') for cell in cells)
 
 
 def entropies(betas) -> dict[str, np.ndarray]:

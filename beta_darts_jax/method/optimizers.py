@@ -118,6 +118,30 @@ def alpha_adam(hyper: Hyperparameters) -> optax.GradientTransformation:
   )
 
 
+def keep_unmoved() -> optax.GradientTransformation:
+  """Shifts the updates of each row of α so that softmax(α) of the logits that do not move stays the same.
+
+  All moved logits of a row get the same shift, which keeps the sum of their e^α. ProxylessNAS rescales its two drawn
+  operations in this way (Cai et al., ICLR 2019, section 3.2.1). If all logits of a row move, softmax(α) is that without
+  the shift.
+  """
+
+  def shift(update, alpha):
+    is_moved = update != 0
+    before, after = (jax.nn.logsumexp(a, axis=-1, where=is_moved, keepdims=True) for a in (alpha, alpha + update))
+    return jnp.where(is_moved, update + (before - after), 0)
+
+  def update(updates, state, params):
+    return jax.tree.map(shift, updates, params), state
+
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def alpha_adam_two_paths(hyper: Hyperparameters) -> optax.GradientTransformation:
+  """`alpha_adam` with `keep_unmoved`; with b1 = 0 and no decay it moves the drawn operations alone."""
+  return optax.chain(alpha_adam(hyper), keep_unmoved())
+
+
 # The name says which level's scalars an optimizer reads. A config file may register its own:
 # OPTIMIZERS['name'] = function.
 OPTIMIZERS: dict[str, Optimizer] = {
@@ -125,6 +149,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
   'weight_sgd_nesterov': weight_sgd_nesterov,
   'weight_sgd_oles': weight_sgd_oles,
   'alpha_adam': alpha_adam,
+  'alpha_adam_two_paths': alpha_adam_two_paths,
 }
 
 

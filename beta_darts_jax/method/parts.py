@@ -84,7 +84,7 @@ def resolve_parts(
   if parts.weight_optimizer is weight_sgd_oles and parts.relaxation.sampling.single_path:
     raise InputError(
       'weight_optimizer=weight_sgd_oles compares gradients of all operations: expected a relaxation that computes all '
-      'of them, so not gumbel'
+      'of them, so not gumbel or two_paths'
     )
   function: Any = getattr(parts.hypergradient, 'func', parts.hypergradient)  # of a functools.partial
   if function in ASSUME_SGD and parts.weight_optimizer is not weight_sgd:

@@ -81,14 +81,15 @@ class Relaxation:
       architecture: (α, edge logits).
       key: of the draw.
       hyper: scalars of the step.
-      loss: β → nats. It is given in the weight step, where β is perturbed.
+      loss: β → nats. It is given in the weight step, where β is perturbed, and which may have a draw of its own.
     """
     alphas, edge_logits = architecture
 
     def complete(betas):
       return self.with_skip(self._with_edge_weights(betas, edge_logits), hyper)
 
-    betas = self.sampling.draw(alphas, jax.random.fold_in(key, 0), hyper)
+    draw = (loss and self.sampling.weight_draw) or self.sampling.draw
+    betas = draw(alphas, jax.random.fold_in(key, 0), hyper)
     if self.perturbation and loss:
       betas = self.perturbation(betas, jax.random.fold_in(key, 1), hyper, lambda betas: loss(complete(betas)))
     return complete(betas)

@@ -16,6 +16,8 @@ from beta_darts_jax.errors import InputError
 from beta_darts_jax.method.optimizers import Hyperparameters
 from beta_darts_jax.spaces.space import softmax_betas
 
+TINY = 2.0**-126  # the smallest normal float32 and bfloat16: it changes no sum
+
 
 def softmax(alphas, key, hyper: Hyperparameters):
   """DARTS: β = softmax(α). Nothing is drawn."""
@@ -68,6 +70,34 @@ def soft_gumbel(alphas, key, hyper: Hyperparameters):
 
 def _gumbel_like(alphas, key):
   return jax.tree.map(lambda a, key: jax.random.gumbel(key, a.shape, a.dtype), alphas, split_like(alphas, key))
+
+
+def one_path(alphas, key, hyper: Hyperparameters):
+  """One-hot β without a gradient, with operation k drawn with probability softmax(α)_k."""
+  del hyper
+  return most_likely(jax.tree.map(jnp.add, alphas, _gumbel_like(alphas, key)))
+
+
+def two_paths(alphas, key, hyper: Hyperparameters):
+  """ProxylessNAS: two operations of each edge are drawn, and a binary gate opens one of them.
+
+  The two are drawn without replacement by softmax(α). Their probabilities become p = softmax of their two logits, and
+  the gate of one of them is open with its p. So β is 1 there, and 0 elsewhere. The second operation has TINY in place
+  of 0, so that Supernet(single_path=True, paths=2) knows it. The gradient is that of equation 4, restricted to the two:
+  ∂β_j/∂α_i = p_j·(δ_ij − p_i) (Cai et al., ICLR 2019, section 3.2.1).
+  """
+  del hyper
+
+  def draw(alpha, key):
+    pair_key, gate_key = jax.random.split(key)
+    _, pair = lax.top_k(alpha + jax.random.gumbel(pair_key, alpha.shape, alpha.dtype), 2)
+    p = jax.nn.softmax(jnp.take_along_axis(alpha, pair, axis=-1))
+    is_first_open = jax.random.uniform(gate_key, alpha.shape[:1], alpha.dtype) < p[:, 0]
+    gates = jnp.where(is_first_open[:, None], *jnp.array([[1, TINY], [TINY, 1]], alpha.dtype))
+    gates += p - lax.stop_gradient(p)  # 0
+    return jnp.put_along_axis(jnp.zeros_like(alpha), pair, gates, axis=-1, inplace=False)
+
+  return jax.tree.map(draw, alphas, split_like(alphas, key))
 
 
 def most_likely(alphas):
@@ -200,6 +230,8 @@ class Sampling(NamedTuple):
     evaluation: α → the β at which the supernet is evaluated; None is the mean.
     logits: β → an α with that mean, the inverse of `mean`; DARTS-PT uses it.
     single_path: β is one-hot, so the supernet computes one operation per edge in training.
+    paths: with single_path, the number of operations that the supernet computes where their β is above 0.
+    weight_draw: the draw of the weight step; None is `draw`.
   """
 
   draw: Callable
@@ -207,6 +239,8 @@ class Sampling(NamedTuple):
   evaluation: Callable | None = None
   logits: Callable = _softmax_logits
   single_path: bool = False
+  paths: int = 1
+  weight_draw: Callable | None = None
 
 
 # A config file may register its own: RELAXATIONS['name'] = a Sampling, or a function (α, key, hyper) → β. The mean of
@@ -214,6 +248,7 @@ class Sampling(NamedTuple):
 RELAXATIONS: dict[str, Sampling | Callable] = {
   'softmax': Sampling(softmax),
   'gumbel': Sampling(gumbel, evaluation=most_likely, single_path=True),
+  'two_paths': Sampling(two_paths, evaluation=most_likely, single_path=True, paths=2, weight_draw=one_path),
   'soft_gumbel': Sampling(soft_gumbel),
   'dirichlet': Sampling(dirichlet, mean=dirichlet_mean, logits=_dirichlet_logits),
   'pathwise_dirichlet': Sampling(pathwise_dirichlet, mean=dirichlet_mean, logits=_dirichlet_logits),

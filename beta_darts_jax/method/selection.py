@@ -68,10 +68,12 @@ class Order(NamedTuple):
 def draw_order(space: SearchSpace, seed: int) -> Order:
   """Returns a random order of the edges and of the nodes of each cell type."""
   rng = np.random.default_rng(seed)
-  nodes = [node for node in dict.fromkeys(target for target, _ in space.edges) if len(_entering(space, node)) > 2]
+  nodes: list[int] = []
+  if space.keeps_two:
+    nodes = [node for node in dict.fromkeys(target for target, _ in space.edges) if len(_entering(space, node)) > 2]
   return Order(
-    edges={name: rng.permutation(len(space.edges)).tolist() for name in space.cell_types},
-    nodes={name: rng.permutation(nodes).tolist() if space.skeleton == 'darts' else [] for name in space.cell_types},
+    edges={name: rng.permutation(len(space.places(name))).tolist() for name in space.cell_types},
+    nodes={name: rng.permutation(nodes).tolist() for name in space.cell_types},
   )
 
 
@@ -102,21 +104,20 @@ def select_by_perturbation(
   order = draw_order(space, order) if isinstance(order, int) else order
   betas = select_operations(space, betas, accuracy_of, tune, order)
   if any(order.nodes.values()):
-    betas = tune(betas, {name: np.ones(len(space.edges), bool) for name in space.cell_types})
+    betas = tune(betas, {name: np.ones(len(beta), bool) for name, beta in betas.items()})
     betas = select_edges(space, betas, accuracy_of, order)
   return space.derive(betas)
 
 
 def select_operations(space, betas, accuracy_of, tune, order: Order) -> dict[str, np.ndarray]:
   """Returns β in which each edge has one operation left, with the sum of the edge's β; see select_by_perturbation."""
-  can_derive_none = space.skeleton != 'darts'
-  decided = {name: np.zeros(len(space.edges), bool) for name in space.cell_types}
-  for stage in range(len(space.edges)):
+  decided = {name: np.zeros(len(beta), bool) for name, beta in betas.items()}
+  for stage in range(max(map(len, decided.values()))):
     if stage:
       betas = _copy(tune(_copy(betas), _copy(decided)))
-    for name in space.cell_types:
+    for name in (name for name in space.cell_types if stage < len(decided[name])):
       e = order.edges[name][stage]
-      candidates = [k for k, o in enumerate(space.candidates(name)[e]) if o != 'none' or can_derive_none]
+      candidates = [k for k, o in enumerate(space.candidates(name)[e]) if o != 'none' or not space.keeps_two]
       accuracies = accuracy_of([_without(betas, name, e, k) for k in candidates])
       kept = candidates[int(np.argmin(accuracies))]
       betas[name][e] = betas[name][e].sum() * np.eye(len(betas[name][e]))[kept]

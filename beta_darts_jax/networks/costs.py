@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from beta_darts_jax.errors import InputError
+from beta_darts_jax.networks.mobile.skeleton import stage_plan, stem_stride
+from beta_darts_jax.networks.mobile.stages import runs_of_stage
 from beta_darts_jax.networks.operations import OPERATIONS
 from beta_darts_jax.networks.plan import cell_plan, edge_stride
 from beta_darts_jax.networks.supernet import Supernet
@@ -29,7 +31,7 @@ def multiply_adds(network: nn.Module, variables, image_shape: tuple[int, int, in
   cells of NAS-Bench-201 the result is the benchmark's figure without the ten additions of the classifier's bias.
 
   Args:
-    network: Network or NasBench201Network.
+    network: Network, NasBench201Network or MobileNetwork.
     variables: its variables, or their shapes.
     image_shape: (H, W, C).
   """
@@ -63,18 +65,19 @@ def _multiply_adds(jaxpr) -> int:
 
 
 class PlacedOperation(NamedTuple):
-  """An operation with the sizes of one place in a network; [B, height, width, channels] is the shape of its input."""
+  """An operation with the sizes of one place in a network."""
 
   name: str  # a key of OPERATIONS
-  channels: int
+  channels: int  # of the output
   stride: int
-  height: int
+  height: int  # of the input, in pixels, as the width
   width: int
+  input_channels: int = 0  # 0: as many as the output has
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
     """(H, W, C) of the input."""
-    return self.height, self.width, self.channels
+    return self.height, self.width, self.input_channels or self.channels
 
   def make(self) -> nn.Module:
     """Returns its module as in the derived network, where batch normalization has scale and bias."""
@@ -91,12 +94,15 @@ def placed_operations(
 ) -> Iterator[tuple[str, int, int, PlacedOperation]]:
   """Yields (cell type, edge, column of α, operation) for each candidate in each cell, for images of (height, width)."""
   space = supernet.space
-  if space.skeleton == 'nas_bench_201':
-    cells = [('cell', supernet.channels * 2**stage) for stage in range(3) for _ in range(supernet.cells_per_stage)]
-  else:
+  if space.is_chain:
+    yield from _placed_layers(supernet, image_size)
+    return
+  if space.depth == 'layers':
     cells = [(cell.cell_type, cell.channels) for cell in cell_plan(supernet.layers, supernet.channels)]
     if supernet.stem == 'imagenet':  # three convolutions of stride 2; images have multiples of 32 pixels
       image_size = image_size[0] // 8, image_size[1] // 8
+  else:
+    cells = [('cell', supernet.channels * 2**stage) for stage in range(3) for _ in range(supernet.cells_per_stage)]
   for cell_type, channels in cells:
     factor = channels // supernet.channels  # a reduction doubles the channels and halves the size of the nodes
     for e, (_, source) in enumerate(space.edges):
@@ -104,6 +110,18 @@ def placed_operations(
       height, width = (stride * pixels // factor for pixels in image_size)
       for k, name in enumerate(space.candidates(cell_type)[e]):
         yield cell_type, e, k, PlacedOperation(name, channels, stride, height, width)
+
+
+def _placed_layers(supernet, image_size):
+  """`placed_operations` of a space without cells."""
+  channels, size = supernet.channels, [math.ceil(pixels / stem_stride(image_size)) for pixels in image_size]
+  for stage in stage_plan(supernet.channels, image_size):
+    for run in runs_of_stage(supernet.space, stage.number):
+      for row in run.rows:
+        stride = 1 if run.first else stage.stride
+        for k, name in enumerate(run.operations):
+          yield run.cell_type, row, k, PlacedOperation(name, stage.channels, stride, *size, input_channels=channels)
+        channels, size = stage.channels, [math.ceil(pixels / stride) for pixels in size]
 
 
 def _parameters(operation: PlacedOperation) -> int:
@@ -148,7 +166,7 @@ def operation_costs(
       raise InputError(f'unit={unit!r}: expected one of {", ".join(COUNTS)}, or a function of a PlacedOperation')
     unit = COUNTS[unit]
   cost_of = functools.cache(unit)
-  costs = {cell_type: np.zeros(supernet.space.alpha_shape) for cell_type in supernet.space.cell_types}
+  costs = {cell_type: np.zeros(shape) for cell_type, shape in supernet.space.alpha_shapes.items()}
   for cell_type, edge, k, operation in placed_operations(supernet, image_size):
     costs[cell_type][edge, k] += cost_of(operation)
   return costs

@@ -4,21 +4,14 @@ Arrays are [B, H, W, C]: batch, height, width, channels.
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from beta_darts_jax.networks.initialization import Module
-from beta_darts_jax.networks.layers import BatchNorm
+from beta_darts_jax.networks.layers import BatchNorm, drop_path
 from beta_darts_jax.networks.operations import OPERATIONS, known_operations
 from beta_darts_jax.networks.plan import edge_stride
 from beta_darts_jax.networks.skeletons import SKELETONS, MakeCell
 from beta_darts_jax.spaces.genotype import Cell, Genotype
-
-
-def drop_path(key, x, rate):
-  """Sets each sample of x to zero with probability `rate` and divides the others by 1 − rate: [B, H, W, C] → same."""
-  keep = jax.random.bernoulli(key, 1 - rate, (len(x), 1, 1, 1))
-  return jnp.where(keep, x / jnp.asarray(1 - rate, x.dtype), 0)
 
 
 class DiscreteCell(Module):

@@ -4,6 +4,8 @@ Arrays are [B, H, W, C]: batch, height, width, channels. A last argument `weight
 result; batch normalization takes it into its scale, where it costs nothing.
 """
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -168,3 +170,40 @@ class FactorizedReduce(Module):
     odd = Conv(self.channels - half, 1, stride=2, dtype=self.dtype, name='conv_2')(x[:, 1:, 1:])
     y = jnp.concatenate([even, odd], axis=-1)
     return BatchNorm(affine=self.affine, dtype=self.dtype, name='batch_norm')(y, train, weight)
+
+
+# ---- around cells and layers ----
+
+
+def scanned(body: Callable, length: int, over=nn.broadcast, unroll: int = 1):
+  """Makes `length` repetitions of `body(module, carry, *arguments) → (carry, None)` one compiled loop body.
+
+  The variables of the module get a leading axis. `arguments` are the same in every repetition, or they are sliced along
+  the axis `over`.
+  """
+  return nn.scan(
+    body,
+    variable_axes=dict.fromkeys(('params', 'batch_stats', 'intermediates', 'offsets'), 0),
+    split_rngs={'params': True, 'draw': True},
+    in_axes=over,
+    length=length,
+    unroll=unroll,
+  )
+
+
+def dense(x, num_classes: int):
+  """Computes the linear classifier in at least float32: [B, C] → [B, num_classes]. Call it in a compact method."""
+  x = at_least_float32(x)
+  init = uniform_fan_in(x.shape[-1])  # PyTorch initializes the bias in the same way
+  return nn.Dense(num_classes, kernel_init=init, bias_init=init, name='classifier')(x)
+
+
+def classify(x, num_classes: int):
+  """Computes the global mean and the linear classifier: [B, H, W, C] → [B, num_classes]."""
+  return dense(jnp.mean(at_least_float32(x), axis=(1, 2)), num_classes)
+
+
+def drop_path(key, x, rate):
+  """Sets each sample of x to zero with probability `rate` and divides the others by 1 − rate: [B, H, W, C] → same."""
+  keep = jax.random.bernoulli(key, 1 - rate, (len(x), 1, 1, 1))
+  return jnp.where(keep, x / jnp.asarray(1 - rate, x.dtype), 0)

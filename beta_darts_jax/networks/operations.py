@@ -112,6 +112,32 @@ class FactorizedConv(Operation):
     return BatchNorm(affine=self.affine, dtype=self.dtype, name='batch_norm')(x, train, weight)
 
 
+class InvertedResidual(Operation):
+  """1×1 convolution to E·C channels → depthwise → 1×1, each with BatchNorm; ReLU6 follows the first two.
+
+  C are the channels of the input, which may differ from `channels`. The input is added where the shape stays
+  (MobileNetV2, Sandler et al., CVPR 2018, section 3). With E = 1 the first convolution is left out.
+  """
+
+  kernel_size: int = 3
+  expansion: int = 6  # E
+
+  @nn.compact
+  def __call__(self, x, train: bool, weight=None):
+    y = x
+    if self.expansion > 1:
+      y = Conv(self.expansion * x.shape[-1], 1, dtype=self.dtype, name='expand')(y)
+      y = nn.relu6(self._batch_norm('expand')(y, train))
+    y = DepthwiseConv(self.kernel_size, stride=self.stride, dtype=self.dtype, name='depthwise')(y)
+    y = nn.relu6(self._batch_norm('depthwise')(y, train))
+    y = Conv(self.channels, 1, dtype=self.dtype, name='project')(y)
+    y = self._batch_norm('project')(y, train, weight)
+    return y + scale(weight, x) if self.stride == 1 and self.channels == x.shape[-1] else y
+
+  def _batch_norm(self, name):
+    return BatchNorm(affine=self.affine, dtype=self.dtype, name=f'batch_norm_{name}')
+
+
 # name → factory(channels, stride, affine, dtype) of a module like Operation, with `__call__(x, train, weight=None)`
 OPERATIONS: dict[str, Callable[..., nn.Module]] = {
   'none': Zero,
@@ -127,6 +153,11 @@ OPERATIONS: dict[str, Callable[..., nn.Module]] = {
   'dil_conv_5x5': functools.partial(DilatedConv, kernel_size=5),
   'conv_7x1_1x7': FactorizedConv,
   'noise': Noise,
+  **{
+    f'mb_conv_{size}x{size}_e{expansion}': functools.partial(InvertedResidual, kernel_size=size, expansion=expansion)
+    for size in (3, 5, 7)
+    for expansion in (3, 6)
+  },
 }
 BUILT_IN = frozenset(OPERATIONS)  # users may add operations of their own
 

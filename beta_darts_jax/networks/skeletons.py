@@ -11,39 +11,20 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.networks.initialization import Module, uniform_fan_in
-from beta_darts_jax.networks.layers import BatchNorm, Conv, FactorizedReduce, ReluConvBatchNorm, at_least_float32
+from beta_darts_jax.networks.initialization import Module
+from beta_darts_jax.networks.layers import (
+  BatchNorm,
+  Conv,
+  FactorizedReduce,
+  ReluConvBatchNorm,
+  classify,
+  dense,
+  scanned,
+)
+from beta_darts_jax.networks.mobile.skeleton import SMALL
 from beta_darts_jax.networks.plan import cell_plan, equal_cells
 
 MakeCell = Callable[[str, int], nn.Module]
-
-
-def scanned(body: Callable, length: int, over=nn.broadcast, unroll: int = 1):
-  """Makes `length` repetitions of `body(module, carry, *arguments) → (carry, None)` one compiled loop body.
-
-  The variables of the module get a leading axis. `arguments` are the same in every repetition, or they are sliced along
-  the axis `over`.
-  """
-  return nn.scan(
-    body,
-    variable_axes=dict.fromkeys(('params', 'batch_stats', 'intermediates', 'offsets'), 0),
-    split_rngs={'params': True, 'draw': True},
-    in_axes=over,
-    length=length,
-    unroll=unroll,
-  )
-
-
-def dense(x, num_classes: int):
-  """Computes the linear classifier in at least float32: [B, C] → [B, num_classes]. Call it in a compact method."""
-  x = at_least_float32(x)
-  init = uniform_fan_in(x.shape[-1])  # PyTorch initializes the bias in the same way
-  return nn.Dense(num_classes, kernel_init=init, bias_init=init, name='classifier')(x)
-
-
-def classify(x, num_classes: int):
-  """Computes the global mean and the linear classifier: [B, H, W, C] → [B, num_classes]."""
-  return dense(jnp.mean(at_least_float32(x), axis=(1, 2)), num_classes)
 
 
 # ---- NAS-Bench-201 ----
@@ -217,10 +198,11 @@ SKELETONS: dict[str, Callable[..., nn.Module]] = {'nas_bench_201': NasBench201Sk
 def check_image_size(size: tuple[int, int], stem: str = 'cifar', auxiliary: bool = False) -> None:
   """Raises InputError if a network cannot reduce images of this (height, width) in pixels.
 
-  The stem 'cifar' also stands for NAS-Bench-201. An auxiliary head needs 32×32 pixels with 'cifar', 224×224 with
-  'imagenet'.
+  The stems are those of `network.stem`. An auxiliary head needs 32×32 pixels with 'cifar', 224×224 with 'imagenet'.
   """
   factor = 32 if stem == 'imagenet' else 4
+  if stem == 'mobile':
+    factor = 8 if max(size) <= SMALL else 32
   smallest = {'imagenet': 224, 'cifar': 32}[stem] if auxiliary else factor
   if any(n % factor or n < smallest for n in size):
     minimum = f', at least {smallest} for the auxiliary head' if auxiliary else ''

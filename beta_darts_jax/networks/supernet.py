@@ -5,7 +5,7 @@ A pure function of (variables, images, betas); α never lives inside.
 Legend: B batch, H and W height and width, C channels, E edges, O candidate operations of an edge.
 """
 
-import functools
+from typing import Any
 
 import chex
 import flax.linen as nn
@@ -15,84 +15,15 @@ import numpy as np
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.networks.initialization import Module
-from beta_darts_jax.networks.layers import BatchNorm
-from beta_darts_jax.networks.operations import OPERATIONS, known_operations, scale
+from beta_darts_jax.networks.layers import scanned
+from beta_darts_jax.networks.mixed_operation import MixedOperation
+from beta_darts_jax.networks.mobile.skeleton import MobileSkeleton, PlannedStage, check_channels
+from beta_darts_jax.networks.mobile.stages import SearchStage
+from beta_darts_jax.networks.operations import known_operations
 from beta_darts_jax.networks.plan import equal_edges
-from beta_darts_jax.networks.skeletons import SKELETONS, scanned
+from beta_darts_jax.networks.skeletons import SKELETONS
 from beta_darts_jax.networks.unrolled import unrolled_nodes
 from beta_darts_jax.spaces.space import SearchSpace
-
-
-class MixedOperation(Module):
-  """ō(x) = Σ_k β_k·o_k(x): [B, H, W, C] → [B, H/stride, W/stride, C]. `none` adds nothing and is not computed.
-
-  Attributes:
-    channel_divisor: K of PC-DARTS (Xu et al., ICLR 2020). The operations see the first C/K channels. The others are
-      multiplied by Σ_k β_k, the weight of the edge, and 2×2-max-pooled if the stride is 2. Then the channels are
-      shuffled.
-    single_path: training computes only the operation with the largest β, as in GDAS (Dong and Yang, CVPR 2019).
-    undrawn_gradient: with single_path, adds the β of the other operations, which are 0, to the output. So they get the
-      gradient of the sum of the output, as in the official GDAS of NAS-Bench-201.
-  """
-
-  operations: tuple[str, ...]
-  channels: int
-  stride: int = 1
-  normalize_pools: bool = False  # a BatchNorm without affine parameters follows every pool, as in the DARTS family
-  channel_divisor: int = 1
-  single_path: bool = False
-  undrawn_gradient: bool = False
-  dtype: jnp.dtype | None = None
-
-  @nn.compact
-  def __call__(self, x, train: bool, betas, auxiliary_skip=None):
-    """Computes the edge for betas [O]; `auxiliary_skip` is the weight of a skip connection in parallel, or None."""
-    mixed_channels = self.channels // self.channel_divisor
-    y = self._weighted_sum(x[..., :mixed_channels], train, betas)
-    if auxiliary_skip is not None:
-      y += self._operation('skip_connect', 'auxiliary_skip')(x[..., :mixed_channels], train, auxiliary_skip)
-    if self.channel_divisor == 1:
-      return y
-    others = nn.max_pool(x, (2, 2), (2, 2)) if self.stride == 2 else x
-    others = scale(jnp.sum(betas), others[..., mixed_channels:])
-    return shuffle_channels(jnp.concatenate([y, others], axis=-1), self.channel_divisor)
-
-  def _operation(self, candidate, name):
-    """Returns a function of (x, train, weight) whose variables are called `name`."""
-    channels = self.channels // self.channel_divisor
-    operation = OPERATIONS[candidate](channels=channels, stride=self.stride, affine=False, dtype=self.dtype)
-    operation = operation.clone(name=name, parent=self)
-    if not (self.normalize_pools and 'pool' in candidate):
-      return operation
-    batch_norm = BatchNorm(affine=False, dtype=self.dtype, name=f'{name}_batch_norm', parent=self)
-
-    def normalized(x, train, weight):
-      return batch_norm(operation(x, train), train, weight)
-
-    return normalized
-
-  def _weighted_sum(self, x, train, betas):
-    total = jnp.zeros_like(x[:, :: self.stride, :: self.stride])
-    if self.single_path and train and not self.is_initializing():
-
-      def branch(mixed, x, betas, k=0):
-        name = mixed.operations[k]
-        return total if name == 'none' else mixed._operation(name, name)(x, train, betas[k])
-
-      branches = [functools.partial(branch, k=k) for k in range(len(self.operations))]
-      drawn = jnp.argmax(betas)
-      y = nn.switch(drawn, branches, self, x, betas)
-      return y + (jnp.sum(betas) - betas[drawn]).astype(y.dtype) if self.undrawn_gradient else y
-    for k, name in enumerate(self.operations):
-      if name != 'none':
-        total += self._operation(name, name)(x, train, betas[k])
-    return total
-
-
-def shuffle_channels(x, groups: int):
-  """Interleaves the channels of [..., C], one of each group in turn (ShuffleNet, Zhang et al., 2018)."""
-  grouped = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
-  return jnp.swapaxes(grouped, -1, -2).reshape(x.shape)
 
 
 class SearchCell(Module):
@@ -104,9 +35,10 @@ class SearchCell(Module):
   space: SearchSpace
   cell_type: str  # one of `space.cell_types`; the edges from the inputs of a 'reduce' cell have stride 2
   channels: int  # C of each node
-  unroll: bool = False  # this and the next three: see Supernet
+  unroll: bool = False  # this and the next four: see Supernet
   partial_channels: int = 1
   single_path: bool = False
+  paths: int = 1
   undrawn_gradient: bool = False
   dtype: jnp.dtype | None = None
 
@@ -131,6 +63,7 @@ class SearchCell(Module):
       normalize_pools=self.space.skeleton == 'darts',
       channel_divisor=self.partial_channels,
       single_path=self.single_path,
+      paths=self.paths,
       undrawn_gradient=self.undrawn_gradient,
       dtype=self.dtype,
       **kwargs,
@@ -169,19 +102,21 @@ class Supernet(Module):
   """The whole search space as one network.
 
   Attributes:
-    channels: C of the first stage.
+    channels: C of the first stage. The stages of the skeleton 'mobile' have 1.5, 2, 4, 6, 10 and 20 times C, and C = 16
+      gives the widths of MobileNetV2 1.0.
     cells_per_stage: N of the skeleton 'nas_bench_201'.
     layers: number of cells of the skeleton 'darts'.
     stem: of the skeleton 'darts': 'cifar' is one 3×3 convolution, 'imagenet' is three of stride 2. Both have 3·C
       channels, as in DARTS and in PC-DARTS.
     unroll: compiles every cell and edge separately, instead of one loop body for equal ones. On CPU a step is twice as
       fast, and compilation takes more than twice as long, in the DARTS family many times. The variables are the same.
-    partial_channels, single_path, undrawn_gradient: `channel_divisor`, `single_path` and `undrawn_gradient` of
-      MixedOperation.
+    partial_channels: `channel_divisor` of MixedOperation; 1 in the skeleton 'mobile'.
+    single_path, paths, undrawn_gradient: see MixedOperation.
     dtype: of the computation, such as bfloat16 on accelerators. Parameters, statistics, β and logits keep theirs.
 
   Raises:
-    InputError: an operation of the space is unknown, or partial_channels does not divide the channels.
+    InputError: an operation of the space is unknown, or partial_channels does not divide the channels. In the skeleton
+      'mobile' also: C is odd, partial_channels is not 1, or a call has auxiliary skips.
 
   Example:
     >>> from beta_darts_jax.spaces.space import NAS_BENCH_201, softmax_betas
@@ -201,11 +136,16 @@ class Supernet(Module):
   unroll: bool = False
   partial_channels: int = 1
   single_path: bool = False
+  paths: int = 1
   undrawn_gradient: bool = False
   dtype: jnp.dtype | None = None
 
   def __post_init__(self):
     known_operations(self.space.operation_names)
+    if self.space.is_chain:
+      check_channels(self.channels)
+      if self.partial_channels > 1:
+        raise InputError(f'partial_channels={self.partial_channels}: expected 1 in a space without cells')
     if self.channels % self.partial_channels:
       raise InputError(f'partial_channels={self.partial_channels}: expected a divisor of the channels, {self.channels}')
     super().__post_init__()
@@ -224,28 +164,26 @@ class Supernet(Module):
     'offsets' to add a tensor to each cell's β. Its tree is that of 'intermediates'.
     """
     chex.assert_rank(images, 4)
-    chex.assert_shape([betas[cell_type] for cell_type in self.space.cell_types], self.space.alpha_shape)
+    shapes = self.space.alpha_shapes
+    chex.assert_shape([betas[cell_type] for cell_type in shapes], list(shapes.values()))
+    names = ('space', 'unroll', 'single_path', 'paths', 'undrawn_gradient', 'dtype')
+    options: dict[str, Any] = {name: getattr(self, name) for name in names}
+    sizes: dict[str, Any] = {'num_classes': self.num_classes, 'channels': self.channels, 'dtype': self.dtype}
+
+    def make_stage(stage: PlannedStage) -> SearchStage:
+      return SearchStage(stage=stage, **options)
 
     def make_cell(cell_type: str, channels: int) -> SearchCell:
-      return SearchCell(
-        space=self.space,
-        cell_type=cell_type,
-        channels=channels,
-        unroll=self.unroll,
-        partial_channels=self.partial_channels,
-        single_path=self.single_path,
-        undrawn_gradient=self.undrawn_gradient,
-        dtype=self.dtype,
-      )
+      return SearchCell(cell_type=cell_type, channels=channels, partial_channels=self.partial_channels, **options)
 
+    if self.space.is_chain:
+      return MobileSkeleton(make_stage, **sizes, name='network')(images, betas, train=train)
     skeleton = SKELETONS[self.space.skeleton](
       make_cell=make_cell,
-      num_classes=self.num_classes,
-      channels=self.channels,
-      depth=self.cells_per_stage if self.space.skeleton == 'nas_bench_201' else self.layers,
+      depth=getattr(self, self.space.depth),
       affine=False,
       unroll=self.unroll,
-      dtype=self.dtype,
+      **sizes,
       name='network',
       **({'stem': self.stem, 'stem_width': 3} if self.space.skeleton == 'darts' else {}),
     )

@@ -29,6 +29,12 @@ OPERATION_COLORS = {  # an operation has the same color on every page
   'dil_conv_3x3': '#7fb2d9',
   'dil_conv_5x5': '#a99ad0',
   'noise': '#d6604d',
+  'mb_conv_3x3_e3': '#9ecae1',
+  'mb_conv_3x3_e6': '#2171b5',
+  'mb_conv_5x5_e3': '#a1d99b',
+  'mb_conv_5x5_e6': '#238b45',
+  'mb_conv_7x7_e3': '#bcbddc',
+  'mb_conv_7x7_e6': '#6a51a3',
 }
 
 

@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 
 from beta_darts_jax.report.cell_figure import COLORS, node_names, operation_color
 from beta_darts_jax.spaces.nas_bench_201 import DATASETS
+from beta_darts_jax.spaces.skeletons import Place
 from beta_darts_jax.spaces.space import SearchSpace
 
 LineStyle = Literal['-', '--', '-.', ':']
@@ -35,10 +36,10 @@ class Leads(NamedTuple):
 
 
 def find_leads(space: SearchSpace, cell_type: str, betas) -> Leads:
-  """Ranks the candidates of each edge by β, [T, E, O]. A DARTS cell never keeps `none`, so `none` does not count."""
+  """Ranks the candidates of each edge by β, [T, E, O]. `none` does not count in a DARTS cell, which never keeps it."""
   names = np.array([[*operations, ''] for operations in space.candidates(cell_type)])  # [E, O + 1]
   betas = np.pad(np.asarray(betas, float), ((0, 0), (0, 0), (0, 1)))
-  if space.skeleton == 'darts':
+  if space.keeps_two:
     betas = np.where(names == 'none', -1.0, betas)
   order = np.argsort(-betas, axis=-1, kind='stable')[..., :2]
   first, second = np.moveaxis(np.take_along_axis(betas, order, axis=-1), -1, 0)
@@ -46,18 +47,25 @@ def find_leads(space: SearchSpace, cell_type: str, betas) -> Leads:
   return Leads(ranked[..., 0], ranked[..., 1], first - second)
 
 
+def edge_name(space: SearchSpace, place: Place) -> str:
+  """Returns `source → target` with the names of the nodes, or the stage and the layer of a chain, counted from 1."""
+  if space.is_chain:
+    return f'stage {place.cell + 1}, layer {place.target}'
+  names = node_names(space.num_inputs, space.nodes)
+  return f'{names[place.source]} → {names[place.target]}'
+
+
 def draw_leads(rows: Sequence[Mapping[str, Any]], space: SearchSpace, cell_type: str) -> list[Figure]:
   """Draws for each edge by how much the operation with the largest β leads, in its color. A flip changes the color."""
   rows = [row for row in rows if row.get('betas')]
   epochs = np.array([row['epoch'] + 1 for row in rows])
   leads = find_leads(space, cell_type, [row['betas'][cell_type] for row in rows])
-  names = node_names(space.num_inputs, space.nodes)
   figures = []
-  for (target, source), first, second, lead in zip(space.edges, *(part.T for part in leads), strict=True):
+  for place, first, second, lead in zip(space.places(cell_type), *(part.T for part in leads), strict=True):
     figure = Figure(figsize=(1.9, 1.4))
     axes = figure.add_axes((0.25, 0.17, 0.7, 0.67))
     flips = int((first[1:] != first[:-1]).sum())
-    axes.set_title(f'{names[source]} → {names[target]}, {flips} flip{"" if flips == 1 else "s"}', fontsize=FONT_SIZE)
+    axes.set_title(f'{edge_name(space, place)}, {flips} flip{"" if flips == 1 else "s"}', fontsize=FONT_SIZE)
     edges = np.concatenate([epochs - 0.5, epochs[-1:] + 0.5])
     for operation in dict.fromkeys(first):
       heights = np.where(first == operation, lead, 0)
@@ -96,8 +104,8 @@ def _alpha_spread(row: Mapping[str, Any]) -> dict[str, float]:
   """Standard deviation of log β over the operations, mean over the edges; α and log β differ by a constant per edge."""
   if not row.get('betas'):
     return {}
-  log_betas = np.log(np.maximum(np.concatenate([np.asarray(betas) for betas in row['betas'].values()]), 1e-12))
-  return {'alpha_spread': float(log_betas.std(axis=-1).mean())}
+  spreads = [np.log(np.maximum(np.asarray(betas), 1e-12)).std(axis=-1) for betas in row['betas'].values()]
+  return {'alpha_spread': float(np.concatenate(spreads).mean())}
 
 
 def _diagnostics(row: Mapping[str, Any]) -> dict[str, float | None]:

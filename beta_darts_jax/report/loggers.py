@@ -60,17 +60,16 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def draw_cells(text: str) -> dict[str, np.ndarray]:
-  """Draws the cells of a genotype: {'cell'} or {'normal_cell', 'reduction_cell'}, each uint8 [H, W, 3]."""
+  """Draws the cells of a genotype: {'cell'}, {'normal_cell', 'reduction_cell'} or {'chain'}, each uint8 [H, W, 3]."""
   from PIL import Image
 
-  from beta_darts_jax.report.cell_figure import draw_cell  # imports matplotlib
+  from beta_darts_jax.report.chain_figure import draw_genotype  # imports matplotlib
 
-  cells, images = Genotype.parse(text).cells, {}
-  names = ('cell',) if len(cells) == 1 else ('normal_cell', 'reduction_cell')
-  for name, cell in zip(names, cells, strict=True):
+  images = {}
+  for name, figure in draw_genotype(Genotype.parse(text)).items():
     file = io.BytesIO()
-    draw_cell(cell).savefig(file, format='png', dpi=120)
-    images[name] = np.asarray(Image.open(file).convert('RGB'))
+    figure.savefig(file, format='png', dpi=120)
+    images[name.replace(' ', '_')] = np.asarray(Image.open(file).convert('RGB'))
   return images
 
 

@@ -13,7 +13,7 @@ from beta_darts_jax.spaces import PUBLISHED, SPACES
 KINDS = {  # kind: where its names are used
   'configs': '--config NAME',
   'data': '--config.data.source=NAME',
-  'methods': '--config nas_bench_201:DATASET,METHOD or darts:DATASET,METHOD',
+  'methods': '--config SPACE:DATASET,METHOD with SPACE one of nas_bench_201, darts and mobile',
   'spaces': '--config.space.name=NAME',
   'operations': """--config.space.operations="('NAME', …)" and bd.OPERATIONS""",
   'cells': '--config.genotype=NAME and bd.PUBLISHED',

@@ -13,16 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from beta_darts_jax.report import figures
-from beta_darts_jax.report.cell_figure import COLORS, draw_cell, node_names, operation_color
-from beta_darts_jax.report.figures import Curve, Point, curve_colors, draw_panel, find_leads
+from beta_darts_jax.report.cell_figure import COLORS, draw_cell, operation_color
+from beta_darts_jax.report.chain_figure import CELL_NAMES, draw_chain, draw_genotype
+from beta_darts_jax.report.figures import Curve, Point, curve_colors, draw_panel, edge_name, find_leads
 from beta_darts_jax.report.run_folder import RunFolder
 from beta_darts_jax.report.verdict import benchmark_of
 from beta_darts_jax.search.cost import SCALES
-from beta_darts_jax.spaces.genotype import Cell, Genotype
+from beta_darts_jax.spaces.genotype import Genotype
+from beta_darts_jax.spaces.skeletons import Place
 from beta_darts_jax.spaces.space import SearchSpace, make_space
 
 MAX_MEMBERS = 8  # the cells and leads of at most this many members are drawn
-_CELL_TEXTS = {'cell': 'cell', 'normal': 'normal cell', 'reduce': 'reduction cell'}
+_CHAIN_TEXTS = {'normal': 'layers that keep the shape', 'reduce': 'first layers of the stages'}
 
 
 class Drawing(NamedTuple):
@@ -188,35 +190,59 @@ def _draw_cells(runs: Sequence[RunFolder], searches: list[Search], has_texts: bo
   drawn = [drawing for search in searches for drawing in _draw_search(search, has_texts)]
   for run in (run for run in runs if not run.is_search):
     label = f'{run.name}: the' if len(runs) > 1 else 'The'
-    cells = Genotype.parse(run.config['genotype']).cells
-    for cell, name in zip(cells, ['cell'] if len(cells) == 1 else ['normal', 'reduce'], strict=True):
-      drawn.append(Drawing(draw_cell(cell, has_texts=has_texts), f'{label} {_CELL_TEXTS[name]}.'))
+    figures_by_name = draw_genotype(Genotype.parse(run.config['genotype']), has_texts)
+    drawn += [Drawing(figure, f'{label} {name}.') for name, figure in figures_by_name.items()]
   return drawn
 
 
 def _draw_search(search: Search, has_texts: bool) -> list[Drawing]:
   """Draws the cells of the result, or of the last epoch so far, with the leads of that epoch."""
   values, space, drawn = search.run.values(search.member), search.space, []
-  for cell_type, cell in zip(space.cell_types, space.parse(values['genotype']).cells, strict=True):
-    leads, tips = _leads_of_cell(cell, space, cell_type, values['betas'][cell_type])
-    label = f'{search.label}: the' if search.label else 'The'
-    caption = f'{label} {_CELL_TEXTS[cell_type]} of epoch {values["epoch"] + 1}.'
-    drawn.append(Drawing(draw_cell(cell, leads, tips, has_texts), caption))
+  genotype = space.parse(values['genotype'])
+  leads = _leads_of_edges(genotype, space, values['betas'])
+  label = f'{search.label}: the' if search.label else 'The'
+  if space.is_chain:
+    caption = f'{label} chain of epoch {values["epoch"] + 1}.'
+    return [Drawing(draw_chain(genotype.cells, {place: lead.tip for place, lead in leads.items()}, has_texts), caption)]
+  for index, (name, cell) in enumerate(zip(CELL_NAMES[space.skeleton], genotype.cells, strict=True)):
+    of_cell = [leads[Place(index, target, source)] for target, source, _ in cell.edges]
+    widths, tips = [lead.width for lead in of_cell], [lead.tip for lead in of_cell]
+    caption = f'{label} {name} of epoch {values["epoch"] + 1}.'
+    drawn.append(Drawing(draw_cell(cell, widths, tips, has_texts), caption))
   return drawn
 
 
-def _leads_of_cell(cell: Cell, space: SearchSpace, cell_type: str, betas) -> tuple[list[float], list[str]]:
-  """Returns for each edge of a cell the lead of its operation and a text; 0 where another operation has more β."""
-  leads, names = find_leads(space, cell_type, [betas]), node_names(space.num_inputs, space.nodes)
-  widths, tips = [], []
-  for target, source, operation in cell.edges:
-    e = space.edges.index((target, source))
-    beta = betas[e][space.candidates(cell_type)[e].index(operation)]
-    first, second, lead = leads.first[0, e], leads.second[0, e], float(leads.lead[0, e])
-    order = f'leads {second} by {lead:.4f}' if first == operation else f'is behind {first}'
-    tips.append(f'{names[source]} → {names[target]}: {operation}, β {beta:.4f}, {order}')
-    widths.append(lead if first == operation else 0.0)
-  return widths, tips
+class _Lead(NamedTuple):
+  """The lead of the kept operation of an edge over the second one; the width is 0 where another one has more β."""
+
+  width: float
+  tip: str
+
+
+def _leads_of_edges(genotype: Genotype, space: SearchSpace, betas) -> dict[Place, _Lead]:
+  """Returns the lead of the operation of each edge of a genotype."""
+  kept = {
+    Place(index, target, source): operation
+    for index, cell in enumerate(genotype.cells)
+    for target, source, operation in cell.edges
+  }
+  found = {}
+  for cell_type in space.cell_types:
+    leads = find_leads(space, cell_type, [betas[cell_type]])
+    for e, place in enumerate(space.places(cell_type)):
+      if operation := kept.get(place):
+        beta = betas[cell_type][e][space.candidates(cell_type)[e].index(operation)]
+        first, second, lead = leads.first[0, e], leads.second[0, e], float(leads.lead[0, e])
+        order = f'leads {second} by {lead:.4f}' if first == operation else f'is behind {first}'
+        tip = f'{edge_name(space, place)}: {operation}, β {beta:.4f}, {order}'
+        found[place] = _Lead(lead if first == operation else 0.0, tip)
+  return found
+
+
+def _type_text(space: SearchSpace, cell_type: str) -> str:
+  if space.is_chain:
+    return _CHAIN_TEXTS[cell_type]
+  return dict(zip(space.cell_types, CELL_NAMES[space.skeleton], strict=True))[cell_type]
 
 
 def _leads(searches: list[Search]) -> list[Section]:
@@ -230,7 +256,8 @@ def _leads(searches: list[Search]) -> list[Section]:
     rows = search.run.member_rows[search.member]
     for cell_type in search.space.cell_types:
       drawn = [Drawing(figure) for figure in figures.draw_leads(rows, search.space, cell_type)]
-      groups.setdefault(_CELL_TEXTS[cell_type], {})[search.label] = drawn
+      name = _type_text(search.space, cell_type)
+      groups.setdefault(name, {})[search.label] = drawn
   sections = []
   for cell, folded in groups.items():
     title, legend = f'Lead on each edge over the epochs, {cell}', operation_legend([search.run for search in searches])

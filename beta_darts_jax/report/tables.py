@@ -116,6 +116,7 @@ _RETRAININGS = {
     'retrain_nas_bench_201', {name: f':{name}' for name in ('cifar10', 'cifar100', 'imagenet16_120')}, 256
   ),
   'darts': _Retraining('retrain_', {'cifar10': 'cifar10', 'cifar100': 'cifar100', 'imagenet2012': 'imagenet'}, 96),
+  'mobile': _Retraining('mobile', {name: f':{name},retrain' for name in ('cifar10', 'cifar100')}, 128),
 }
 
 

@@ -12,7 +12,7 @@ from beta_darts_jax.data import Augmentation, Dataset, load, streaming
 from beta_darts_jax.data.augmentation import check_augmentation
 from beta_darts_jax.data.streaming import StreamedDataset
 from beta_darts_jax.errors import InputError, naming
-from beta_darts_jax.networks import NasBench201Network, Network, check_image_size, known_operations
+from beta_darts_jax.networks import MobileNetwork, NasBench201Network, Network, check_image_size, known_operations
 from beta_darts_jax.retrain.recipe import Recipe
 from beta_darts_jax.runtime.devices import make_mesh
 from beta_darts_jax.runtime.session import SessionOptions
@@ -26,7 +26,7 @@ class NetworkOptions:
   """The size and form of a genotype's network.
 
   Attributes:
-    stem: 'cifar' or 'imagenet' (DARTS family), or 'nas_bench_201'.
+    stem: 'cifar' or 'imagenet' (DARTS family), 'nas_bench_201' or 'mobile'.
     channels: C of the first cells.
     layers: cells, in the DARTS family.
     cells_per_stage: N, in NAS-Bench-201.
@@ -42,6 +42,9 @@ class NetworkOptions:
   auxiliary_weight: float = 0.0
   auxiliary_skip: bool = False
   dtype: str = 'float32'
+
+
+AnyNetwork = Network | NasBench201Network | MobileNetwork
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +65,7 @@ class RetrainSetup:
   """
 
   genotype: Genotype
-  network: Network | NasBench201Network
+  network: AnyNetwork
   auxiliary_weight: float
   recipe: Recipe
   seed: int
@@ -86,7 +89,7 @@ def resolve_genotype(config: ConfigDict) -> Genotype:
   config.genotype = str(genotype)
   config.network.auxiliary_skip |= auxiliary_skip
   with naming('config.network'):
-    check_network(genotype, config.network.stem, config.network.auxiliary_weight)
+    check_network(genotype, NetworkOptions(**config.network))
   return genotype
 
 
@@ -157,29 +160,34 @@ def _check_sizes(config, dataset) -> int:
   return images // batch_size
 
 
-def check_network(genotype: Genotype, stem: str, auxiliary_weight: float) -> None:
-  """Checks that the genotype belongs to the stem and has known operations only.
+_STEMS = {'nas_bench_201': ('nas_bench_201',), 'darts': ('cifar', 'imagenet'), 'mobile': ('mobile',)}  # by skeleton
+_KINDS = {  # skeleton: what a genotype is, and the configs of its networks
+  'nas_bench_201': ('one cell', 'configs/retrain_nas_bench_201.py'),
+  'darts': ('of the DARTS family', 'configs/retrain_cifar10.py'),
+  'mobile': ('a chain of stages', 'configs/mobile.py:cifar10,retrain'),
+}
+
+
+def check_network(genotype: Genotype, options: NetworkOptions) -> None:
+  """Checks that the genotype belongs to the stem, has what the options ask for, and has known operations only.
 
   Raises:
     InputError: it does not.
   """
   known_operations(name for cell in genotype.cells for name in cell.operations)
-  if len(genotype.cells) == 1:
-    if stem != 'nas_bench_201' or auxiliary_weight:
-      raise InputError(
-        f'{short_name(genotype)} is one cell: expected stem=nas_bench_201 and auxiliary_weight=0, as in '
-        'configs/retrain_nas_bench_201.py'
-      )
-  elif stem not in ('cifar', 'imagenet'):
-    raise InputError(
-      f'{short_name(genotype)} is of the DARTS family: expected stem=cifar or imagenet (configs/retrain_cifar10.py)'
-    )
+  stems, (kind, config) = _STEMS[genotype.skeleton], _KINDS[genotype.skeleton]
+  heads = genotype.skeleton == 'darts' or not options.auxiliary_weight
+  skips = genotype.skeleton != 'mobile' or not options.auxiliary_skip
+  if options.stem not in stems or not heads or not skips:
+    expected = [f'stem={" or ".join(stems)}', *([] if heads else ['auxiliary_weight=0'])]
+    expected += [] if skips else ['auxiliary_skip=False']
+    raise InputError(f'{short_name(genotype)} is {kind}: expected {", ".join(expected)}, as in {config}')
 
 
 def make_network(
   genotype: Genotype, num_classes: int, options: NetworkOptions, image_size: tuple[int, int]
-) -> Network | NasBench201Network:
-  """Returns the network of a genotype: a Network, or a NasBench201Network for a single cell.
+) -> AnyNetwork:
+  """Returns the network of a genotype, by its skeleton: a Network, NasBench201Network or MobileNetwork.
 
   Args:
     genotype: the cells.
@@ -190,15 +198,16 @@ def make_network(
   Raises:
     InputError: the images do not fit, or the genotype does not belong to the stem.
   """
-  check_network(genotype, options.stem, options.auxiliary_weight)
+  check_network(genotype, options)
+  auxiliary, dtype = options.auxiliary_weight > 0, None if options.dtype == 'float32' else jnp.dtype(options.dtype)
+  check_image_size(image_size, options.stem, auxiliary)
+  if genotype.skeleton == 'mobile':
+    return MobileNetwork(genotype, num_classes, channels=options.channels, dtype=dtype)
   shared: dict[str, Any] = {
     'channels': options.channels,
     'auxiliary_skip': options.auxiliary_skip,
-    'dtype': None if options.dtype == 'float32' else jnp.dtype(options.dtype),
+    'dtype': dtype,
   }
-  if len(genotype.cells) == 1:
-    check_image_size(image_size)
+  if genotype.skeleton == 'nas_bench_201':
     return NasBench201Network(genotype, num_classes, cells_per_stage=options.cells_per_stage, **shared)
-  auxiliary = options.auxiliary_weight > 0
-  check_image_size(image_size, options.stem, auxiliary)
   return Network(genotype, num_classes, layers=options.layers, stem=options.stem, auxiliary=auxiliary, **shared)

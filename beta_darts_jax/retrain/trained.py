@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike
 
 from beta_darts_jax.data.augmentation import normalize
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.networks import NasBench201Network, Network
 from beta_darts_jax.retrain.result import load_run
-from beta_darts_jax.retrain.setup import NetworkOptions, make_network
+from beta_darts_jax.retrain.setup import AnyNetwork, NetworkOptions, make_network
 from beta_darts_jax.retrain.step import evaluation_logits
 from beta_darts_jax.runtime.workdir import read_json
 from beta_darts_jax.spaces.genotype import Genotype
@@ -37,7 +36,7 @@ class TrainedNetwork:
     data: Mapping[str, Any],
     variables: dict,
     logits: Callable,
-    module: Network | NasBench201Network | None = None,
+    module: AnyNetwork | None = None,
   ):
     """Makes a network from `data`, a record of the data of a run, and `logits`: (variables, float images) → logits."""
     self.genotype, self.variables, self.module = genotype, variables, module
@@ -68,7 +67,7 @@ def load_retrained(path: str | pathlib.Path) -> TrainedNetwork:
   return of_module(module, variables, data)
 
 
-def of_module(module: Network | NasBench201Network, variables: dict, data: Mapping[str, Any]) -> TrainedNetwork:
+def of_module(module: AnyNetwork, variables: dict, data: Mapping[str, Any]) -> TrainedNetwork:
   """Makes a TrainedNetwork from a module. `data` has classes, image_shape, mean and std, as a record of data."""
 
   def logits(variables, images):

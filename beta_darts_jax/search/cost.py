@@ -70,7 +70,9 @@ def read_latencies(path: str) -> Callable[[PlacedOperation], float]:
   values = read_json(file, f'expected JSON of {_SCRIPT}')
   try:
     latencies = {
-      PlacedOperation(*(row[name] for name in PlacedOperation._fields)): float(row['milliseconds'])
+      PlacedOperation(**{name: row[name] for name in PlacedOperation._fields if name in row}): float(
+        row['milliseconds']
+      )
       for row in values['operations']
     }
   except (KeyError, TypeError, ValueError):

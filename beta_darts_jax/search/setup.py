@@ -146,7 +146,7 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
   space = make_search_space(config)
   members = make_members(config.search.seed, config.population.seeds, {n: config.population[n] for n in varied_keys()})
   batch_size = config.search.batch_size
-  steps = _check_sizes(config, dataset, config.supernet.stem if space.skeleton == 'darts' else 'cifar')
+  steps = _check_sizes(config, dataset, config.supernet.stem if space.skeleton == 'darts' else space.stem)
   if dataset.streamed and len(members) > 1:
     raise InputError(f'config.population: {dataset.name} is streamed: expected one member; start a run for each')
   with naming('config.parallel'):
@@ -154,7 +154,7 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
   data = config.data
   class_weights = dataset.class_weights(data.class_weights)
   sampling = find_sampling(config.relaxation.sampling)
-  supernet = make_supernet(config, space, dataset.num_classes, sampling.single_path)
+  supernet = make_supernet(config, space, dataset.num_classes, sampling.single_path, paths=sampling.paths)
   costs = None
   if 'cost' in config.search.regularizers:
     with naming('config.cost'):
@@ -225,7 +225,9 @@ def _check_sizes(config, dataset, stem: str) -> int:
   return steps
 
 
-def make_supernet(config: ConfigDict, space: SearchSpace, num_classes: int, single_path: bool) -> Supernet:
+def make_supernet(
+  config: ConfigDict, space: SearchSpace, num_classes: int, single_path: bool, paths: int = 1
+) -> Supernet:
   """Returns the supernet that `config.supernet` describes. Raises InputError."""
   options = config.supernet
   with naming('config.supernet'):
@@ -239,6 +241,7 @@ def make_supernet(config: ConfigDict, space: SearchSpace, num_classes: int, sing
       unroll=options.unroll,
       partial_channels=config.relaxation.partial_channels,
       single_path=single_path,
+      paths=paths,
       undrawn_gradient=config.relaxation.undrawn_gradient,
       dtype=None if options.dtype == 'float32' else jnp.dtype(options.dtype),
     )
@@ -311,9 +314,8 @@ def _make_comparison(config, space, augmentation, class_weights) -> Comparison:
   options = dict(config.retrain)
   sizes = {name: options.pop(name) for name in ('channels', 'layers', 'cells_per_stage')}
   random_cells = options.pop('random_cells')
-  stem = 'nas_bench_201' if space.skeleton == 'nas_bench_201' else 'cifar'
   return Comparison(
-    network=NetworkOptions(stem=stem, auxiliary_skip=space.auxiliary_skip, **sizes),
+    network=NetworkOptions(stem=space.stem, auxiliary_skip=space.auxiliary_skip, **sizes),
     recipe=Recipe(**options, class_weights=class_weights),
     augmentation=augmentation,
     random_cells=random_cells,

@@ -10,6 +10,7 @@ from beta_darts_jax.spaces.published import PUBLISHED, short_name
 from beta_darts_jax.spaces.space import (
   DARTS,
   DARTS_WITH_NONE,
+  MOBILE,
   NAS_BENCH_201,
   S1,
   S2,
@@ -24,6 +25,7 @@ from beta_darts_jax.spaces.space import (
 __all__ = [
   'DARTS',
   'DARTS_WITH_NONE',
+  'MOBILE',
   'NAS_BENCH_201',
   'PUBLISHED',
   'S1',

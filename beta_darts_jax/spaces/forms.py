@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 _NODE = r'\|(?:\s*[A-Za-z0-9_]+~[0-9]+\s*\|)+'
 _ARCH = re.compile(rf'{_NODE}(?:\s*\+\s*{_NODE})*')
+_STAGE = r'[A-Za-z0-9_]+(?:\s*>\s*[A-Za-z0-9_]+)*'
+_CHAIN = re.compile(rf'{_STAGE}(?:\s*\|\s*{_STAGE})+')
 _EDGE = re.compile(r'([A-Za-z0-9_]+)~([0-9]+)')
 # what a damaged arch string leaves beside its intact parts, which are replaced by \0
 _CUT = re.compile(r'[\w~]\0|\0[\w~]\S*|\+\s*\0|\0\s*\+\S*|\w~[0-9]\S*')
@@ -47,6 +49,7 @@ def read_cells(text: str) -> tuple[Parts, ...]:
     return (_read_arch(text),)
   text = _NUMPY_NUMBER.sub(r'\1', _COMMENT.sub('', text.lstrip('\ufeff'))).strip()
   found = [_read_call(call) for call in _calls(text)] + [(_read_arch(arch),) for arch in _archs(text)]
+  found = found or [_read_chain(chain) for chain in _CHAIN.findall(text) if '>' in chain]
   found = found or [_read_tree(_read_literal(text))]
   if len(set(found)) > 1:
     raise ValueError(f'it holds {len(set(found))} different cells')
@@ -84,6 +87,15 @@ def _sort_edges(edges, target):
   node = tuple(sorted(edges, key=lambda edge: edge[1]))
   _check_sources(node, target)
   return node
+
+
+# ---- chains: op > op > … | op > … ----
+
+
+def _read_chain(chain) -> tuple[Parts, ...]:
+  """Reads the stages of a chain. Each layer takes the output of the layer before it."""
+  stages = [re.split(r'\s*>\s*', stage.strip()) for stage in chain.split('|')]
+  return tuple(Parts(tuple(((operation, i),) for i, operation in enumerate(stage))) for stage in stages)
 
 
 # ---- Genotype(normal=…, normal_concat=…, reduce=…, reduce_concat=…) ----

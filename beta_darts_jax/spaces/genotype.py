@@ -2,6 +2,7 @@
 
 import dataclasses
 import operator
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -10,7 +11,8 @@ from beta_darts_jax.spaces.forms import abbreviate, read_cells
 
 _CELLS = ('normal', 'reduce')
 _FORMS = (
-  "|op~0|+|op~0|op~1|+…, or Genotype(normal=[('op', 0), …], normal_concat=range(2, 6), reduce=…, reduce_concat=…)"
+  "|op~0|+|op~0|op~1|+…, Genotype(normal=[('op', 0), …], normal_concat=range(2, 6), reduce=…, reduce_concat=…), "
+  'or the stages of a chain, op > op > … | op > …'
 )
 
 
@@ -20,9 +22,8 @@ class Cell:
 
   Attributes:
     nodes: the incoming edges of each intermediate node, as `(operation, source node)`. Node 0 is the input of a
-      NAS-Bench-201 cell; nodes 0 and 1 are the inputs of a DARTS cell.
-    concat: the nodes whose concatenation is the output (DARTS). () means that the last node is the output
-      (NAS-Bench-201).
+      NAS-Bench-201 cell and of a stage; nodes 0 and 1 are the inputs of a DARTS cell.
+    concat: the nodes whose concatenation is the output (DARTS). () means that the last node is the output.
   """
 
   nodes: tuple[tuple[tuple[str, int], ...], ...]
@@ -30,7 +31,7 @@ class Cell:
 
   @property
   def num_inputs(self) -> int:
-    """Number of input nodes: 1 (NAS-Bench-201) or 2 (DARTS)."""
+    """Number of input nodes: 2 (DARTS) or 1."""
     return 2 if self.concat else 1
 
   @property
@@ -47,7 +48,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Genotype:
-  """The cells of an architecture: one (NAS-Bench-201), or the normal and the reduction cell (DARTS).
+  """The cells of an architecture: one (NAS-Bench-201), the normal and the reduction cell (DARTS), or stages (a chain).
 
   It is hashable, so it can be a key of a dict and a field of a Linen module.
   """
@@ -55,25 +56,38 @@ class Genotype:
   cells: tuple[Cell, ...]
 
   @property
+  def skeleton(self) -> str:
+    """The skeleton of its networks: 'nas_bench_201', 'darts' or 'mobile'."""
+    if self.cells[0].concat:
+      return 'darts'
+    return 'nas_bench_201' if len(self.cells) == 1 else 'mobile'
+
+  @property
   def normal(self) -> Cell:
-    """The normal cell (DARTS) or the only cell (NAS-Bench-201)."""
+    """The normal cell (DARTS), the only cell (NAS-Bench-201) or the first stage (a chain)."""
     return self.cells[0]
 
   @property
   def reduce(self) -> Cell:
-    """The reduction cell (DARTS) or the only cell (NAS-Bench-201)."""
+    """The reduction cell (DARTS), the only cell (NAS-Bench-201) or the last stage (a chain)."""
     return self.cells[-1]
 
   def __str__(self) -> str:
-    """Returns the arch string of NAS-Bench-201, `|op~0|+…`, or DARTS' form, `Genotype(normal=[…], …)`."""
-    if len(self.cells) == 1:
+    """Returns the text, which Genotype.parse reads.
+
+    It is the arch string of NAS-Bench-201, `|op~0|+…`; DARTS' form, `Genotype(normal=[…], …)`; or the layers of a
+    chain, stage by stage, `op > op > op | op > op`.
+    """
+    if self.skeleton == 'nas_bench_201':
       return '+'.join(_arch_node(node) for node in self.normal.nodes)
+    if self.skeleton == 'mobile':
+      return ' | '.join(' > '.join(stage.operations) for stage in self.cells)
     named = zip(_CELLS, self.cells, strict=True)
     return f'Genotype({", ".join(_cell_text(name, cell) for name, cell in named)})'
 
   @classmethod
   def parse(cls, text: str) -> 'Genotype':
-    """Reads an arch string, `Genotype(…)`, JSON, or a form of another program; docs/interop.md lists the forms.
+    """Reads a text of `str`, JSON, or a form of another program; docs/interop.md lists the forms.
 
     The text may have other text around the genotype, such as a line of a log.
 
@@ -136,3 +150,19 @@ def derive_two_per_node(betas, edges, operations, concat) -> Cell:
     nodes.setdefault(target, []).append((-strength, source, name))
   strongest = (sorted(node, key=operator.itemgetter(0, 1))[:2] for node in nodes.values())
   return Cell(tuple(tuple((name, source) for _, source, name in node) for node in strongest), tuple(concat))
+
+
+def derive_chain(rows: Iterable[tuple]) -> tuple[Cell, ...]:
+  """Derives the stages of a chain: every layer keeps its strongest operation. Ties go to the first operation.
+
+  `rows` has (Places, names of the candidates, β [E, O]) for each cell type.
+  """
+  choices = {
+    place: names[int(choice)]
+    for places, operations, betas in rows
+    for place, names, choice in zip(places, operations, np.argmax(np.asarray(betas), axis=-1), strict=True)
+  }
+  stages: dict[int, list] = {}
+  for place in sorted(choices):
+    stages.setdefault(place.cell, []).append(((choices[place], place.source),))
+  return tuple(Cell(tuple(nodes)) for nodes in stages.values())

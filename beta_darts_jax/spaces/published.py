@@ -253,6 +253,11 @@ _TEXTS = {
     ], reduce_concat=range(2, 6))""",
   # β-DARTS, searched on NAS-Bench-201 (cell 9930 of the benchmark): Ye et al., CVPR 2022
   'BETA_DARTS': '|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|',
+  # MobileNetV2 1.0, not searched, as a chain of the space `mobile`: Sandler et al., CVPR 2018, table 2
+  'MOBILENET_V2': ' | '.join(
+    ' > '.join(['mb_conv_3x3_e6'] * layers + ['skip_connect'] * (most - layers))
+    for layers, most in ((2, 4), (3, 4), (4, 4), (3, 4), (3, 4), (1, 1))
+  ),
 }
 
 PUBLISHED: dict[str, Genotype] = {name: Genotype.parse(text) for name, text in _TEXTS.items()}

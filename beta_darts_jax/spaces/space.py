@@ -9,12 +9,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.spaces.genotype import Cell, Genotype, derive_every_edge, derive_two_per_node
+from beta_darts_jax.spaces.genotype import Genotype, derive_chain, derive_every_edge, derive_two_per_node
 from beta_darts_jax.spaces.published import short_name
+from beta_darts_jax.spaces.skeletons import SKELETONS, Place, Skeleton
 
-# skeleton → its cell types; each type has its own α
-CELL_TYPES = {'nas_bench_201': ('cell',), 'darts': ('normal', 'reduce')}
-
+KEEP_SHAPE = ('none', 'skip_connect', 'avg_pool_3x3', 'max_pool_3x3', 'noise')  # cannot change the number of channels
 ALPHA_NOISE = 1e-3  # standard deviation of the initial logits
 
 
@@ -28,16 +27,21 @@ class SearchSpace:
 
   Attributes:
     name: the name in messages.
-    skeleton: the macro-architecture, a key of CELL_TYPES. A 'nas_bench_201' cell has one input, keeps one operation on
+    skeleton: the macro-architecture, a key of SKELETONS. A 'nas_bench_201' cell has one input, keeps one operation on
       every edge, and its output is its last node. A 'darts' cell has two inputs and keeps two edges per node; its
-      output is the concatenation of its last four nodes; there are normal and reduction cells.
-    nodes: number of intermediate nodes; every node has an edge from each node before it.
+      output is the concatenation of its last four nodes; there are normal and reduction cells. 'mobile' has no cells
+      that repeat: it is a chain of six stages of layers, and each layer has its own row of α. The first layers of the
+      stages change the shape and have the type 'reduce'; the others have the type 'normal'.
+    nodes: number of intermediate nodes of a cell; every node has an edge from each node before it. In 'mobile' it is
+      the number of layers of each stage but the last one, which has one layer.
     operations: the candidates, in the order of α's columns. Either the names for all edges, or the names of each edge
-      of each cell type (the same number everywhere). The first form is converted to the second one.
+      of each cell type (the same number for all edges of a type). The first form is converted to the second one. Then
+      the layers of 'mobile' that change the shape have no operations that keep it.
     auxiliary_skip: adds a skip connection of weight 1 to every edge, in the supernet and in the derived network.
 
   Raises:
-    InputError: unknown skeleton, no nodes, or not the same number of candidates for each edge.
+    InputError: unknown skeleton, too few nodes, not the same number of candidates for each edge of a type, or
+      auxiliary skips in 'mobile'.
 
   Example:
     >>> space = SearchSpace('mine', 'darts', nodes=2, operations=('skip_connect', 'sep_conv_3x3'))
@@ -54,50 +58,84 @@ class SearchSpace:
   auxiliary_skip: bool = False
 
   def __post_init__(self):
-    if self.skeleton not in CELL_TYPES:
-      raise InputError(f'{self.name}: skeleton={self.skeleton!r}: expected one of {", ".join(CELL_TYPES)}')
-    if self.nodes < 1:
-      raise InputError(f'{self.name}: nodes={self.nodes}: expected 1 or more')
+    if self.skeleton not in SKELETONS:
+      raise InputError(f'{self.name}: skeleton={self.skeleton!r}: expected one of {", ".join(SKELETONS)}')
+    if self.nodes < (fewest := 2 if self.is_chain else 1):
+      raise InputError(f'{self.name}: nodes={self.nodes}: expected {fewest} or more')
+    if self.is_chain and self.auxiliary_skip:
+      raise InputError(f'{self.name}: auxiliary_skip=True: expected False, because layers change the shape')
     operations = self.operations
     if operations and all(isinstance(name, str) for name in operations):
-      operations = ((operations,) * len(self.edges),) * len(self.cell_types)
+      changing = tuple(name for name in operations if name not in KEEP_SHAPE)
+      operations = tuple(
+        (changing if self.is_chain and cell_type == 'reduce' else operations,) * len(self.places(cell_type))
+        for cell_type in self.cell_types
+      )
     # a frozen dataclass is changed in this way only
     object.__setattr__(self, 'operations', tuple(tuple(tuple(names) for names in cell) for cell in operations))
     self._check_operations()
 
   def _check_operations(self):
     counts = [[len(names) for names in cell] for cell in self.operations]
-    num_edges = [len(cell) for cell in counts]
-    if num_edges != [len(self.edges)] * len(self.cell_types) or len({count for cell in counts for count in cell}) != 1:
+    num_edges = [len(self.places(cell_type)) for cell_type in self.cell_types]
+    if [len(cell) for cell in counts] != num_edges or any(len(set(cell)) != 1 for cell in counts):
+      edges = ' and '.join(map(str, dict.fromkeys(num_edges)))
       raise InputError(
         f'{self.name}: numbers of candidates {counts}: expected the same number '
-        f'for each of {len(self.edges)} edges of {len(self.cell_types)} cell type(s)'
+        f'for each of {edges} edges of {len(num_edges)} cell type(s)'
       )
     for names in {names for cell in self.operations for names in cell}:
       if len(set(names)) < len(names) or not set(names) - {'none'}:
         raise InputError(f'{self.name}: candidates {names}: expected different names, at least one of them not none')
 
   @property
+  def _skeleton(self) -> Skeleton:
+    return SKELETONS[self.skeleton]
+
+  @property
+  def is_chain(self) -> bool:
+    """Whether the space is a chain of layers, without cells that repeat."""
+    return self.skeleton == 'mobile'
+
+  @property
   def cell_types(self) -> tuple[str, ...]:
     """The cell types; each one has its own α."""
-    return CELL_TYPES[self.skeleton]
+    return self._skeleton.cell_types
 
   @property
   def num_inputs(self) -> int:
-    """Number of input nodes of a cell: 1 (NAS-Bench-201) or 2 (DARTS)."""
-    return 1 if self.skeleton == 'nas_bench_201' else 2
+    """Number of input nodes of a cell: 2 in 'darts', otherwise 1."""
+    return self._skeleton.num_inputs
+
+  @property
+  def depth(self) -> str:
+    """The field of Supernet that has the number of cells; '' in 'mobile'."""
+    return self._skeleton.depth
+
+  @property
+  def stem(self) -> str:
+    """The stem of a derived network on small images, a value of `network.stem`."""
+    return self._skeleton.stem
+
+  @property
+  def keeps_two(self) -> bool:
+    """Whether a node of a derived cell keeps two edges, and never `none`."""
+    return self._skeleton.keeps_two
 
   @property
   def edges(self) -> tuple[tuple[int, int], ...]:
-    """`(target, source)` node pairs in the order of α's rows, grouped by target."""
-    last = self.num_inputs + self.nodes
-    return tuple((target, source) for target in range(self.num_inputs, last) for source in range(target))
+    """`(target, source)` node pairs of a cell in the order of α's rows, grouped by target; not of 'mobile'."""
+    return tuple((place.target, place.source) for place in self.places(self.cell_types[0]))
+
+  def places(self, cell_type: str) -> tuple[Place, ...]:
+    """The edge of a genotype that each row of a cell type's α stands for, [E]."""
+    return self._skeleton.places(self.nodes, self.cell_types.index(cell_type))
 
   @property
   def concat(self) -> tuple[int, ...]:
     """The nodes whose concatenation is the output of a cell; () means that the last node is the output."""
     last = self.num_inputs + self.nodes
-    return tuple(range(max(2, last - 4), last)) if self.skeleton == 'darts' else ()
+    return tuple(range(max(self.num_inputs, last - self._skeleton.num_outputs), last))
 
   def candidates(self, cell_type: str) -> tuple[tuple[str, ...], ...]:
     """The names of the candidates of each edge of a cell type, [E][O]."""
@@ -109,34 +147,48 @@ class SearchSpace:
     return {name for cell in self.operations for names in cell for name in names}
 
   @property
+  def alpha_shapes(self) -> dict[str, tuple[int, int]]:
+    """Shapes (E, O) of α, by cell type."""
+    return {name: (len(cell), len(cell[0])) for name, cell in zip(self.cell_types, self.operations, strict=True)}
+
+  @property
   def alpha_shape(self) -> tuple[int, int]:
-    """Shape (E, O) of the α of one cell type."""
-    return len(self.edges), len(self.operations[0][0])
+    """Shape (E, O) of the α of every cell type. Raises InputError if they differ, as in 'mobile': see alpha_shapes."""
+    shapes = set(self.alpha_shapes.values())
+    if len(shapes) > 1:
+      raise InputError(f'{self.name} has α of the shapes {self.alpha_shapes}: expected the use of alpha_shapes')
+    return shapes.pop()
 
   def init_alphas(self, key: jax.Array) -> dict[str, jax.Array]:
     """Draws the logits α from 1e-3·N(0, 1): `{cell type: [E, O]}`."""
     keys = jax.random.split(key, len(self.cell_types))
     return {
-      cell_type: ALPHA_NOISE * jax.random.normal(cell_key, self.alpha_shape)
-      for cell_type, cell_key in zip(self.cell_types, keys, strict=True)
+      cell_type: ALPHA_NOISE * jax.random.normal(cell_key, shape)
+      for (cell_type, shape), cell_key in zip(self.alpha_shapes.items(), keys, strict=True)
     }
 
   def derive(self, betas: Mapping[str, ArrayLike]) -> Genotype:
     """Derives the discrete cells from β, `{cell type: [E, O]}`.
 
-    The rules for one cell are genotype.derive_every_edge ('nas_bench_201') and genotype.derive_two_per_node ('darts').
+    The rules are genotype.derive_every_edge ('nas_bench_201'), genotype.derive_two_per_node ('darts') and
+    genotype.derive_chain ('mobile').
 
     Example:
       >>> betas = {'cell': np.eye(5)[[3, 3, 3, 1, 3, 0]]}  # one row per edge
       >>> print(NAS_BENCH_201.derive(betas))
       |nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|none~2|
     """
-    return Genotype(tuple(self._derive_cell(betas[cell_type], cell_type) for cell_type in self.cell_types))
-
-  def _derive_cell(self, betas, cell_type) -> Cell:
-    if self.skeleton == 'nas_bench_201':
-      return derive_every_edge(betas, self.edges, self.candidates(cell_type))
-    return derive_two_per_node(betas, self.edges, self.candidates(cell_type), self.concat)
+    if self.is_chain:
+      rows = ((self.places(name), self.candidates(name), betas[name]) for name in self.cell_types)
+      return Genotype(derive_chain(rows))
+    cells = []
+    for cell_type in self.cell_types:
+      beta, names = betas[cell_type], self.candidates(cell_type)
+      if self.keeps_two:
+        cells.append(derive_two_per_node(beta, self.edges, names, self.concat))
+      else:
+        cells.append(derive_every_edge(beta, self.edges, names))
+    return Genotype(tuple(cells))
 
   def check(self, genotype: Genotype) -> Genotype:
     """Returns `genotype` if it belongs to this space.
@@ -150,25 +202,27 @@ class SearchSpace:
 
   def _mismatch(self, genotype: Genotype) -> str | None:
     """Returns why `genotype` does not belong to this space, None if it does."""
-    given = [(len(cell.nodes), cell.num_inputs) for cell in genotype.cells]
-    if given != [(self.nodes, self.num_inputs)] * len(self.cell_types):
-      nodes = ', '.join(str(len(cell.nodes)) for cell in genotype.cells)
-      return f'expected {len(self.cell_types)} cell(s) of {self.nodes} nodes, it has {len(given)} of {nodes}'
-    mismatches = map(self._cell_mismatch, genotype.cells, self.cell_types)
-    return next(filter(None, mismatches), None)
-
-  def _cell_mismatch(self, cell: Cell, cell_type: str) -> str | None:
-    pairs = tuple((target, source) for target, source, _ in cell.edges)
-    if self.skeleton == 'nas_bench_201' and pairs != self.edges:
-      return f'expected the edges {self.edges}, it has {pairs}'
-    if len(set(pairs)) < len(pairs):
-      return 'two edges of one node have the same source'
-    if cell.concat != self.concat:
-      return f'expected the output to concatenate nodes {list(self.concat)}, it has {list(cell.concat)}'
-    for target, source, operation in cell.edges:
-      names = self.candidates(cell_type)[self.edges.index((target, source))]
-      if operation not in names:
-        return f'{operation!r} is not one of {", ".join(names)}'
+    places = {
+      place: names
+      for cell_type in self.cell_types
+      for place, names in zip(self.places(cell_type), self.candidates(cell_type), strict=True)
+    }
+    of_cells = [[place for place in sorted(places) if place.cell == i] for i in range(max(places).cell + 1)]
+    nodes = [len({place.target for place in cell}) for cell in of_cells]
+    if [(len(cell.nodes), cell.num_inputs) for cell in genotype.cells] != [(n, self.num_inputs) for n in nodes]:
+      expected, given = ' or '.join(map(str, dict.fromkeys(nodes))), [str(len(cell.nodes)) for cell in genotype.cells]
+      return f'expected {len(nodes)} cell(s) of {expected} nodes, it has {len(given)} of {", ".join(given)}'
+    for index, (cell, expected_places) in enumerate(zip(genotype.cells, of_cells, strict=True)):
+      given_places = [Place(index, target, source) for target, source, _ in cell.edges]
+      if not self.keeps_two and given_places != expected_places:
+        return f'expected the edges {_pairs(expected_places)}, it has {_pairs(given_places)}'
+      if len(set(given_places)) < len(given_places):
+        return 'two edges of one node have the same source'
+      if cell.concat != self.concat:
+        return f'expected the output to concatenate nodes {list(self.concat)}, it has {list(cell.concat)}'
+      for place, operation in zip(given_places, cell.operations, strict=True):
+        if operation not in places[place]:
+          return f'{operation!r} is not one of {", ".join(places[place])}'
     return None
 
   def parse(self, text: str) -> Genotype:
@@ -177,18 +231,27 @@ class SearchSpace:
 
   def one_hot(self, genotype: Genotype) -> dict[str, jax.Array]:
     """Returns β with weight 1 on the operations of `genotype` and 0 elsewhere, `{cell type: [E, O]}`."""
+    kept = {
+      Place(index, target, source): operation
+      for index, cell in enumerate(genotype.cells)
+      for target, source, operation in cell.edges
+    }
     betas = {}
-    for cell_type, cell in zip(self.cell_types, genotype.cells, strict=True):
-      weights = np.zeros(self.alpha_shape, np.float32)
-      for target, source, operation in cell.edges:
-        edge = self.edges.index((target, source))
-        weights[edge, self.candidates(cell_type)[edge].index(operation)] = 1
+    for cell_type, shape in self.alpha_shapes.items():
+      weights = np.zeros(shape, np.float32)
+      for row, (place, names) in enumerate(zip(self.places(cell_type), self.candidates(cell_type), strict=True)):
+        if place in kept:
+          weights[row, names.index(kept[place])] = 1
       betas[cell_type] = jnp.asarray(weights)
     return betas
 
   def random_genotype(self, rng: np.random.Generator) -> Genotype:
     """Draws the kept edges and their operations uniformly. In the DARTS family no operation is `none`."""
-    return self.derive({cell_type: rng.random(self.alpha_shape) for cell_type in self.cell_types})
+    return self.derive({cell_type: rng.random(shape) for cell_type, shape in self.alpha_shapes.items()})
+
+
+def _pairs(places):
+  return tuple((place.target, place.source) for place in places)
 
 
 _NAS_BENCH_201_OPERATIONS = ('none', 'skip_connect', 'nor_conv_1x1', 'nor_conv_3x3', 'avg_pool_3x3')
@@ -223,7 +286,11 @@ S2 = SearchSpace('s2', 'darts', nodes=4, operations=('skip_connect', 'sep_conv_3
 S3 = SearchSpace('s3', 'darts', nodes=4, operations=('none', 'skip_connect', 'sep_conv_3x3'))
 S4 = SearchSpace('s4', 'darts', nodes=4, operations=('noise', 'sep_conv_3x3'))
 
-SPACES = {space.name: space for space in (NAS_BENCH_201, DARTS, DARTS_WITH_NONE, S1, S2, S3, S4)}
+# inverted residuals of MobileNetV2 (Sandler et al., CVPR 2018) with the choices of ProxylessNAS (Cai et al., ICLR 2019)
+_MOBILE_OPERATIONS = (*(f'mb_conv_{k}x{k}_e{e}' for k in (3, 5, 7) for e in (3, 6)), 'skip_connect')
+MOBILE = SearchSpace('mobile', 'mobile', nodes=4, operations=_MOBILE_OPERATIONS)
+
+SPACES = {space.name: space for space in (NAS_BENCH_201, DARTS, DARTS_WITH_NONE, S1, S2, S3, S4, MOBILE)}
 
 
 def make_space(
@@ -247,9 +314,9 @@ def make_space(
     raise InputError(f'operations={operations}: expected two or more')
   if nodes not in (0, space.nodes) and not operations:
     candidates = {names for cell in space.operations for names in cell}
-    if len(candidates) > 1:
+    if len(candidates) > 1 and not space.is_chain:
       raise InputError(f'nodes={nodes}: {name} has different candidates on each edge, so give operations too')
-    operations = candidates.pop()
+    operations = max(candidates, key=len)  # of a chain: those of the layers that keep the shape
   return dataclasses.replace(
     space, nodes=nodes or space.nodes, operations=operations or space.operations, auxiliary_skip=auxiliary_skip
   )

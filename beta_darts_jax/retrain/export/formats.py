@@ -13,9 +13,9 @@ import jax.export  # `import jax` does not import it
 import numpy as np
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.networks import NasBench201Network, Network
 from beta_darts_jax.retrain.export.examples import EXAMPLES
 from beta_darts_jax.retrain.export.source import torch_source, torch_state_dict
+from beta_darts_jax.retrain.setup import AnyNetwork
 from beta_darts_jax.retrain.trained import TrainedNetwork, load_retrained
 
 PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')  # of StableHLO: one file for all of them
@@ -98,7 +98,7 @@ class Parts:
   """A network to write: the whole, its module, and the variables of the module."""
 
   trained: TrainedNetwork
-  module: Network | NasBench201Network
+  module: AnyNetwork
   variables: Mapping
 
 

@@ -10,8 +10,9 @@ import flax
 import numpy as np
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.networks import BUILT_IN, NasBench201Network, Network
+from beta_darts_jax.networks import BUILT_IN, MobileNetwork, Network
 from beta_darts_jax.networks.plan import cell_plan, edge_stride, equal_cells
+from beta_darts_jax.retrain.setup import AnyNetwork
 from beta_darts_jax.spaces.genotype import Cell
 
 MODULES = pathlib.Path(__file__).parent / 'torch_modules.py'
@@ -45,7 +46,7 @@ from torch import nn
 '''
 
 
-def torch_source(network: Network | NasBench201Network, image_channels: int) -> str:
+def torch_source(network: AnyNetwork, image_channels: int) -> str:
   """Returns the text of model.py. Its class Network has the sizes of `network` as default values.
 
   A network with an auxiliary head is in the class NetworkWithAuxiliaryHead, too.
@@ -78,8 +79,10 @@ def torch_source(network: Network | NasBench201Network, image_channels: int) -> 
   return re.sub(r'\b(Darts|NasBench201)Network\b', 'Network', '\n\n\n'.join(parts)) + '\n'
 
 
-def check_torch(network: Network | NasBench201Network) -> None:
+def check_torch(network: AnyNetwork) -> None:
   """Raises InputError if the network has no PyTorch form."""
+  if isinstance(network, MobileNetwork):
+    raise InputError('a chain of stages has no PyTorch form: expected format stablehlo or safetensors')
   for name in {name for cell in network.genotype.cells for name in cell.operations} - BUILT_IN:
     raise InputError(f'the operation {name!r} is not built in, so it has no PyTorch form: expected format stablehlo')
   if not network.affine:
@@ -174,7 +177,7 @@ class {name}(nn.Module):
 _LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
 
 
-def torch_state_dict(network: Network | NasBench201Network, variables: Mapping) -> dict[str, np.ndarray]:
+def torch_state_dict(network: AnyNetwork, variables: Mapping) -> dict[str, np.ndarray]:
   """Returns the variables under the names, and in the layouts, of the modules of `torch_source`.
 
   Convolutions become [out, in, height, width] and linear layers [out, in]. Equal cells, which are stacked along a
