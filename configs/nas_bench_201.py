@@ -33,6 +33,7 @@ of its own paper. It changes only what this list names:
   sdarts_rs, sdarts_adv    random perturbation of β, or an adversarial perturbation of seven steps
   pc_darts                 a quarter of the channels, edge weights, α starts after 30 % of the epochs
   gdas                     one sampled operation per edge, temperature from 10 to 0.1, weights first
+  proxyless                two sampled operations per edge for α, one for the weights; rates of α from its program
   snas                     a soft sample of all operations, with the same temperature
   drnas                    β from a Dirichlet distribution
   darts_minus              an auxiliary skip connection whose weight falls to 0

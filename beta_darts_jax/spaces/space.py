@@ -67,6 +67,8 @@ class SearchSpace:
     operations = self.operations
     if operations and all(isinstance(name, str) for name in operations):
       changing = tuple(name for name in operations if name not in KEEP_SHAPE)
+      if self.is_chain and not changing:
+        raise InputError(f'{self.name}: candidates {operations}: expected one that can change the number of channels')
       operations = tuple(
         (changing if self.is_chain and cell_type == 'reduce' else operations,) * len(self.places(cell_type))
         for cell_type in self.cell_types

@@ -33,6 +33,7 @@ def config(name, *arguments):
 
 
 SPACES = {name: module(name) for name in ('nas_bench_201', 'darts')}
+WITH_CELLS = ('pc_darts', 'darts_minus', 'lambda_darts')  # methods that need them
 OWN = [(name, f'cifar10,{method},own') for name, file in SPACES.items() for method in file.OWN]
 HERE = [(name, f'cifar10,{method}') for name, file in SPACES.items() for method in file.HERE]
 NAMED = [(f, f'cifar10,{size}{m}') for f in SPACES for size in ('', 'proxy,') for m in METHODS]
@@ -114,6 +115,23 @@ OFFICIAL = {
     'search.alpha_learning_rate': 6e-3, 'search.alpha_betas': (0.5, 0.999), 'search.alpha_weight_decay': 1e-3,
     'search.alpha_warmup_epochs': 35, 'search.beta_decay_weight': 0.0,
   },
+  ('mobile', 'cifar10'): {
+    'supernet.channels': 16, 'space.nodes': 0, 'search.epochs': 50, 'search.batch_size': 64,
+    'search.beta_decay_weight': 25.0,
+  },
+  ('mobile', 'cifar10,proxyless'): {  # α as in the official program; its weights train longer
+    'relaxation.sampling': 'two_paths', 'search.alpha_optimizer': 'alpha_adam_two_paths',
+    'search.alpha_learning_rate': 1e-3, 'search.alpha_betas': (0.0, 0.999), 'search.alpha_weight_decay': 0.0,
+    'search.beta_decay_weight': 0.0,
+  },
+  ('mobile', 'cifar10,retrain'): {
+    'network.stem': 'mobile', 'network.channels': 16, 'train.epochs': 200, 'train.batch_size': 128,
+    'train.learning_rate': 0.1, 'train.weight_decay': 5e-4, 'train.schedule': 'cosine_steps', 'train.clip_norm': 0.0,
+  },
+  ('mobile', 'imagenet,retrain'): {
+    'data.source': 'imagenet2012', 'data.image_size': 224, 'train.epochs': 300, 'train.batch_size': 256,
+    'train.learning_rate': 0.05, 'train.weight_decay': 4e-5, 'train.label_smoothing': 0.1, 'train.warmup_epochs': 5,
+  },
   ('retrain_cifar10',): {
     'data.cutout': 16, 'network.channels': 36, 'network.layers': 20, 'network.auxiliary_weight': 0.4,
     'train.epochs': 600, 'train.batch_size': 96, 'train.learning_rate': 0.025, 'train.momentum': 0.9,
@@ -146,6 +164,8 @@ def test_every_own_protocol_is_compared_by_eye():
     *NAMED,
     *OWN,
     *(('darts', dataset) for dataset in ('cifar100', 'svhn')),
+    *(('mobile', f'cifar10,{size}{m}') for size in ('', 'proxy,') for m in METHODS if m not in WITH_CELLS),
+    *(('mobile', argument) for argument in ('svhn', 'cifar100,retrain')),
     *(('robust_darts', f'{space},cifar10{size}') for space in ('s1', 's2', 's3', 's4') for size in ('', ',proxy')),
     *(('darts_bench_suite', f'{argument}{task}') for argument in SUITE for task in ('', ',retrain')),
     *(('darts_imagenet', method) for method in ('beta_darts', 'beta_pc_darts', 'darts', 'pc_darts')),
@@ -177,10 +197,16 @@ def test_svhn_is_not_mirrored():
 @pytest.mark.parametrize(
   'argument', ['mnist', 'cifar10,tiny', 'cifar10,proxy,proxy', 'cifar10,darts,proxy', 'cifar10,darts,own']
 )
-@pytest.mark.parametrize('name', ['nas_bench_201', 'darts'])
+@pytest.mark.parametrize('name', ['nas_bench_201', 'darts', 'mobile'])
 def test_unknown_arguments(name, argument):
   with pytest.raises(InputError, match='DATASET one of cifar10'):
     config(name, argument)
+
+
+@pytest.mark.parametrize('method', WITH_CELLS)
+def test_methods_that_need_cells_are_refused_in_a_space_without_cells(method):
+  with pytest.raises(InputError, match=r'expected .* with space\.name=mobile'):
+    config('mobile', f'cifar10,{method}')
 
 
 @pytest.mark.parametrize('name, file', SPACES.items())

@@ -61,6 +61,7 @@ def test_shares_and_skips():
   assert operation_shares(cell) == {'skip': 2 / 6, 'none': 1 / 6, 'pool': 1 / 6} and num_skips(cell) == 2
   darts = PUBLISHED['DARTS_V2']
   assert operation_shares(darts) == {'skip': 5 / 16, 'none': 0.0, 'pool': 5 / 16} and num_skips(darts) == 2
+  assert num_skips(PUBLISHED['MOBILENET_V2']) == 5
 
 
 def test_entropies_and_variances():

@@ -8,15 +8,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beta_darts_jax import NAS_BENCH_201, OPERATIONS, InputError, NasBench201Network, Network, SearchSpace, Supernet
+from beta_darts_jax import (
+  NAS_BENCH_201,
+  OPERATIONS,
+  InputError,
+  MobileNetwork,
+  NasBench201Network,
+  Network,
+  SearchSpace,
+  Supernet,
+)
 from beta_darts_jax.networks.costs import multiply_adds, operation_costs
 
 SMALL = SearchSpace('small', 'darts', nodes=1, operations=('skip_connect', 'max_pool_3x3', 'sep_conv_3x3'))
+CHAIN = SearchSpace('chain', 'mobile', nodes=2, operations=('mb_conv_3x3_e3', 'mb_conv_5x5_e3', 'skip_connect'))
 # the space, the class of its networks, their depth and stem, and the size of the images
 SPACES = {
   'nas_bench_201': (NAS_BENCH_201, NasBench201Network, {'cells_per_stage': 1}, (8, 12)),
   'darts': (SMALL, Network, {'layers': 3}, (8, 12)),
   'imagenet': (SMALL, Network, {'layers': 3, 'stem': 'imagenet'}, (32, 64)),
+  'mobile': (CHAIN, MobileNetwork, {}, (8, 12)),
 }
 
 

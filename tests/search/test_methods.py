@@ -19,6 +19,7 @@ RELAXATIONS = {
   'sdarts_adv': Relaxation(perturbation='adversarial'),
   'pc_darts': Relaxation(edges=NAS_BENCH_201.edges),
   'gdas': Relaxation('gumbel'),
+  'proxyless': Relaxation('two_paths'),
   'snas': Relaxation('soft_gumbel'),
   'drnas': Relaxation('pathwise_dirichlet'),
   'fair_darts': Relaxation('sigmoid'),
@@ -32,7 +33,7 @@ def test_make_search_setup_gives_a_named_method_its_parts(method):
   weight = {'lambda_darts': ['alignment_weight'], 'fair_darts': ['zero_one_weight']}.get(method, [])
   weights = ['beta_decay_weight'] * method.startswith('beta') + weight
   assert [regularizer.weight for regularizer in setup.parts.regularizers] == weights
-  assert (setup.parts.order == 'weights_first') == (method in ('gdas', 'lambda_darts'))
+  assert (setup.parts.order == 'weights_first') == (method in ('gdas', 'proxyless', 'lambda_darts'))
   assert setup.supernet.undrawn_gradient == (method == 'gdas')
   assert (setup.selection.method, setup.selection.train_alpha) == (
     ('perturbation', True) if method == 'darts_pt' else ('argmax', False)
@@ -42,7 +43,8 @@ def test_make_search_setup_gives_a_named_method_its_parts(method):
   assert setup.parts.flooding == (method == 'beta_darts_plus_plus')
   assert setup.parts.relaxation == RELAXATIONS.get(method, Relaxation())
   divisor, single_path = setup.supernet.partial_channels, setup.supernet.single_path
-  assert (divisor, single_path) == (4 if method == 'pc_darts' else 1, method == 'gdas')
+  assert (divisor, single_path) == (4 if method == 'pc_darts' else 1, method in ('gdas', 'proxyless'))
+  assert setup.supernet.paths == (2 if method == 'proxyless' else 1)
   hyper = setup.hyperparameters(setup.members[0], 0)
   assert (hyper.alpha_learning_rate == 0) == (method == 'pc_darts')  # its α waits 30 epochs
   assert hyper.weight_decay == (81e-4 if method.endswith('rdarts_l2') else 3e-4)

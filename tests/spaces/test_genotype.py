@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from beta_darts_jax import DARTS, NAS_BENCH_201, S2, Genotype, InputError
+from beta_darts_jax import DARTS, NAS_BENCH_201, S2, Genotype, InputError, SearchSpace
 from beta_darts_jax.spaces.genotype import derive_every_edge, derive_two_per_node
 from beta_darts_jax.spaces.lookup import find_genotype
 from beta_darts_jax.spaces.published import PUBLISHED, short_name
@@ -47,6 +47,23 @@ def test_derive_every_edge_takes_the_first_of_equal_operations():
 def test_malformed_arch_strings_are_refused(text, message):
   with pytest.raises(InputError, match=message):
     NAS_BENCH_201.parse(text)
+
+
+def test_a_chain_by_eye():
+  space = SearchSpace('two', 'mobile', nodes=2, operations=('a', 'b', 'skip_connect'))
+  betas = {'normal': np.eye(3)[[2, 0, 1, 2, 0]], 'reduce': np.eye(2)[[0, 1, 0, 0, 1, 1]]}
+  text = 'a > skip_connect | b > a | a > b | a > skip_connect | b > a | b'
+  genotype = space.derive(betas)
+  assert str(genotype) == text and genotype.skeleton == 'mobile'
+  for given in (text, text.replace(' ', ''), f'epoch 3  cell  {text}  skips 2'):
+    assert space.parse(given) == genotype
+  np.testing.assert_array_equal(space.one_hot(genotype)['normal'], betas['normal'])
+  with pytest.raises(InputError, match=r'expected 6 cell.s. of 2 or 1 nodes, it has 5 of 2, 2, 2, 2, 2'):
+    space.parse(text.rpartition(' | ')[0])
+  with pytest.raises(InputError, match="'skip_connect' is not one of a, b"):
+    space.parse(text.replace('a >', 'skip_connect >', 1))
+  with pytest.raises(InputError, match='holds 2 different cells'):
+    space.parse(f'{text} and {text.replace("b > a", "b > b")}')
 
 
 def test_derive_two_per_node_by_eye():

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from beta_darts_jax import DARTS, NAS_BENCH_201, S1, InputError, SearchSpace, beta_decay
+from beta_darts_jax import DARTS, MOBILE, NAS_BENCH_201, S1, InputError, SearchSpace, beta_decay
 from beta_darts_jax.spaces.space import SPACES, make_space
 
 
@@ -20,6 +20,17 @@ def test_alphas_of_the_published_spaces(name, shape):
   assert 0.5e-3 < spread < 1.5e-3
   expected = len(alphas) * np.log(shape[1])  # Beta-Decay near α = 0: log(O) for each cell type
   np.testing.assert_allclose(beta_decay(alphas), expected, atol=1e-2)
+
+
+def test_a_chain_has_a_row_for_each_layer():
+  assert MOBILE.alpha_shapes == {'normal': (15, 7), 'reduce': (6, 6)}
+  assert {name: alpha.shape for name, alpha in MOBILE.init_alphas(jax.random.key(0)).items()} == MOBILE.alpha_shapes
+  assert MOBILE.places('reduce') == tuple((stage, 1, 0) for stage in range(6))
+  assert MOBILE.places('normal')[:4] == ((0, 2, 1), (0, 3, 2), (0, 4, 3), (1, 2, 1))
+  assert MOBILE.candidates('reduce')[0] == MOBILE.candidates('normal')[0][:-1]
+  assert make_space('mobile', nodes=2).alpha_shapes == {'normal': (5, 7), 'reduce': (6, 6)}
+  with pytest.raises(InputError, match='expected the use of alpha_shapes'):
+    MOBILE.alpha_shape  # noqa: B018
 
 
 def test_edges_by_eye():
@@ -48,7 +59,11 @@ def test_make_space_changes_a_known_space():
 @pytest.mark.parametrize(
   'arguments, message',
   [
-    (('x', 'resnet', 4, ('skip_connect',)), "skeleton='resnet': expected one of nas_bench_201, darts"),
+    (('x', 'resnet', 4, ('skip_connect',)), "skeleton='resnet': expected one of nas_bench_201, darts, mobile"),
+    (('x', 'mobile', 1, ('skip_connect', 'a')), 'nodes=1: expected 2 or more'),
+    (('x', 'mobile', 2, ('skip_connect', 'none')), 'expected one that can change the number of channels'),
+    (('x', 'mobile', 2, ((('a', 'b'),), (('a',),) * 6)), 'the same number for each of 5 and 6 edges of 2 cell'),
+    (('x', 'mobile', 2, ('skip_connect', 'a'), True), 'auxiliary_skip=True: expected False'),
     (('x', 'darts', 0, ('skip_connect',)), 'nodes=0: expected 1 or more'),
     (('x', 'darts', 1, ()), 'the same number for each of 2 edges of 2 cell type'),
     (('x', 'darts', 1, ((('a',), ('a', 'b')),) * 2), 'the same number'),
