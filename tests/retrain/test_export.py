@@ -21,7 +21,8 @@ from beta_darts_jax.retrain.export.source import torch_source, torch_state_dict
 from beta_darts_jax.retrain.trained import TrainedNetwork, of_module
 from beta_darts_jax.spaces.genotype import Cell
 
-OPERATIONS = sorted(set(bd.OPERATIONS) - {'noise'})  # the draws of two programs differ
+INVERTED = sorted(name for name in bd.OPERATIONS if name.startswith('mb_conv'))
+OPERATIONS = sorted(set(bd.OPERATIONS) - {'noise', *INVERTED})  # the draws of two programs differ
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
 DATA = {'classes': list('abcd'), 'image_shape': (8, 8, 3), 'mean': (0.4, 0.5, 0.6), 'std': (0.2, 0.3, 0.25)}
 SOURCES = ((0, 1), (0, 2), (0, 3), (0, 4))  # of the nodes of a cell: every reduction cell has edges of both strides
@@ -61,6 +62,12 @@ def benchmark_network():
 def darts_network():
   """A normal cell and two reduction cells with every operation."""
   return trained(bd.Network(darts_genotype(OPERATIONS), 4, channels=2, layers=3))
+
+
+@pytest.fixture(scope='module')
+def mobile_network():
+  stages = ['mb_conv_3x3_e3 > skip_connect > mb_conv_5x5_e6'] + ['mb_conv_7x7_e3'] * 5
+  return trained(bd.MobileNetwork(bd.Genotype.parse(' | '.join(stages)), 4, channels=2))
 
 
 # ---- torch ----
@@ -126,6 +133,8 @@ NETWORKS = {
   'NAS-Bench-201': bd.NasBench201Network(bd.Genotype.parse(BENCHMARK_CELL), 10, channels=4, cells_per_stage=3),
   'every operation': bd.Network(darts_genotype([*OPERATIONS, 'noise']), 10, channels=4, layers=3),
   'auxiliary skips': bd.Network(bd.PUBLISHED['DARTS_V2'], 10, channels=4, layers=3, auxiliary_skip=True),
+  'inverted residuals': bd.Network(darts_genotype(INVERTED), 10, channels=4, layers=3),
+  'chain': bd.MobileNetwork(bd.PUBLISHED['MOBILENET_V2'], 10, channels=2),
   'ImageNet': bd.Network(bd.PUBLISHED['NASNET'], 10, channels=4, layers=3, stem='imagenet'),
 }
 
@@ -133,7 +142,7 @@ NETWORKS = {
 @pytest.mark.parametrize('name', NETWORKS)
 def test_model_py_has_the_variables_of_the_file_and_nothing_else(name):
   module = NETWORKS[name]
-  source = torch_source(module, 3)
+  source = torch_source(module, (64, 64, 3))
   assert run_source(source) == {k: v.shape for k, v in torch_state_dict(module, shapes_of(module)).items()}
   tree = ast.parse(source)
   imports = {alias.name for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
@@ -170,7 +179,9 @@ def load_torch(network, folder):
 
 
 @needs_torch
-@pytest.mark.parametrize('name', ['benchmark_network', 'darts_network'])
+@pytest.mark.parametrize(
+  'name', ['benchmark_network', 'darts_network', pytest.param('mobile_network', marks=pytest.mark.full)]
+)
 def test_the_torch_module_has_our_logits(name, request, tmp_path):
   network = request.getfixturevalue(name)
   module, _, images = load_torch(network, tmp_path)
@@ -205,6 +216,20 @@ def test_the_torch_module_has_our_gradients(name, request, tmp_path):
 
 
 # ---- the other formats ----
+
+
+@pytest.mark.full
+def test_stablehlo_has_our_logits_of_a_chain(mobile_network, tmp_path):
+  out = export(mobile_network, 'stablehlo', tmp_path / 'out')
+  exported = jax.export.deserialize(bytearray((out / 'model.stablehlo').read_bytes()))
+  np.testing.assert_allclose(exported.call(IMAGES), mobile_network(IMAGES), rtol=1e-5, atol=1e-5)
+
+
+def test_a_chain_of_other_operations_has_no_torch_form():
+  stages = ['sep_conv_3x3'] * 6
+  network = bd.MobileNetwork(bd.Genotype.parse(' | '.join(['sep_conv_3x3 > skip_connect', *stages[1:]])), 4)
+  with pytest.raises(bd.InputError, match="'sep_conv_3x3' has no PyTorch form in a chain"):
+    torch_source(network, (8, 8, 3))
 
 
 def test_stablehlo_has_our_logits_for_any_batch(darts_network, tmp_path):

@@ -112,7 +112,7 @@ class Format:
 
 
 def _torch_files(parts: Parts) -> Files:
-  source = torch_source(parts.module, parts.trained.image_shape[-1])
+  source = torch_source(parts.module, parts.trained.image_shape)
   return {
     'model.py': source.encode(),
     'model.safetensors': _safetensors(torch_state_dict(parts.module, parts.variables)),
@@ -146,7 +146,7 @@ def _onnx_files(parts: Parts) -> Files:
   import torch  # an optional package
 
   namespace: dict[str, Any] = {'__name__': 'model'}
-  exec(compile(torch_source(parts.module, parts.trained.image_shape[-1]), 'model.py', 'exec'), namespace)
+  exec(compile(torch_source(parts.module, parts.trained.image_shape), 'model.py', 'exec'), namespace)
   network = namespace['NetworkWithAuxiliaryHead' if getattr(parts.module, 'auxiliary', False) else 'Network']()
   arrays = torch_state_dict(parts.module, parts.variables)
   network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})

@@ -5,12 +5,14 @@ import pathlib
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import flax
 import numpy as np
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.networks import BUILT_IN, MobileNetwork, Network
+from beta_darts_jax.networks.mobile.skeleton import stage_plan, stem_stride
 from beta_darts_jax.networks.plan import cell_plan, edge_stride, equal_cells
 from beta_darts_jax.retrain.setup import AnyNetwork
 from beta_darts_jax.spaces.genotype import Cell
@@ -33,6 +35,7 @@ OPERATIONS = {
   'conv_7x1_1x7': 'FactorizedConv(channels, stride={stride})',
   'noise': 'Noise(stride={stride})',
 }
+_INVERTED_RESIDUAL = re.compile(r'mb_conv_(\d)x\d_e(\d)')  # kernel size, expansion
 SKIP = {1: 'nn.Identity()', 2: 'FactorizedReduce(channels, channels)'}  # by stride
 
 _HEADER = '''\
@@ -46,24 +49,32 @@ from torch import nn
 '''
 
 
-def torch_source(network: AnyNetwork, image_channels: int) -> str:
+def torch_source(network: AnyNetwork, image_shape: tuple[int, ...]) -> str:
   """Returns the text of model.py. Its class Network has the sizes of `network` as default values.
 
-  A network with an auxiliary head is in the class NetworkWithAuxiliaryHead, too.
+  A network with an auxiliary head is in the class NetworkWithAuxiliaryHead, too. The strides of a chain depend on the
+  (H, W, C) of the images.
 
   Raises:
-    InputError: an operation is not built in, or batch normalization is not affine.
+    InputError: an operation is not built in, or is no inverted residual in a chain, or batch normalization is not
+      affine.
   """
   check_torch(network)
-  constants = {'NUM_CLASSES': network.num_classes, 'IMAGE_CHANNELS': image_channels, 'CHANNELS': network.channels}
-  if isinstance(network, Network):
+  height, width, image_channels = image_shape
+  constants: dict[str, Any] = {'NUM_CLASSES': network.num_classes, 'IMAGE_CHANNELS': image_channels}
+  constants['CHANNELS'] = network.channels
+  if isinstance(network, MobileNetwork):
+    top, cells = 'MobileNetwork', {}
+    constants |= {'STEM_STRIDE': stem_stride((height, width)), 'STAGES': _stages(network, (height, width))}
+  elif isinstance(network, Network):
     constants['LAYERS'], top = network.layers, 'DartsNetwork'
     cells = {'NormalCell': (network.genotype.normal, 'normal'), 'ReductionCell': (network.genotype.reduce, 'reduce')}
     top = 'NetworkWithAuxiliaryHead' if network.auxiliary else top
   else:
     constants['CELLS_PER_STAGE'], top = network.cells_per_stage, 'NasBench201Network'
     cells = {'Cell': (network.genotype.normal, 'cell')}
-  cell_texts = [_cell_class(name, *cell, network.auxiliary_skip) for name, cell in cells.items()]
+  skips = getattr(network, 'auxiliary_skip', False)
+  cell_texts = [_cell_class(name, *cell, skips) for name, cell in cells.items()]
   templates = _templates()
   if isinstance(network, Network) and network.stem == 'imagenet':
     templates['DartsNetwork'] = templates['DartsNetwork'].replace('CifarStem', 'ImageNetStem')
@@ -76,17 +87,29 @@ def torch_source(network: AnyNetwork, image_channels: int) -> str:
     *cell_texts,
     *(templates[name] for name in skeleton),
   ]
-  return re.sub(r'\b(Darts|NasBench201)Network\b', 'Network', '\n\n\n'.join(parts)) + '\n'
+  return re.sub(r'\b(Darts|NasBench201|Mobile)Network\b', 'Network', '\n\n\n'.join(parts)) + '\n'
 
 
 def check_torch(network: AnyNetwork) -> None:
   """Raises InputError if the network has no PyTorch form."""
-  if isinstance(network, MobileNetwork):
-    raise InputError('a chain of stages has no PyTorch form: expected format stablehlo or safetensors')
   for name in {name for cell in network.genotype.cells for name in cell.operations} - BUILT_IN:
     raise InputError(f'the operation {name!r} is not built in, so it has no PyTorch form: expected format stablehlo')
+  if isinstance(network, MobileNetwork):
+    for name in {name for stage in network.genotype.cells for name in stage.operations} - {'skip_connect'}:
+      if not _INVERTED_RESIDUAL.fullmatch(name):
+        raise InputError(f'the operation {name!r} has no PyTorch form in a chain: expected format stablehlo')
   if not network.affine:
     raise InputError('batch normalization is not affine: expected a retrained network')
+
+
+def _stages(network: MobileNetwork, image_size: tuple[int, int]) -> str:
+  """Returns the constant STAGES of the template, one line for each stage."""
+  lines = []
+  for stage in stage_plan(network.channels, image_size):
+    matches = map(_INVERTED_RESIDUAL.fullmatch, network.genotype.cells[stage.number].operations)
+    layers = [(int(match[1]), int(match[2])) if match else None for match in matches]
+    lines.append(f'  ({stage.channels}, {stage.stride}, {layers}),')
+  return '\n'.join(['[', *lines, ']'])
 
 
 def _templates() -> dict[str, str]:
@@ -130,6 +153,9 @@ def _cell_class(name: str, cell: Cell, cell_type: str, auxiliary_skip: bool) -> 
 
 
 def _module(operation: str, stride: int) -> str:
+  if match := _INVERTED_RESIDUAL.fullmatch(operation):
+    sizes = f'kernel_size={match[1]}, expansion={match[2]}, stride={stride}'
+    return f'InvertedResidual(channels, channels, {sizes})'
   return SKIP[stride] if operation == 'skip_connect' else OPERATIONS[operation].format(stride=stride)
 
 
@@ -186,7 +212,8 @@ def torch_state_dict(network: AnyNetwork, variables: Mapping) -> dict[str, np.nd
   flat = flax.traverse_util.flatten_dict({name: variables[name] for name in ('params', 'batch_stats')})
   state_dict = {}
   for (_, _, module, *path, leaf), array in flat.items():
-    inner = [name for name in path if name not in ('cell', 'reduce')]  # these two have no module of their own there
+    # 'cell' and 'reduce' have no module of their own there, and layers have numbers
+    inner = [re.sub(r'^layer_(\d+)$', r'\1', name) for name in path if name not in ('cell', 'reduce')]
     for name, single in _unstack(network, module, np.asarray(array)):
       order = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[single.ndim]
       state_dict['.'.join([name, *inner, _LEAVES[leaf]])] = np.array(single.transpose(order), order='C')
@@ -195,7 +222,9 @@ def torch_state_dict(network: AnyNetwork, variables: Mapping) -> dict[str, np.nd
 
 def _unstack(network, module: str, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
   """Yields the PyTorch name of a module of the skeleton and its array; for stacked cells one pair for each cell."""
-  if module.startswith('stage'):
+  if isinstance(network, MobileNetwork):
+    yield re.sub(r'^stage(\d)$', lambda match: f'stages.{int(match[1]) - 1}', module), array
+  elif module.startswith('stage'):
     yield from ((f'{module}.{i}', part) for i, part in enumerate(array))
   elif module.startswith('cells_'):
     first = int(module.removeprefix('cells_'))

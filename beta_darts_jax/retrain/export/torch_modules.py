@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 # placeholders: source.py writes the sizes and the cells of each network
-NUM_CLASSES, IMAGE_CHANNELS, CHANNELS, LAYERS, CELLS_PER_STAGE = 10, 3, 16, 8, 5
+NUM_CLASSES, IMAGE_CHANNELS, CHANNELS, LAYERS, CELLS_PER_STAGE, STEM_STRIDE = 10, 3, 16, 8, 5, 1
+STAGES = [(24, 1, [(3, 6), None])]
 Cell = NormalCell = ReductionCell = nn.Module
 
 
@@ -81,6 +82,28 @@ class FactorizedConv(nn.Module):
 
   def forward(self, x):
     return self.batch_norm(self.conv_7x1(self.conv_1x7(torch.relu(x))))
+
+
+class InvertedResidual(nn.Module):
+  """1×1 → depthwise → 1×1, each with batch normalization. The input is added if the shape stays."""
+
+  def __init__(self, in_channels, channels, kernel_size, expansion, stride=1):
+    super().__init__()
+    size, padding, inner = kernel_size, kernel_size // 2, expansion * in_channels
+    self.expands, self.adds_input = expansion > 1, stride == 1 and in_channels == channels
+    if self.expands:
+      self.expand = nn.Conv2d(in_channels, inner, 1, bias=False)
+      self.batch_norm_expand = nn.BatchNorm2d(inner)
+    self.depthwise = nn.Conv2d(inner, inner, size, stride, padding, groups=inner, bias=False)
+    self.batch_norm_depthwise = nn.BatchNorm2d(inner)
+    self.project = nn.Conv2d(inner, channels, 1, bias=False)
+    self.batch_norm_project = nn.BatchNorm2d(channels)
+
+  def forward(self, x):
+    y = nn.functional.relu6(self.batch_norm_expand(self.expand(x))) if self.expands else x
+    y = nn.functional.relu6(self.batch_norm_depthwise(self.depthwise(y)))
+    y = self.batch_norm_project(self.project(y))
+    return x + y if self.adds_input else y
 
 
 class Zero(nn.Module):
@@ -204,6 +227,36 @@ class DartsNetwork(nn.Module):
     for cell in self.cells:
       older, newer = newer, cell(older, newer)
     return self.classifier(newer.mean(dim=(2, 3)))
+
+
+class MobileNetwork(nn.Module):
+  """stem → six stages of inverted residuals → 1×1 convolution → mean over the pixels → classifier.
+
+  STAGES has (channels, stride, layers) of each stage, and a layer is (kernel size, expansion) or None.
+  """
+
+  def __init__(self, num_classes=NUM_CLASSES, image_channels=IMAGE_CHANNELS, channels=CHANNELS):
+    super().__init__()
+    self.stem_conv = nn.Conv2d(image_channels, 2 * channels, 3, stride=STEM_STRIDE, padding=1, bias=False)
+    self.stem_batch_norm = nn.BatchNorm2d(2 * channels)
+    self.first_block = InvertedResidual(2 * channels, channels, kernel_size=3, expansion=1)
+    inputs, outputs, stages = channels, max(80 * channels, 1280), []
+    for width, stride, layers in STAGES:
+      first = InvertedResidual(inputs, width, *layers[0], stride)
+      rest = (InvertedResidual(width, width, *layer) if layer else nn.Identity() for layer in layers[1:])
+      stages.append(nn.Sequential(first, *rest))
+      inputs = width
+    self.stages = nn.Sequential(*stages)
+    self.last_conv = nn.Conv2d(inputs, outputs, 1, bias=False)
+    self.last_batch_norm = nn.BatchNorm2d(outputs)
+    self.classifier = nn.Linear(outputs, num_classes)
+
+  def forward(self, images):
+    """Computes logits [B, num_classes] of normalized images [B, C, H, W]."""
+    x = nn.functional.relu6(self.stem_batch_norm(self.stem_conv(images)))
+    x = self.stages(self.first_block(x))
+    x = nn.functional.relu6(self.last_batch_norm(self.last_conv(x)))
+    return self.classifier(x.mean(dim=(2, 3)))
 
 
 class AuxiliaryHead(nn.Module):
