@@ -129,8 +129,8 @@ _NAMES = {  # module: its public names
     'load',
   ),
   'spaces': (
-    'DARTS', 'DARTS_WITH_NONE', 'Genotype', 'MOBILE', 'NAS_BENCH_201', 'NasBench201', 'PUBLISHED', 'S1', 'S2', 'S3', 'S4',
-    'SearchSpace', 'softmax_betas',
+    'DARTS', 'DARTS_WITH_NONE', 'Genotype', 'MOBILE', 'NAS_BENCH_201', 'NasBench201', 'PUBLISHED', 'S1', 'S2', 'S3',
+    'S4', 'SearchSpace', 'softmax_betas',
   ),
 }  # fmt: skip
 _MODULE_OF = {name: f'{__name__}.{module}' for module, names in _NAMES.items() for name in names}

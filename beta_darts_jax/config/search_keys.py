@@ -77,7 +77,7 @@ SPACE = (
   Key('supernet.layers', 8, 'number of cells', above=0, maximum=256, only_with=_LAYERS),
   Key(
     'supernet.stem', 'cifar', 'first layers of the network (cifar: one convolution; imagenet: three of stride 2)',
-    choices=('cifar', 'imagenet'), only_with=_DARTS_SPACES,
+    choices=('cifar', 'imagenet'), only_with=_LAYERS,
   ),
   Key(
     'supernet.unroll', True, 'compiles every cell and edge separately; False compiles in less than half the time, but '
