@@ -19,8 +19,9 @@ from beta_darts_jax.method.samplings import (
   soft_gumbel,
   softmax,
 )
+from beta_darts_jax.networks.mixed_operation import MixedOperation, shuffle_channels
 from beta_darts_jax.networks.operations import OPERATIONS
-from beta_darts_jax.networks.supernet import MixedOperation, SearchCell, shuffle_channels
+from beta_darts_jax.networks.supernet import SearchCell
 
 ALPHAS = {'cell': jax.random.normal(jax.random.key(0), (6, 5))}
 HYPER = Hyperparameters(perturbation=0.2)
