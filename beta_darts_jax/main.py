@@ -6,7 +6,8 @@ The config says whether this is a search or a retraining. --report RUN… and --
 export of beta-darts.
 
 Exit status: 0 the run is finished, or a signal stopped it after its state was saved; 1 the loss is not finite; 2 the
-input cannot be used. Outside the training loop a signal has the system's default action.
+input cannot be used; 3 another process of the run has ended. Outside the training loop a signal has the system's
+default action.
 """
 
 import sys

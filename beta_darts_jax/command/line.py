@@ -5,6 +5,7 @@ import shlex
 import signal
 import sys
 
+import jax
 from absl import app, flags, logging
 
 from beta_darts_jax import report
@@ -14,7 +15,7 @@ from beta_darts_jax.config import DEFAULTS, ignored_options
 from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped, naming
 from beta_darts_jax.runtime.devices import set_up
 from beta_darts_jax.runtime.logs import TimedLines
-from beta_darts_jax.runtime.processes import check_cluster, is_process_zero
+from beta_darts_jax.runtime.processes import check_cluster, is_process_zero, leave_broken_run
 
 CLUSTER = ('coordinator', 'processes', 'process')  # keys of config.parallel
 
@@ -31,6 +32,8 @@ def run_command_line() -> None:
   except (InputError, flags.Error, NonFiniteLoss) as error:
     print('error:', ' '.join(str(error).split()), file=sys.stderr)
     sys.exit(1 if isinstance(error, NonFiniteLoss) else 2)
+  except jax.errors.JaxRuntimeError as error:
+    leave_broken_run(error)
 
 
 def _main(arguments) -> int:

@@ -1,6 +1,9 @@
 """Batches that worker processes read ahead, by Grain."""
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +25,7 @@ def stream(examples: Any, batch_size: int, first: int, workers: int) -> Iterator
   read_options = grain.ReadOptions(num_threads=int(workers > 0), prefetch_buffer_size=1)
   dataset = batches.to_iter_dataset(read_options)
   if workers:
-    dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), _ignore_interrupt)
+    dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), _prepare_worker)
   iterator = iter(dataset)
   try:
     yield from iterator
@@ -30,6 +33,17 @@ def stream(examples: Any, batch_size: int, first: int, workers: int) -> Iterator
     iterator.close()  # ends the workers, which leave their shared memory otherwise
 
 
-def _ignore_interrupt(*_):
-  """Makes a worker ignore Ctrl-C, which reaches all processes: the main one needs batches until it has saved."""
+def _prepare_worker(*_):
+  """Makes a worker ignore Ctrl-C, and end with the main process.
+
+  Ctrl-C reaches all processes, but the main one needs batches until it has saved. If the main process is killed, a
+  worker would wait for it forever.
+  """
   signal.signal(signal.SIGINT, signal.SIG_IGN)
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+  if parent := multiprocessing.parent_process():
+    parent.join()
+    os._exit(1)

@@ -1,6 +1,7 @@
 """The compiled programs of a training, with the data on the devices or streamed. Both classes have the same methods."""
 
 import functools
+import itertools
 import time
 from collections.abc import Iterator
 
@@ -26,6 +27,7 @@ from beta_darts_jax.runtime.devices import (
   replicate,
   shard,
 )
+from beta_darts_jax.runtime.processes import wait_for_all
 
 
 def _compile(*calls):
@@ -177,7 +179,7 @@ class StreamedPrograms(_Programs):
     drop_path = self._recipe.drop_path_rate_in(epoch)
     first = int(jax.device_get(state.step))
     if self._next_step != first:
-      self._batches = train_batches(
+      batches = train_batches(
         self._dataset,
         self._seed,
         self._recipe.batch_size,
@@ -186,6 +188,8 @@ class StreamedPrograms(_Programs):
         jax.process_index(),
         jax.process_count(),
       )
+      self._batches = itertools.chain([next(batches)], batches)
+      wait_for_all('streaming')  # workers start at different speeds
     for number in range(first, until):
       images, labels = from_local(next(self._batches), self._mesh)
       rate = rates[number % self.steps_per_epoch]

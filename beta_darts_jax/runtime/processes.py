@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -15,6 +16,8 @@ from jax.experimental import multihost_utils
 from beta_darts_jax.errors import InputError
 
 JOIN_SECONDS = 300
+BROKEN = 3  # exit status if another process of the run has ended
+HEARTBEAT_SECONDS = 40  # a process that is silent for so long is dead; then JAX ends the others
 _SLURM = ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_NTASKS', 'SLURM_PROCID', 'SLURM_LOCALID')  # JAX joins by these
 _VISIBLE = ('CUDA_VISIBLE_DEVICES', 'ROCR_VISIBLE_DEVICES', 'HIP_VISIBLE_DEVICES')
 
@@ -47,6 +50,7 @@ def join_cluster(cluster: str = 'auto', coordinator: str = '', processes: int = 
       process if coordinator else None,
       local_device_ids=local_device_ids(os.environ),
       initialization_timeout=JOIN_SECONDS,
+      heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
     )
   except InputError:
     raise
@@ -166,6 +170,21 @@ def _call(function, arguments):
 def _raise_together(failure, place) -> None:
   if any_process(failure is not None):
     raise failure or InputError(f'{place} reported an error')
+
+
+def leave_broken_run(error: jax.errors.JaxRuntimeError) -> NoReturn:
+  """Ends this process with one line and status BROKEN, if the run has others; else raises the error again.
+
+  The computations of JAX fail in this way when another process has died. At the usual exit, JAX would wait for that
+  process, and then abort. If this process waits for the dead one elsewhere, JAX aborts it: after HEARTBEAT_SECONDS, or
+  at once if process 0 is dead.
+  """
+  if jax.process_count() == 1:
+    raise error
+  reason = ' '.join(str(error).split())[:200]
+  print(f'error: another process has ended, or JAX failed ({reason}). Start the command again', file=sys.stderr)
+  sys.stderr.flush()
+  os._exit(BROKEN)
 
 
 def wait_for_all(name: str) -> None:

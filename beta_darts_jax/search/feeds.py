@@ -6,6 +6,7 @@ augmentation, are functions of (seed, step).
 Legend: M members of a population, B batch, K steps of a block.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from beta_darts_jax.data import Dataset
 from beta_darts_jax.data.batching import alpha_order, distinct_indices, epoch_order
 from beta_darts_jax.data.lazy import LevelExamples, as_lazy, level_batches
 from beta_darts_jax.runtime.devices import from_local, local_rows, replicate, shard
+from beta_darts_jax.runtime.processes import wait_for_all
 from beta_darts_jax.search.setup import SearchSetup
 
 SAMPLE = 2000  # images of α's half that a streamed search has on the devices
@@ -143,7 +145,9 @@ class StreamedFeed:
     first = int(jax.device_get(states.step)[0])
     if self._next != first or self._end == first:
       examples = self._examples(epoch, first)
-      self._batches, self._end = level_batches(examples, self._setup.workers), first + examples.indices.shape[1]
+      batches = level_batches(examples, self._setup.workers)
+      self._batches, self._end = itertools.chain([next(batches)], batches), first + examples.indices.shape[1]
+      wait_for_all('streaming')  # workers start at different speeds
     while first < until:
       stop = min(first + self._steps, until)
       batches = [next(self._batches) for _ in range(2 * (stop - first))]

@@ -1,0 +1,118 @@
+"""Tests what a run of several processes survives: one of them is killed at a random moment.
+
+  python benchmarks/process_faults.py [--processes 2] [--kills 10] [--seed 0]   # minutes for each kill on two cores
+
+Each process has two virtual CPU devices, and streams the pictures of a small search with a checkpoint every two steps.
+A kill hits a random process after a random time. Then the script waits for the other processes, starts the same command
+again and compares the bits with those of a run without a fault. At last a killed run is finished by one process, and a
+run that one process began by all of them. It prints a row for docs/faults.md and a line for each trial.
+"""
+
+import argparse
+import os
+import pathlib
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from faults import ROOT, equal, read_outcome
+from PIL import Image
+
+BATCH = 16  # images
+COMMAND = [
+  *(sys.executable, '-m', 'beta_darts_jax.main', '--config=configs/digits.py', '--config.supernet.channels=2'),
+  *('--config.space.nodes=2', "--config.space.operations=('skip_connect', 'nor_conv_3x3')", '--config.search.epochs=3'),
+  *('--config.search.steps_per_dispatch=1', '--config.retrain.epochs=0', '--config.checkpoint.every_steps=2'),
+  *(f'--config.search.batch_size={BATCH}', '--config.data.residence=stream', '--config.data.workers=1'),
+]
+
+
+def free_port() -> int:
+  with socket.socket() as opened:
+    opened.bind(('localhost', 0))
+    return opened.getsockname()[1]
+
+
+def start(folder, run, processes, devices):
+  """Starts the processes of the run `run`, with `devices` devices in all."""
+  shared = [*COMMAND, f'--config.data.source=folder:{folder}/pictures', f'--workdir={folder}/{run}']
+  shared += [f'--config.parallel.data={devices}', f'--config.parallel.cpu_devices={devices // processes}']
+  if processes > 1:
+    shared += [f'--config.parallel.coordinator=localhost:{free_port()}', f'--config.parallel.processes={processes}']
+  outputs = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.PIPE, 'text': True}
+  return [
+    subprocess.Popen([*shared, *([f'--config.parallel.process={i}'] if processes > 1 else [])], cwd=ROOT, **outputs)
+    for i in range(processes)
+  ]
+
+
+def finish(processes):
+  """Waits for the processes and returns [(exit status, number of lines of stderr)]."""
+  ends = [(process, process.communicate(timeout=1200)[1]) for process in processes]
+  return [(process.returncode, len(stderr.splitlines())) for process, stderr in ends]
+
+
+def succeeds(folder, run, processes, devices) -> bool:
+  return all(status == 0 for status, _ in finish(start(folder, run, processes, devices)))
+
+
+def kill_one(folder, run, processes, moment, victim):
+  """Kills process `victim` after `moment` seconds. Returns how the others end, and the seconds until the last one."""
+  started = start(folder, run, processes, 2 * processes)
+  time.sleep(moment)
+  started[victim].kill()
+  killed = time.perf_counter()
+  ends = finish([process for i, process in enumerate(started) if i != victim])
+  return ends, time.perf_counter() - killed
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--processes', type=int, default=2)
+  parser.add_argument('--kills', type=int, default=10, help='number of kills at random moments')
+  parser.add_argument('--seed', type=int, default=0, help='of the moments and of the killed process')
+  options = parser.parse_args()
+  rng, processes = random.Random(options.seed), options.processes
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+  with tempfile.TemporaryDirectory() as path:
+    folder = pathlib.Path(path)
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = str(folder / 'cache')
+    make_pictures(folder / 'pictures')
+    assert succeeds(folder, 'first', processes, 2 * processes)  # fills the compilation cache
+    began = time.perf_counter()
+    assert succeeds(folder, 'whole', processes, 2 * processes)
+    seconds, whole = time.perf_counter() - began, read_outcome(folder / 'whole')
+    print(f'a run without a fault takes {seconds:.0f} s', flush=True)
+    survived, longest = 0, 0.0
+    for k in range(options.kills):
+      moment, victim = rng.uniform(0, seconds), rng.randrange(processes)
+      ends, waited = kill_one(folder, f'run{k}', processes, moment, victim)
+      has_same_bits = succeeds(folder, f'run{k}', processes, 2 * processes) and equal(
+        read_outcome(folder / f'run{k}'), whole
+      )
+      survived, longest = survived + has_same_bits, max(longest, waited)
+      then = 'the same bits' if has_same_bits else 'LOST'
+      print(f'process {victim} after {moment:.0f} s: the others end in {waited:.1f} s {ends}, then {then}', flush=True)
+    kill_one(folder, 'moved', processes, 0.8 * seconds, 0)
+    moves = succeeds(folder, 'moved', 1, 2 * processes)
+    (one,) = start(folder, 'back', 1, 2 * processes)
+    time.sleep(0.6 * seconds)
+    one.terminate()
+    moves &= finish([one])[0][0] in (0, -15) and succeeds(folder, 'back', processes, 2 * processes)
+    print(f'| one of {processes} processes killed | {options.kills} | {survived} | {longest:.0f} s |')
+    print(f'{processes} → 1 and 1 → {processes} processes: {"finished" if moves else "LOST"}')
+
+
+def make_pictures(folder):
+  rng = np.random.default_rng(0)
+  for k in range(120):
+    (folder / f'class{k % 3}').mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f'class{k % 3}' / f'{k}.png')
+
+
+if __name__ == '__main__':
+  main()
