@@ -22,7 +22,7 @@ minute on two cores, with a small supernet and any pictures:
   python -m beta_darts_jax.main --config configs/darts_imagenet.py:pc_darts --config.data.image_size=32 \\
     --config.data.resize=36 --config.search.batch_size=16 --config.search.epochs=2 \\
     --config.search.alpha_warmup_epochs=1 --config.supernet.channels=4 --config.supernet.layers=3 \\
-    --config.search.evaluation_images=16 --config.data.source=folder:PATH
+    --config.space.nodes=1 --config.search.evaluation_images=16 --config.data.source=folder:PATH
 """
 
 from beta_darts_jax.config import default

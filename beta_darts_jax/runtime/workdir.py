@@ -128,7 +128,9 @@ def refuse_other_config(path, config: dict) -> None:
   for name in NOT_COMPARED:
     before.pop(name, None)
     now.pop(name, None)
-  if differences := _differences(before, now):
+  differences = _differences(before, now)
+  differences.pop('data.workers', None)  # the batches do not depend on them
+  if differences:
     raise InputError(
       f'{path} belongs to a run with different settings ({_some(differences)}). Choose another workdir or config.name.'
     )

@@ -12,13 +12,13 @@ from beta_darts_jax import InputError, __version__
 from beta_darts_jax.errors import NonFiniteLoss
 from beta_darts_jax.runtime.workdir import Workdir, in_use, local_folder, read_result, refuse_other_config
 
-CONFIG = {'a': 1, 'b': {'c': (1, 2)}, 'parallel': {'data': 1}}
+CONFIG = {'a': 1, 'b': {'c': (1, 2)}, 'data': {'workers': 1}, 'parallel': {'data': 1}}
 
 
 def test_the_same_config_opens_the_folder_again(tmp_path):
   with Workdir(tmp_path / 'run', CONFIG):
     assert read_result(tmp_path / 'run') is None
-  with Workdir(tmp_path / 'run', CONFIG | {'parallel': {'data': 2}}) as run:
+  with Workdir(tmp_path / 'run', CONFIG | {'data': {'workers': 2}, 'parallel': {'data': 2}}) as run:
     run.finish({'genotype': 'x'})
   assert read_result(tmp_path / 'run') == {'genotype': 'x'}
 
