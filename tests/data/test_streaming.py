@@ -10,8 +10,9 @@ from conftest import external
 from PIL import Image
 
 from beta_darts_jax import InputError
-from beta_darts_jax.data import streaming
+from beta_darts_jax.data import load, streaming
 from beta_darts_jax.data.crops import center_crop, color_jitter, random_resized_crop
+from beta_darts_jax.data.sources import Residence
 from beta_darts_jax.data.streaming import StreamedDataset
 
 
@@ -121,3 +122,27 @@ def test_the_real_schema():
   assert (len(dataset.train), len(dataset.test), dataset.num_classes) == (1200, 300, 1000)
   images, labels = next(streaming.train_batches(dataset, 0, 8, 0, 0))
   assert images.shape == (8, 64, 64, 3) and images.dtype == np.uint8 and set(labels) <= set(range(0, 1000, 50))
+
+
+def test_streamed_records_are_those_of_the_arrays_and_are_drawn_by_class():
+  arguments = 'imagenet2012', external('TFDS_STANDINS_DIR'), 16
+  resident, size = load(*arguments), 1200 * 16 * 16 * 3
+  streamed = load(*arguments, residence=Residence('auto', limit=size - 1))
+  assert streamed.streamed and not load(*arguments, residence=Residence('auto', limit=size)).streamed
+  np.testing.assert_array_equal(streamed.train[1], resident.train[1])
+  rows = np.arange(0, 1200, 60)
+  np.testing.assert_array_equal(streamed.train[0].read(rows), resident.train[0][rows])
+  (weights, weight_labels), (alpha, alpha_labels) = streamed.search_splits(0.1, 0.025)
+  assert not {*weights.places} & {*alpha.places}
+  assert np.bincount(weight_labels)[::50].tolist() == [6] * 20  # of 60
+  assert (len(alpha), set(np.bincount(alpha_labels)[::50])) == (30, {1, 2})
+
+
+def test_streamed_pictures_of_different_sizes_are_named(tmp_path):
+  for k, side in enumerate((8, 8, 8, 12)):
+    (tmp_path / f'class{k % 2}').mkdir(exist_ok=True)
+    (tmp_path / f'class{k % 2}' / f'{k}.png').write_bytes(encoded(k, (side, side)))
+  dataset = load(f'folder:{tmp_path}', image_size=8, residence=Residence('stream'))
+  assert dataset.train[0].read(np.arange(2)).shape == (2, 8, 8, 3)
+  with pytest.raises(InputError, match='picture 3 is 12×12×3: expected 8×8×3, or an image_size'):
+    load(f'folder:{tmp_path}', residence=Residence('stream'))  # to compute their mean
