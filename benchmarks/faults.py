@@ -342,7 +342,8 @@ def main():
     losses=''.join([*losses, '\n']) if losses else '',
     machine=f'{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, jax {jax.__version__}',
   )
-  options.out.write_text(page)
+  before = options.out.read_text() if options.out.is_file() else ''
+  options.out.write_text(page + ''.join(before.partition('\n## ')[1:]))  # the section of process_faults.py stays
 
 
 if __name__ == '__main__':

@@ -25,6 +25,7 @@ from PIL import Image
 BATCH = 16  # images
 COMMAND = [
   *(sys.executable, '-m', 'beta_darts_jax.main', '--config=configs/digits.py', '--config.supernet.channels=2'),
+  '--config.supernet.unroll=False',
   *('--config.space.nodes=2', "--config.space.operations=('skip_connect', 'nor_conv_3x3')", '--config.search.epochs=3'),
   *('--config.search.steps_per_dispatch=1', '--config.retrain.epochs=0', '--config.checkpoint.every_steps=2'),
   *(f'--config.search.batch_size={BATCH}', '--config.data.residence=stream', '--config.data.workers=1'),

@@ -35,7 +35,7 @@ class _Source(NamedTuple):
   parts: Mapping[str, Callable[[], Arrays]]  # part ('train', 'valid', 'test') → its reader
   classes: tuple[str, ...] = ()  # names; () means that classes have numbers only
   left_out: tuple[str, ...] = ()  # sentences
-  on_disk: Mapping[str, OnDisk] = {}  # part → its pictures one by one, if the source allows it
+  on_disk: Mapping[str, Callable[[], OnDisk]] = {}  # part → its pictures one by one, if the source allows it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,15 +110,16 @@ def load(
     in_order=source in ('cifar10', 'cifar100'),
     refuse_gaps=kind == 'npz',
   )
-  return dataclasses.replace(dataset, streamed=residence.streams(dataset.num_bytes))
+  return dataclasses.replace(dataset, streamed=is_on_disk or residence.streams(dataset.num_bytes))
 
 
 def _read_parts(found: _Source, wanted: list[str], residence: Residence, valid: str) -> dict[str, tuple]:
   """Returns {part: (images, labels)}; the images are LazyImages if they stream and the source allows it."""
-  if found.on_disk:
-    sizes = [found.on_disk[part].num_images for part in ('train', valid) if part]
-    if residence.streams(sum(sizes) * found.on_disk['train'].first_image().nbytes):
-      return {part: found.on_disk[part].open(residence.crops) for part in wanted}
+  if found.on_disk and residence.where != 'device':
+    opened = {part: found.on_disk[part]() for part in wanted}
+    num_images = sum(opened[part].num_images for part in ('train', valid) if part)
+    if residence.streams(num_images * opened['train'].first_image().nbytes):
+      return {part: pictures.open(residence.crops) for part, pictures in opened.items()}
   arrays = {part: found.parts[part]() for part in wanted}
   if residence.crops:
     return {part: (as_lazy(images, residence.crops), labels) for part, (images, labels) in arrays.items()}
@@ -235,7 +236,7 @@ def _open_folder(path, image_size) -> _Source:
     part: functools.partial(_read_pictures, path, classes, image_size, files) for part, files in found.parts.items()
   }
   names = tuple(os.fsencode(name).decode('utf-8', 'replace') for name in classes)  # a name of a file may be any bytes
-  on_disk = {part: _files_on_disk(classes, image_size, files) for part, files in found.parts.items()}
+  on_disk = {part: functools.partial(_files_on_disk, classes, image_size, files) for part, files in found.parts.items()}
   return _Source(parts, names, tuple(found.left_out), on_disk)
 
 

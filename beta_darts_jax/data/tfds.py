@@ -66,8 +66,8 @@ def open_tfds(source: str, data_dir: str, image_size: int):
 
   Returns:
     ({part: function () → (images, labels)} for the parts train, test and valid that it has, names of the classes,
-    sentences about what is left out, {part: OnDisk} unless the decoded images are in the cache), or None if TFDS does
-    not know `source`.
+    sentences about what is left out, {part: function () → OnDisk} unless the decoded images are in the cache), or None
+    if TFDS does not know `source`.
 
   Raises:
     InputError: the data set is not prepared. The functions raise it if the data cannot be read.
@@ -104,8 +104,9 @@ def open_tfds(source: str, data_dir: str, image_size: int):
   features = builder.info.features
   classes = getattr(features['label'], 'names', None) if 'label' in features else None
   left_out = tuple(f'the split {split} is left out' for split in unknown)
-  on_disk = {} if source in _CACHED else {part: _on_disk(builder, splits[part], source, image_size) for part in parts}
-  return parts, tuple(classes or ()), left_out, on_disk
+  on_disk = {part: functools.partial(_on_disk, builder, splits[part], source, image_size) for part in parts}
+  has_pictures = 'image' in features and 'label' in features and source not in _CACHED
+  return parts, tuple(classes or ()), left_out, on_disk if has_pictures else {}
 
 
 def _prepare(builder, name):

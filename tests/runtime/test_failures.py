@@ -20,6 +20,7 @@ from beta_darts_jax.runtime.checkpoint import Checkpoints
 ROOT = pathlib.Path(__file__).parents[2]
 ARGUMENTS = [
   '-m', 'beta_darts_jax.main', '--config=configs/digits.py', '--config.supernet.channels=2', '--config.space.nodes=2',
+  '--config.supernet.unroll=False',
   "--config.space.operations=('skip_connect', 'nor_conv_3x3')", '--config.search.batch_size=8',
   '--config.search.epochs=2', '--config.search.steps_per_dispatch=1', '--config.checkpoint.every_steps=2',
   '--config.retrain.epochs=0', '--config.data.residence=stream', '--config.data.workers=1', '--config.parallel.data=4',
