@@ -216,38 +216,33 @@ def _shifted_depthwise_backward(stride, dilation, residuals, cotangent):
 
   # without the separation, XLA fuses the sums of all operations on x into one slow loop
   x_gradient = compile_separately(x_gradient, kernel.ravel()[0], padded_cotangent, kernel)
-  images = _shifted_images(_pad_images(x, pad, (pad, pad)), size, stride, dilation, *cotangent.shape[1:3])
-  rows = zip(*[images] * size, strict=True)  # the generator yields row by row
-  kernel_gradient = jnp.concatenate([_channel_products(tuple(row), cotangent) for row in rows])
+  products = functools.partial(_filter_products, size=size, stride=stride, dilation=dilation)
+  # without the separation, XLA computes each shifted image alone
+  sums = compile_separately(products, kernel.ravel()[0], _pad_images(x, pad, (pad, pad)), cotangent)
+  kernel_gradient = jnp.sum(sums, axis=(1, 2))
   return x_gradient, kernel_gradient.reshape(kernel.shape).astype(kernel.dtype)
 
 
 shifted_depthwise.defvjp(_shifted_depthwise_forward, _shifted_depthwise_backward)
 
 
-@jax.custom_jvp
-def _channel_products(images, cotangent):
-  """Sums image·cotangent over all axes but the channels, for K images [B, H, W, C] in one pass: [K, C]."""
+def _filter_products(padded, cotangent, size, stride, dilation):
+  """Sums, for each weight of a size×size filter, pixel·cotangent over the columns: [size, B, H, size, C].
+
+  XLA:CPU does not use vector instructions in a reduction, but it does in a sum that is written out.
+  """
   dtype = jnp.promote_types(cotangent.dtype, jnp.float32)
-  products = [(image * cotangent).astype(dtype) for image in images]
-  zeros = [jnp.zeros((), dtype)] * len(products)
+  (batch, height, width, channels), reach = cotangent.shape, (size - 1) * dilation + 1
 
-  def add_pairs(sums, terms):
-    return [a + b for a, b in zip(sums, terms, strict=True)]
+  def sum_columns(top):
+    bottom, total = top + (height - 1) * stride + 1, 0
+    for column in range(width):
+      start, end = (0, top, column * stride, 0), (batch, bottom, column * stride + reach, channels)
+      pixels = lax.slice(padded, start, end, (1, stride, dilation, 1))
+      total += (pixels * cotangent[:, :, column : column + 1]).astype(dtype)
+    return total
 
-  return jnp.stack(lax.reduce(products, zeros, add_pairs, (0, 1, 2)))
-
-
-def _plain_channel_products(images, cotangent):
-  return jnp.stack([jnp.sum(image * cotangent, axis=(0, 1, 2)) for image in images])
-
-
-@_channel_products.defjvp
-def _channel_products_jvp(primals, tangents):
-  (images, cotangent), (image_tangents, cotangent_tangent) = primals, tangents
-  tangent = _plain_channel_products(image_tangents, cotangent) + _plain_channel_products(images, cotangent_tangent)
-  value = _channel_products(images, cotangent)
-  return value, tangent.astype(value.dtype)
+  return jnp.stack([sum_columns(top) for top in range(0, size * dilation, dilation)])
 
 
 def depthwise(x, kernel, stride: int = 1, dilation: int = 1):
@@ -268,18 +263,11 @@ def windowed_average_pool(x, stride: int = 1):
   return y.astype(x.dtype)  # Flax divides by float32 counts
 
 
-def _add_neighbours(x, axis):
-  """Adds to x its two neighbours along `axis`; they are zero outside the image."""
-  zeros = jnp.zeros_like(lax.slice_in_dim(x, 0, 1, axis=axis))
-  before = jnp.concatenate([zeros, lax.slice_in_dim(x, 0, -1, axis=axis)], axis)
-  return before + x + jnp.concatenate([lax.slice_in_dim(x, 1, None, axis=axis), zeros], axis)
-
-
 def shifted_average_pool(x, stride: int = 1):
-  """Computes `average_pool` as sums of shifted images, one axis after the other."""
-  counts = [np.convolve(np.ones(n), np.ones(3))[1:-1] for n in x.shape[1:3]]  # 2 at the borders, else 3
-  y = _add_neighbours(_add_neighbours(x, 1), 2) * (1 / np.outer(*counts))[:, :, None].astype(x.dtype)
-  return y[:, ::stride, ::stride]
+  """Computes `average_pool` as sums of shifted images."""
+  counts = [np.convolve(np.ones(n), np.ones(3))[1:-1:stride] for n in x.shape[1:3]]  # 2 at the borders, else 3
+  sums = shifted_depthwise(x, jnp.ones((3, 3, 1, x.shape[3]), x.dtype), stride, 1)
+  return sums * (1 / np.outer(*counts))[:, :, None].astype(x.dtype)
 
 
 def average_pool(x, stride: int = 1):
