@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from beta_darts_jax.networks.initialization import Module, uniform_fan_in
-from beta_darts_jax.networks.kernels import convolution, depthwise
+from beta_darts_jax.networks.kernels import channel_sums, convolution, depthwise
 
 MOMENTUM = 0.9  # of the running statistics: PyTorch's 0.1 in Flax's terms
 EPSILON = 1e-5  # added to the variance, as in PyTorch
@@ -82,7 +82,8 @@ def batch_normalize(x, scale):
 def _batch_normalize_forward(x, scale):
   axes = tuple(range(x.ndim - 1))
   mean = jnp.mean(at_least_float32(x), axes)
-  variance = jnp.mean(jnp.square(at_least_float32(x) - mean), axes)
+  (squares,) = channel_sums(x, function=lambda x: (jnp.square(at_least_float32(x) - mean),))
+  variance = squares * (x.shape[-1] / x.size)
   mean, inverse = lax.optimization_barrier((mean, lax.rsqrt(variance + EPSILON)))
   y = (at_least_float32(x) - mean) * (inverse * scale)
   return (y.astype(x.dtype), mean, variance), (x, scale, mean, inverse)
@@ -90,11 +91,9 @@ def _batch_normalize_forward(x, scale):
 
 def _batch_normalize_backward(residuals, cotangents):
   (x, scale, mean, inverse), cotangent = residuals, at_least_float32(cotangents[0])
-  axes = tuple(range(x.ndim - 1))
   count = x.size // x.shape[-1]
-  along_ones = jnp.sum(cotangent, axes)
-  along_y = jnp.sum(cotangent * (at_least_float32(x) - mean), axes) * inverse
-  along_ones, along_y = lax.optimization_barrier((along_ones, along_y))
+  products = channel_sums(cotangent, x, function=lambda g, x: (g, g * (at_least_float32(x) - mean)))
+  along_ones, along_y = lax.optimization_barrier((products[0], products[1] * inverse))
   projected = cotangent - along_ones / count - (at_least_float32(x) - mean) * (inverse * along_y / count)
   scale_gradient = along_y if scale.ndim else jnp.sum(along_y)
   return (projected * (inverse * scale)).astype(x.dtype), scale_gradient.astype(scale.dtype)

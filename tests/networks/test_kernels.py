@@ -25,6 +25,16 @@ def test_canonical_convolution_gradients_equal_the_plain_ones(shape, size, strid
     np.testing.assert_allclose(c, a, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize('shape', [(2, 3, 8, 5), (2, 3, 7, 5)])
+def test_written_out_channel_sums_equal_the_plain_ones(shape):
+  """Also for a width that eight does not divide, and through by_platform."""
+  a, b = (jnp.cos(factor * jnp.arange(np.prod(shape)).reshape(shape)) for factor in (1.0, 0.7))
+  function = lambda a, b: (a, a * b)
+  plain = kernels.plain_channel_sums(a, b, function=function)
+  for form in (kernels.written_out_channel_sums, kernels.channel_sums):
+    np.testing.assert_allclose(form(a, b, function=function), plain, rtol=1e-4, atol=1e-5)
+
+
 def test_convolution_has_second_derivatives():
   x, kernel = jax.random.normal(KEY, (1, 4, 4, 2)), jax.random.normal(KEY, (3, 3, 2, 2))
   ours = lambda k: jnp.sum(kernels.convolution(x, k, (1, 1), (1, 1)) ** 3)
