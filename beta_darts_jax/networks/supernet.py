@@ -82,12 +82,17 @@ def scanned_nodes(cell: SearchCell, inputs, betas, train: bool, auxiliary_skip) 
   if stride == 1:
     nodes = nodes.at[: space.num_inputs].set(inputs)
 
+  def apply(operation, x, weights):
+    return operation(x, train, weights, auxiliary_skip)
+
+  # the backward pass computes all but the matrix products again, which takes less time than to store their inputs
+  rematerialized = nn.remat(apply, prevent_cse=False, policy=jax.checkpoint_policies.dots_saveable)
   for stride, edges in equal_edges(space, cell.cell_type):
     operation = cell.mixed_operation(space.candidates(cell.cell_type)[edges[0]], stride, name=f'edges_{edges[0]}')
 
     def add_edge(operation, nodes, edge, stride=stride):
       target, source, weights = edge
-      y = operation((inputs if stride == 2 else nodes)[source], train, weights, auxiliary_skip)
+      y = rematerialized(operation, (inputs if stride == 2 else nodes)[source], weights)
       return nodes.at[target].add(y), None
 
     targets, sources = (np.array(ends) for ends in zip(*(space.edges[e] for e in edges), strict=True))
