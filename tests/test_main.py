@@ -46,7 +46,7 @@ MISTAKES_OF_FLAGS = {  # arguments: what the message names
   '': '--config=FILE',
   '--config.search.epochs=3': '--config=FILE[:ARGUMENTS] is missing',
   '--config=configs/none.py': '--config=configs/none.py: no such file',
-  'search --config none': 'The configs are again, darts, darts_bench_suite, darts_imagenet, digits, nas',
+  'search --config none': 'The configs are again, darts, darts_bench_suite, darts_imagenet, digits, mobile, nas',
   'serch --config digits': "unknown command 'serch': expected one of search, retrain, report",
   'retrain --config digits': 'use beta-darts search',
   f'{DIGITS} --config.search.epoch=3': 'Did you mean config.search.epochs',
