@@ -68,7 +68,7 @@ def test_a_run_of_two_processes_survives_the_death_of_one(start, tmp_path):
   """The other one ends within a minute, with one line or aborted by JAX. Started again, they end with the same bits."""
   run = tmp_path / 'run'
   processes = start(run)
-  while not (run / 'checkpoints' / '4').exists():  # in the middle of the first of two epochs
+  while not (run / 'checkpoints' / '4').exists():  # the end of the first of two epochs
     assert all(process.poll() is None for process in processes), finish(processes)
     time.sleep(0.01)
   processes[1].kill()
