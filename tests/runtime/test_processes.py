@@ -13,7 +13,7 @@ from test_devices import free_port
 
 from beta_darts_jax import InputError
 from beta_darts_jax.runtime.devices import set_compilation_cache, set_up
-from beta_darts_jax.runtime.processes import announced_processes, join_cluster, local_device_ids
+from beta_darts_jax.runtime.processes import announced_processes, join_cluster, leave_broken_run, local_device_ids
 
 
 def slurm(nodes, tasks, **more):
@@ -117,6 +117,18 @@ def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch):
 def test_settings_of_jax_with_which_no_run_works_are_refused(settings, named):
   with settings, pytest.raises(InputError, match=named):
     set_up()
+
+
+def test_an_error_of_jax_ends_a_run_of_several_processes_with_one_line(monkeypatch, capsys):
+  error = jax.errors.JaxRuntimeError('UNKNOWN: Gloo AllGather failed:\nConnection closed by peer')
+  with pytest.raises(jax.errors.JaxRuntimeError):  # a run of one process keeps its traceback
+    leave_broken_run(error)
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(os, '_exit', sys.exit)
+  with pytest.raises(SystemExit) as end:
+    leave_broken_run(error)
+  printed = capsys.readouterr().err
+  assert end.value.code == 3 and printed.count('\n') == 1 and 'Connection closed by peer' in printed
 
 
 @pytest.mark.full
