@@ -27,7 +27,7 @@ def test_canonical_convolution_gradients_equal_the_plain_ones(shape, size, strid
 
 @pytest.mark.parametrize('shape', [(2, 3, 8, 5), (2, 3, 7, 5)])
 def test_written_out_channel_sums_equal_the_plain_ones(shape):
-  """Also for a width that eight does not divide, and through by_platform."""
+  """Also for a width that four does not divide, and through by_platform."""
   a, b = (jnp.cos(factor * jnp.arange(np.prod(shape)).reshape(shape)) for factor in (1.0, 0.7))
   function = lambda a, b: (a, a * b)
   plain = kernels.plain_channel_sums(a, b, function=function)
