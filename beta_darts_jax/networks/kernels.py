@@ -46,10 +46,8 @@ def compile_separately(function: Callable, runtime_scalar: jax.Array, *arguments
 
 
 def _compute_once(x, runtime_scalar):
-  def separate_identity(x, runtime_scalar):
-    return compile_separately(lambda x: x, runtime_scalar, x)
-
-  return by_platform(x, runtime_scalar, cpu=separate_identity, default=lambda x, _: x)
+  separate_identity = functools.partial(compile_separately, lambda x: x)
+  return by_platform(runtime_scalar, x, cpu=separate_identity, default=lambda _, x: x)
 
 
 @jax.custom_vjp
@@ -72,22 +70,26 @@ no_refusion.defvjp(_no_refusion_forward, _no_refusion_backward)
 # ---- sums over pixels ----
 
 
-def plain_channel_sums(*images, function):
+def _sums(*images):
+  return jnp.stack([jnp.sum(x, range(x.ndim - 1)) for x in images])
+
+
+def plain_sums(_, *images, function):
   """Computes `channel_sums` by XLA's reductions."""
-  return jnp.stack([jnp.sum(y, range(y.ndim - 1)) for y in function(*images)])
+  return _sums(*function(*images))
 
 
-def written_out_channel_sums(*images, function):
+def written_out_sums(runtime_scalar, *images, function):
   """Computes `channel_sums` of sums over four columns: XLA:CPU is three times slower on products in a reduction."""
   turns = math.gcd(images[0].shape[-2], 4)
   columns = [function(*(lax.slice_in_dim(x, i, None, turns, axis=-2) for x in images)) for i in range(turns)]
   sums = [sum(terms) for terms in zip(*columns, strict=True)]
-  return compile_separately(lambda *x: plain_channel_sums(*x, function=lambda *y: y), sums[0].ravel()[0], *sums)
+  return compile_separately(_sums, runtime_scalar, *sums)
 
 
-def channel_sums(*images, function):
+def channel_sums(runtime_scalar, *images, function):
   """Sums each result of function(*images), which acts on pixels, over all axes but the last: [..., C] → [K, C]."""
-  return by_platform(*images, cpu=written_out_channel_sums, default=plain_channel_sums, function=function)
+  return by_platform(runtime_scalar, *images, cpu=written_out_sums, default=plain_sums, function=function)
 
 
 # ---- convolution ----
@@ -253,10 +255,8 @@ shifted_depthwise.defvjp(_shifted_depthwise_forward, _shifted_depthwise_backward
 
 
 def _filter_products(padded, cotangent, size, stride, dilation):
-  """Sums, for each weight of a size×size filter, pixel·cotangent over the columns: [size, B, H, size, C].
-
-  XLA:CPU does not use vector instructions in a reduction, but it does in a sum that is written out.
-  """
+  """Sums, for each weight of a filter, pixel·cotangent over the columns, written out: [size, B, H, size, C]."""
+  # XLA:CPU uses no vector instructions in a reduction of products
   dtype = jnp.promote_types(cotangent.dtype, jnp.float32)
   (height, width), reach = cotangent.shape[1:3], (size - 1) * dilation + 1
 

@@ -82,7 +82,7 @@ def batch_normalize(x, scale):
 def _batch_normalize_forward(x, scale):
   axes = tuple(range(x.ndim - 1))
   mean = jnp.mean(at_least_float32(x), axes)
-  (squares,) = channel_sums(x, function=lambda x: (jnp.square(at_least_float32(x) - mean),))
+  (squares,) = channel_sums(mean[0], x, function=lambda x: (jnp.square(at_least_float32(x) - mean),))
   variance = squares * (x.shape[-1] / x.size)
   mean, inverse = lax.optimization_barrier((mean, lax.rsqrt(variance + EPSILON)))
   y = (at_least_float32(x) - mean) * (inverse * scale)
@@ -92,7 +92,7 @@ def _batch_normalize_forward(x, scale):
 def _batch_normalize_backward(residuals, cotangents):
   (x, scale, mean, inverse), cotangent = residuals, at_least_float32(cotangents[0])
   count = x.size // x.shape[-1]
-  products = channel_sums(cotangent, x, function=lambda g, x: (g, g * (at_least_float32(x) - mean)))
+  products = channel_sums(mean[0], cotangent, x, function=lambda g, x: (g, g * (at_least_float32(x) - mean)))
   along_ones, along_y = lax.optimization_barrier((products[0], products[1] * inverse))
   projected = cotangent - along_ones / count - (at_least_float32(x) - mean) * (inverse * along_y / count)
   scale_gradient = along_y if scale.ndim else jnp.sum(along_y)

@@ -30,9 +30,9 @@ def test_written_out_channel_sums_equal_the_plain_ones(shape):
   """Also for a width that four does not divide, and through by_platform."""
   a, b = (jnp.cos(factor * jnp.arange(np.prod(shape)).reshape(shape)) for factor in (1.0, 0.7))
   function = lambda a, b: (a, a * b)
-  plain = kernels.plain_channel_sums(a, b, function=function)
-  for form in (kernels.written_out_channel_sums, kernels.channel_sums):
-    np.testing.assert_allclose(form(a, b, function=function), plain, rtol=1e-4, atol=1e-5)
+  plain = kernels.plain_sums(0.0, a, b, function=function)
+  for form in (kernels.written_out_sums, kernels.channel_sums):
+    np.testing.assert_allclose(form(jnp.float32(0), a, b, function=function), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_convolution_has_second_derivatives():
