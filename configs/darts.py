@@ -5,8 +5,9 @@
 
 DATASET is cifar10, cifar100 or svhn. The supernet has eight cells, C=16 and seven
 operations. --config.space.name=darts_with_none uses the eight operations of DARTS. The
-search has 50 epochs with batch size 64. λ grows to 25. We do not know λ_max of the
-paper for this space, so try several values of --config.search.beta_decay_weight.
+search has 50 epochs with batch size 64. λ grows by 0.5 per 390 steps, to 25 on CIFAR. We
+do not know λ of the paper for this space, so try several values of
+--config.search.beta_decay_weight: λ after 39,000 steps, 50 by default.
 Published errors of the retrained cell: 2.53 ± 0.08 % on CIFAR-10, with 3.8 M
 parameters, and 16.52 % on CIFAR-100. This size is for accelerators: on two CPU cores a
 step takes about ten seconds. This command retrains the found cell:
@@ -14,10 +15,8 @@ step takes about ten seconds. This command retrains the found cell:
   python -m beta_darts_jax.main --config configs/retrain_cifar10.py --config.genotype=runs/darts-cifar10-0
 
 proxy has five cells, C=8, a tenth of the images, resized to 16×16, and 10 epochs (390
-steps on CIFAR). The values of α are scaled to the number of steps S: learning rate
-η = 0.015, λ_max = 25·S·η/5.85 and b2 = 1 − 19.5/S (the second value of
-search.alpha_betas). The proxy takes about a quarter of an hour on two cores. The scaled
-values are right only for 10 epochs with batch size 64.
+steps on CIFAR). The values of α are those of the full size. So λ stays below 0.5. The
+proxy shows that everything works, in about a quarter of an hour on two cores.
 
 METHOD is one of the methods that configs/nas_bench_201.py describes. The default is
 beta_darts. Each method uses the protocol above, not the protocol of its own paper.
@@ -42,8 +41,7 @@ The own protocol of drnas is missing: its supernet grows and loses operations du
 from beta_darts_jax.config import default
 from beta_darts_jax.config.named_methods import DARTS_PT_OWN, WITHOUT_OWN, apply_method, choose, shrink
 
-# number of images in the half that trains the weights
-TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'svhn': 36_628}
+DATASETS = ('cifar10', 'cifar100', 'svhn')
 
 HERE = {  # the values of methods in this space
   'pc_darts': {'search.alpha_warmup_epochs': 15},
@@ -73,15 +71,15 @@ OWN = {  # the values that `own` changes, too
 
 
 def get_config(argument: str = 'cifar10'):
-  choice = choose('darts.py', argument, TRAIN_IMAGES, OWN, WITHOUT_OWN)
+  choice = choose('darts.py', argument, DATASETS, OWN, WITHOUT_OWN)
   config = default()
   config.name = config.space.name = 'darts'
   config.supernet.unroll = False
   config.search.epochs = 50
-  apply_method(config, choice, 25.0, HERE, OWN)
+  apply_method(config, choice, HERE, OWN)
   if choice.is_proxy:
     config.data.fraction = 0.1
-    config.supernet.channels, config.supernet.layers = 8, 5
+    config.supernet.layers = 5
     config.search.evaluation_images = 1000
-    shrink(config, TRAIN_IMAGES[choice.dataset] // 10, alpha_learning_rate=0.015, official_steps=19_500)
+    shrink(config)
   return config

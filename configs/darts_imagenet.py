@@ -10,7 +10,7 @@ which is the sum over all devices. The learning rate grows to 0.5 in five epochs
 falls to 0. α moves from epoch 35 on, with learning rate 6e-3. Training images are random
 resized crops of 224 pixels with flips, without colour jitter. pc_darts computes a half
 of the channels, and learns a weight for each edge. beta_pc_darts is pc_darts with
-Beta-Decay. λ grows to 25, as in configs/darts.py. We do not know λ_max of a paper for
+Beta-Decay. λ grows to 25 over the epochs, as on CIFAR. We do not know λ_max of a paper for
 ImageNet, so try several values of --config.search.beta_decay_weight. The published top-1
 accuracy of the cell of PC-DARTS is 75.8 %.
 
@@ -49,5 +49,6 @@ def get_config(method: str = 'beta_darts'):
   config.search.alpha_learning_rate = 6e-3
   config.search.steps_per_dispatch = 5
   config.search.beta_decay_weight = 25.0 if method.startswith('beta_') else 0.0
+  config.search.beta_decay_schedule = 'linear'
   config.update_from_flattened_dict(METHODS[method])
   return config

@@ -10,10 +10,10 @@ is one network of the space, with the name MOBILENET_V2.
 
 A search has DATASET cifar10, cifar100 or svhn. The supernet has C=16, the widths of
 MobileNetV2 1.0. The search has 50 epochs with batch size 64, as that of β-DARTS in the
-DARTS space. λ of beta_darts grows to 25. Nobody has published λ_max for this space, so try
-several values of --config.search.beta_decay_weight. This size is for accelerators.
-proxy has C=4, two layers in a stage, a tenth of the images, resized to 16×16, and 10
-epochs. Its values of α are scaled as those of configs/darts.py.
+DARTS space. λ of beta_darts grows by 0.5 per 390 steps, to 25 on CIFAR. Nobody has
+published λ for this space, so try several values of --config.search.beta_decay_weight.
+This size is for accelerators. proxy has C=4, two layers in a stage, a tenth of the
+images, resized to 16×16, and 10 epochs. It keeps the values of α, so λ stays below 0.5.
 
 METHOD is one of the methods that configs/nas_bench_201.py describes, without pc_darts,
 darts_minus and lambda_darts, which need cells. proxyless is the two-path sampling of
@@ -39,8 +39,7 @@ from beta_darts_jax.config import default, default_retrain
 from beta_darts_jax.config.named_methods import METHODS, apply_method, choose, shrink
 from beta_darts_jax.errors import InputError
 
-# number of images in the half that trains the weights
-TRAIN_IMAGES = {'cifar10': 25_000, 'cifar100': 25_000, 'svhn': 36_628}
+DATASETS = ('cifar10', 'cifar100', 'svhn')
 RETRAINED = ('cifar10', 'cifar100', 'imagenet')
 WITHOUT_OWN = dict.fromkeys(METHODS, 'its program does not search in this space, or its protocol is not taken over')
 
@@ -49,17 +48,17 @@ def get_config(argument: str = 'cifar10'):
   dataset, _, rest = argument.partition(',')
   if rest == 'retrain':
     return make_retraining(dataset)
-  choice = choose('mobile.py', argument, TRAIN_IMAGES, {}, WITHOUT_OWN)
+  choice = choose('mobile.py', argument, DATASETS, {}, WITHOUT_OWN)
   config = default()
   config.name = config.space.name = 'mobile'
   config.supernet.unroll = False
   config.search.epochs = 50
-  apply_method(config, choice, 25.0, {}, {})
+  apply_method(config, choice, {}, {})
   if choice.is_proxy:
     config.data.fraction = 0.1
-    config.space.nodes, config.supernet.channels = 2, 4
     config.search.evaluation_images = 1000
-    shrink(config, TRAIN_IMAGES[choice.dataset] // 10, alpha_learning_rate=0.015, official_steps=19_500)
+    shrink(config)
+    config.space.nodes, config.supernet.channels = 2, 4
   return config
 
 

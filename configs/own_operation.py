@@ -43,5 +43,5 @@ def get_config(task='search'):
   else:
     config.space.operations = ('none', 'shift', 'nor_conv_3x3')
     config.supernet.channels, config.supernet.cells_per_stage, config.supernet.unroll = 8, 1, False
-    config.search.epochs, config.search.batch_size, config.search.alpha_learning_rate = 20, 32, 0.015
+    config.search.epochs, config.search.batch_size = 20, 32
   return config

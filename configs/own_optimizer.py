@@ -35,7 +35,7 @@ def get_config():
   config.name = 'own_optimizer'
   config.data.source, config.data.crop_padding, config.data.flip = 'digits', 1, False
   config.supernet.channels, config.supernet.cells_per_stage, config.supernet.unroll = 8, 1, False
-  config.search.epochs, config.search.batch_size, config.search.alpha_learning_rate = 20, 32, 0.003
+  config.search.epochs, config.search.batch_size, config.search.alpha_learning_rate = 20, 32, 1e-4
   config.search.weight_optimizer = 'weight_nesterov'
   config.search.alpha_optimizer = 'alpha_lion'
   return config

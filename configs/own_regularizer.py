@@ -29,7 +29,7 @@ def get_config():
   config.name = 'own_regularizer'
   config.data.source, config.data.crop_padding, config.data.flip = 'digits', 1, False
   config.supernet.channels, config.supernet.cells_per_stage, config.supernet.unroll = 8, 1, False
-  config.search.epochs, config.search.batch_size, config.search.alpha_learning_rate = 20, 32, 0.015
+  config.search.epochs, config.search.batch_size = 20, 32
   config.search.regularizers = ('spread',)
   config.search.spread_weight = 1.0  # λ_max
   config.search.spread_schedule = 'linear'  # λ grows from 0; 'constant' is the default of your own weight

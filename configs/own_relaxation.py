@@ -40,6 +40,6 @@ def get_config():
   config.name = 'own_relaxation'
   config.data.source, config.data.crop_padding, config.data.flip = 'digits', 1, False
   config.supernet.channels, config.supernet.cells_per_stage, config.supernet.unroll = 8, 1, False
-  config.search.epochs, config.search.batch_size, config.search.alpha_learning_rate = 20, 32, 0.015
+  config.search.epochs, config.search.batch_size = 20, 32
   config.relaxation.sampling = 'noisy'
   return config

@@ -3,7 +3,7 @@
   python -m beta_darts_jax.main --config configs/robust_darts.py:SPACE,DATASET[,proxy]
 
 SPACE is s1, s2, s3 or s4; DATASET is cifar10, cifar100 or svhn. The protocol is that of configs/darts.py: eight cells,
-C=16, 50 epochs with batch size 64, λ from 0 to 25. An edge has these candidate operations:
+C=16, 50 epochs with batch size 64, λ from 0 to 25 on CIFAR. An edge has these candidate operations:
 
   S1  two, which differ from edge to edge
   S2  skip, sep 3×3
@@ -28,10 +28,8 @@ _PROXY = {
   'supernet.layers': 5,
   'supernet.unroll': True,
   'search.epochs': 10,
-  'search.alpha_learning_rate': 0.015,
   'search.evaluation_images': 1000,
 }
-_STEPS = {'cifar10': 390, 'cifar100': 390, 'svhn': 570}  # of the proxy
 
 
 def get_config(argument: str = 's1,cifar10'):
@@ -49,16 +47,7 @@ def get_config(argument: str = 's1,cifar10'):
   config.space.name = space
   config.supernet.unroll = False
   config.search.epochs = 50
-  config.search.beta_decay_weight = 25.0
   if rest:
-    proxy(config, _STEPS[dataset])
+    config.update_from_flattened_dict(_PROXY)
     config.name += '_proxy'
   return config
-
-
-def proxy(config, steps):
-  """Sets the values of the proxy; λ_max and b2 match the time scales of α in the official run."""
-  config.update_from_flattened_dict(_PROXY)
-  search = config.search
-  search.beta_decay_weight = round(25 * steps * search.alpha_learning_rate / 5.85, 2)
-  search.alpha_betas = (0.5, round(1 - 19.5 / steps, 5))

@@ -55,5 +55,7 @@ def small_supernet(method):
   config.data.image_size = 16
   config.data.crop_padding = 2
   config.supernet.channels = 8
+  config.search.batch_size = 64
+  config.search.beta_decay_schedule = 'linear'
   config.search.evaluation_images = 2048
   return config

@@ -46,6 +46,7 @@ def arm(method):
   config.search.alpha_learning_rate = 0.015
   config.search.alpha_betas = (0.5, 0.91)
   config.search.beta_decay_weight = METHODS[method]
+  config.search.beta_decay_schedule = 'linear'
   config.retrain.update(channels=8, cells_per_stage=1, batch_size=32)  # no effect without a retraining, but kept so
   config.population.seeds = SEEDS
   return config

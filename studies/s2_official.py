@@ -37,6 +37,8 @@ def arm(space, method):
   config.supernet.channels = 8
   config.supernet.layers = 5
   config.search.epochs = 50
+  config.search.batch_size = 64
+  config.search.beta_decay_schedule = 'linear'
   config.search.beta_decay_weight = 6.47 if method == 'beta_darts' else 0.0
   config.search.evaluation_images = 1000
   config.search.seed = FIRST_SEED

@@ -89,7 +89,7 @@ def test_what_a_run_leaves(reference):
   workdir, out = reference
   lines = rows(workdir)
   assert [line['epoch'] for line in lines] == list(range(EPOCHS))
-  assert [line['beta_decay_weight'] for line in lines] == [28.0 * epoch / EPOCHS for epoch in range(EPOCHS)]
+  assert [line['beta_decay_weight'] for line in lines] == [50 * epoch * STEPS / 39_000 for epoch in range(EPOCHS)]
   assert lines[-1]['train_loss'] < lines[0]['train_loss']
   result = json.loads((workdir / 'result.json').read_text())
   genotype = json.loads((workdir / 'genotype.json').read_text())['genotype']

@@ -86,47 +86,31 @@ def choose(
   return Choice(dataset, method, is_proxy, is_own)
 
 
-def apply_method(
-  config: ConfigDict,
-  choice: Choice,
-  beta_decay_weight: float,
-  here: Mapping[str, Values],
-  own: Mapping[str, Values],
-) -> None:
-  """Sets the data set, λ_max and the values of the method.
+def apply_method(config: ConfigDict, choice: Choice, here: Mapping[str, Values], own: Mapping[str, Values]) -> None:
+  """Sets the data set and the values of the method.
 
   Args:
     config: of the space, with its name.
     choice: data set, method and protocol.
-    beta_decay_weight: λ_max of the methods with Beta-Decay.
     here: {method: its values in this space alone}.
     own: {method: the values of its own protocol}.
   """
   config.name += '' if choice.method == 'beta_darts' else f'_{choice.method}'
   config.data.source = {'svhn': 'svhn_cropped'}.get(choice.dataset, choice.dataset)
   config.data.flip = choice.dataset != 'svhn'  # a mirrored digit is another digit
-  config.search.beta_decay_weight = beta_decay_weight if choice.method.startswith('beta_') else 0.0
+  if not choice.method.startswith('beta_'):
+    config.search.beta_decay_weight = 0.0
   config.update_from_flattened_dict({**METHODS[choice.method], **here.get(choice.method, {})})
   if choice.is_own:
     config.name += '_own'
     config.update_from_flattened_dict(own[choice.method])
 
 
-def shrink(config: ConfigDict, train_images: int, alpha_learning_rate: float, official_steps: int) -> None:
-  """Sets what the proxies have in common: ten epochs of small images, and λ_max and b2 of α for fewer steps.
-
-  Args:
-    config: of the full size.
-    train_images: number of images that train the weights.
-    alpha_learning_rate: of the proxy.
-    official_steps: of the full size on CIFAR-10, whose learning rate of α is 3e-4 and b2 is 1 − 1/1000.
-  """
+def shrink(config: ConfigDict) -> None:
+  """Sets what the proxies have in common: eight channels and ten epochs of images of 16×16."""
   search = config.search
   config.name += '_proxy'
   config.data.image_size, config.data.crop_padding = 16, 2
+  config.supernet.channels = 8
   search.alpha_warmup_epochs = search.alpha_warmup_epochs * 10 // search.epochs
-  search.epochs, search.alpha_learning_rate = 10, alpha_learning_rate
-  steps = search.epochs * (train_images // search.batch_size)
-  fraction = steps * alpha_learning_rate / (official_steps * 3e-4)
-  search.beta_decay_weight = round(search.beta_decay_weight * fraction, 2)
-  search.alpha_betas = (search.alpha_betas[0], round(1 - official_steps / steps / 1000, 5))
+  search.epochs = 10

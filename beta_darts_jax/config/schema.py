@@ -22,7 +22,7 @@ from beta_darts_jax.method.optimizers import SCALARS
 from beta_darts_jax.method.regularizers import REGULARIZERS, SCHEDULES
 
 # default λ and schedule of the weights that are not 0 and constant
-_WEIGHT_DEFAULTS = {'beta_decay_weight': (50.0, 'linear')}
+_WEIGHT_DEFAULTS = {'beta_decay_weight': (50.0, 'per_step')}
 
 # ---- keys ----
 

@@ -93,7 +93,10 @@ SEARCH = (
     'search.last_epoch', 0, 'number of epochs after which the search ends; all schedules stay those of search.epochs; '
     '0: search.epochs',
   ),
-  Key('search.batch_size', 64, 'number of images in a batch, for the weights and for α', above=0),
+  Key(
+    'search.batch_size', 0, 'number of images in a batch, for the weights and for α; 0: 64, or a quarter of the '
+    'smaller half of the images if that is less',
+  ),
   Key(
     'search.learning_rate', 0.025, 'initial learning rate of the weights (cosine schedule, one value per epoch)',
     varied=True,

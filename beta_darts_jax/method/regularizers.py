@@ -277,7 +277,7 @@ def flooded(loss: jax.Array, level) -> jax.Array:
 
 
 def linear_ramp(maximum: float, epoch: int, epochs: int) -> float:
-  """λ(epoch) = maximum·epoch/epochs, constant within an epoch, 0 in the first one (the schedule of β-DARTS).
+  """λ(epoch) = maximum·epoch/epochs, constant within an epoch, 0 in the first one.
 
   Example:
     >>> [linear_ramp(50.0, epoch, 100) for epoch in (0, 1, 99)]
@@ -287,16 +287,17 @@ def linear_ramp(maximum: float, epoch: int, epochs: int) -> float:
 
 
 def per_step(maximum: float, epoch: int, epochs: int, steps_per_epoch: int = 390) -> float:
-  """λ grows by maximum/39,000 a step, as in the official search of 100 epochs of 390 steps, for any number of steps.
+  """λ grows by maximum/39,000 a step up to `maximum`, whatever the length of an epoch (the schedule of β-DARTS).
 
-  It is constant within an epoch. A search passes its own `steps_per_epoch`.
+  The official search has 100 epochs of 390 steps. λ is constant within an epoch. A search passes its own
+  `steps_per_epoch`.
 
   Example:
-    >>> [per_step(50.0, epoch, 10, steps_per_epoch=39) for epoch in (0, 10)]
-    [0.0, 0.5]
+    >>> [per_step(50.0, epoch, 10, steps_per_epoch=39) for epoch in (0, 10, 2000)]
+    [0.0, 0.5, 50.0]
   """
   del epochs
-  return maximum * epoch * steps_per_epoch / 39_000
+  return maximum * min(epoch * steps_per_epoch, 39_000) / 39_000
 
 
 def linear_to_last(maximum: float, epoch: int, epochs: int) -> float:

@@ -81,15 +81,15 @@ def run(setup: SearchSetup, dataset: Dataset, table: NasBench201 | None, workdir
 
 
 def report_schedule(setup: SearchSetup) -> list[str]:
-  """Prints how far α can move and the range of λ. Prints and returns a warning if α stays near its initial values."""
+  """Prints the batch size, how far α moves, and λ. Prints and returns a warning if α stays near its initial values."""
   epochs = setup.session.epochs
-  print(setup.schedule.describe(setup.members, epochs), flush=True)
+  print(f'batch size {setup.batch_size}, {setup.schedule.describe(setup.members, epochs)}', flush=True)
   travel = min(setup.schedule.alpha_travel(member, epochs) for member in setup.members)
   if travel >= 30 * ALPHA_NOISE:
     return []
   warning = (
     f'α moves by at most {travel:.2g}, so its initial values, {ALPHA_NOISE}·N(0, 1), decide the cell. The search needs '
-    'more steps: increase search.epochs. If it has no time for them, increase search.alpha_learning_rate.'
+    'more steps: increase search.epochs.'
   )
   print(f'warning: {warning}', flush=True)
   return [warning]

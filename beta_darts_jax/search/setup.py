@@ -35,6 +35,7 @@ from beta_darts_jax.spaces.nas_bench_201 import HOW_TO_GET, NasBench201, covers,
 from beta_darts_jax.spaces.space import SearchSpace, make_space
 
 MEMORY_SHARE = 4  # images stream if their pixels need more than this part of a device's memory: 1/4
+OFFICIAL_BATCH_SIZE = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +146,7 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
   """
   space = make_search_space(config)
   members = make_members(config.search.seed, config.population.seeds, {n: config.population[n] for n in varied_keys()})
-  batch_size = config.search.batch_size
-  steps = _check_sizes(config, dataset, config.supernet.stem if space.skeleton == 'darts' else space.stem)
+  batch_size, steps = _check_sizes(config, dataset, config.supernet.stem if space.skeleton == 'darts' else space.stem)
   if dataset.streamed and len(members) > 1:
     raise InputError(f'config.population: {dataset.name} is streamed: expected one member; start a run for each')
   with naming('config.parallel'):
@@ -199,11 +199,13 @@ def make_search_setup(config: ConfigDict, dataset: Dataset) -> SearchSetup:
   )
 
 
-def _check_sizes(config, dataset, stem: str) -> int:
-  """Checks the sizes before anything is written, and returns the steps of an epoch. Raises InputError."""
-  batch_size, data = config.search.batch_size, config.data
+def _check_sizes(config, dataset, stem: str) -> tuple[int, int]:
+  """Checks the sizes before anything is written. Returns (batch size, steps of an epoch). Raises InputError."""
+  data = config.data
   num_weight_images, num_alpha_images = map(len, dataset.search_labels(data.fraction, data.alpha_fraction))
-  if batch_size > (smallest := min(num_weight_images, num_alpha_images)):
+  smallest = min(num_weight_images, num_alpha_images)
+  batch_size = config.search.batch_size or min(OFFICIAL_BATCH_SIZE, max(1, smallest // 4))
+  if batch_size > smallest:
     part = 'the smaller of the training and validation sets' if dataset.valid else 'half of the training images'
     if data.alpha_fraction and not dataset.valid:
       part = 'the smaller part of the training images'
@@ -222,7 +224,7 @@ def _check_sizes(config, dataset, stem: str) -> int:
       f'config.retrain.batch_size={config.retrain.batch_size}: expected at most {num_images}, the training images'
     )
   check_profile(config.profile, epochs_to_run(config.search) * steps)
-  return steps
+  return batch_size, steps
 
 
 def make_supernet(

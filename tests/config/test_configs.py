@@ -44,19 +44,19 @@ DARTS_PT = {
   'derivation.learning_rate': 0.0025, 'derivation.reset_optimizer': True, 'derivation.images': 0,
   'derivation.augment': True,
 }  # fmt: skip
-SDARTS = {'relaxation.epsilon': 0.03, 'relaxation.epsilon_max': 0.3, 'search.batch_size': 64}
+SDARTS = {'relaxation.epsilon': 0.03, 'relaxation.epsilon_max': 0.3, 'search.batch_size': 0}
 # Values of the papers and the official programs, to be compared by eye.
 OFFICIAL = {
   ('nas_bench_201', 'cifar10'): {
     'data.crop_padding': 4, 'data.flip': True, 'data.cutout': 0, 'supernet.channels': 16,
-    'supernet.cells_per_stage': 5, 'search.epochs': 100, 'search.batch_size': 64, 'search.learning_rate': 0.025,
+    'supernet.cells_per_stage': 5, 'search.epochs': 100, 'search.batch_size': 0, 'search.learning_rate': 0.025,
     'search.learning_rate_min': 0.001, 'search.momentum': 0.9, 'search.weight_decay': 3e-4, 'search.clip_norm': 5.0,
     'search.alpha_learning_rate': 3e-4, 'search.alpha_betas': (0.5, 0.999), 'search.alpha_weight_decay': 1e-3,
-    'search.beta_decay_weight': 50.0, 'search.beta_decay_schedule': 'linear',
+    'search.beta_decay_weight': 50.0, 'search.beta_decay_schedule': 'per_step',
   },
   ('darts', 'cifar10'): {
     'space.name': 'darts', 'supernet.channels': 16, 'supernet.layers': 8, 'search.epochs': 50,
-    'search.batch_size': 64, 'search.beta_decay_weight': 25.0,
+    'search.batch_size': 0, 'search.beta_decay_weight': 50.0, 'search.beta_decay_schedule': 'per_step',
   },
   ('nas_bench_201', 'cifar10,gdas,own'): {
     'search.epochs': 250, 'search.weight_optimizer': 'weight_sgd_nesterov', 'search.weight_decay': 5e-4,
@@ -116,8 +116,8 @@ OFFICIAL = {
     'search.alpha_warmup_epochs': 35, 'search.beta_decay_weight': 0.0,
   },
   ('mobile', 'cifar10'): {
-    'supernet.channels': 16, 'space.nodes': 0, 'search.epochs': 50, 'search.batch_size': 64,
-    'search.beta_decay_weight': 25.0,
+    'supernet.channels': 16, 'space.nodes': 0, 'search.epochs': 50, 'search.batch_size': 0,
+    'search.beta_decay_weight': 50.0,
   },
   ('mobile', 'cifar10,proxyless'): {  # α as in the official program; its weights train longer
     'relaxation.sampling': 'two_paths', 'search.alpha_optimizer': 'alpha_adam_two_paths',
@@ -219,18 +219,17 @@ def test_a_missing_protocol_is_named_with_its_reason(name, file):
 # ---- values that are derived from others ----
 
 
-def test_the_nas_bench_201_proxy_keeps_the_times_of_alpha():
-  """S = 10·390 steps of rate 3e-3: λ_max = 50·S·η/11.73, b2 = 1 − 39.1/S."""
-  proxy = config('nas_bench_201', 'cifar10,proxy')
-  assert proxy.search.beta_decay_weight == pytest.approx(49.87, abs=0.01)
-  assert proxy.search.alpha_betas == pytest.approx((0.5, 0.98997), abs=1e-5)
+SMALL = [
+  ('nas_bench_201', 'cifar10,proxy'), ('darts', 'cifar10,proxy'), ('mobile', 'cifar10,proxy'),
+  ('robust_darts', 's2,cifar10,proxy'),
+]  # fmt: skip
 
 
-def test_the_darts_proxy_keeps_the_times_of_alpha():
-  """S = 10·39 steps of rate 0.015 are 5.85, the official 50·390·3e-4."""
-  proxy = config('darts', 'cifar10,proxy')
-  assert proxy.search.beta_decay_weight == pytest.approx(25, abs=0.01)
-  assert proxy.search.alpha_betas == pytest.approx((0.5, 0.95), abs=1e-5)
+@pytest.mark.parametrize('name', [*SMALL, ('digits',)], ids=' '.join)
+def test_small_searches_keep_the_official_values_of_alpha(name):
+  small, official = config(*name).search, config('nas_bench_201', 'cifar10').search
+  names = ('alpha_learning_rate', 'alpha_betas', 'alpha_weight_decay', 'beta_decay_weight', 'beta_decay_schedule')
+  assert {name: small[name] for name in names} == {name: official[name] for name in names}
 
 
 def test_pc_darts_waits_for_the_same_fraction_of_the_epochs_in_the_proxy():

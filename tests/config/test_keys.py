@@ -93,7 +93,7 @@ def test_values_at_the_bounds_are_allowed(task, key):
 
 def test_expected_values_in_words():
   expected = {key.name: key.expected for task in DEFAULTS for key in keys_of(task)}
-  assert expected['search.batch_size'] == 'an integer > 0'
+  assert expected['search.batch_size'] == 'an integer ≥ 0' and expected['train.batch_size'] == 'an integer > 0'
   assert expected['search.alpha_betas'] == 'a tuple of 2 numbers ≥ 0 and < 1'
   assert expected['population.clip_norm'] == 'a tuple of numbers > 0'
   assert expected['supernet.dtype'] == 'one of float32, bfloat16'

@@ -214,6 +214,14 @@ def test_without_a_validation_set_alpha_cannot_train_on_it(alpha_split, named):
     data.load('digits', alpha_split=alpha_split)
 
 
+@pytest.mark.parametrize('images, batch_size', [(6, 1), (50, 5), (500, 50), (1000, 64)])
+def test_small_data_have_smaller_batches(images, batch_size):
+  """A fifth of the images is the test set. A quarter of a half of the others is a batch, but at most 64."""
+  config = default()
+  dataset = data.from_arrays(np.zeros((images, 8, 8, 3), np.uint8), np.arange(images) % 2)
+  assert make_search_setup(config, dataset).batch_size == batch_size
+
+
 def test_the_steps_of_an_epoch_follow_from_the_images_that_train_the_weights(tmp_path):
   images, labels = np.zeros((60, 8, 8, 3), np.uint8), np.arange(60) % 2
   np.savez(

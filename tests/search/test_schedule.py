@@ -55,12 +55,13 @@ def test_alpha_travel_is_the_sum_of_the_learning_rates():
 
 @pytest.mark.parametrize('steps_per_epoch', [1, 39, 390, 1185])
 def test_per_step_is_the_slope_of_the_official_search(steps_per_epoch):
-  """λ after n steps is 50·n/39,000 for any length of an epoch; for 390 steps it is the official ramp to the bit."""
-  schedule = schedule_of(steps_per_epoch, search__beta_decay_schedule='per_step', search__epochs=100)
+  """λ after n steps is 50·n/39,000 up to 50, for any length of an epoch; for 390 steps it is 0.5·epoch to the bit."""
+  schedule = schedule_of(steps_per_epoch)
   weights = [schedule.hyperparameters(MEMBER, epoch).beta_decay_weight for epoch in range(100)]
-  np.testing.assert_allclose(weights, [50 * epoch * steps_per_epoch / 39_000 for epoch in range(100)], rtol=1e-15)
+  expected = np.minimum(50, 50 * np.arange(100) * steps_per_epoch / 39_000)
+  np.testing.assert_allclose(weights, expected, rtol=1e-15)
   if steps_per_epoch == 390:
-    assert weights == [schedule_of().hyperparameters(MEMBER, epoch).beta_decay_weight for epoch in range(100)]
+    assert weights == [0.5 * epoch for epoch in range(100)]
 
 
 def test_describe_says_how_far_alpha_moves_and_the_range_of_each_weight():

@@ -67,7 +67,7 @@ def test_a_wrong_name_is_one_line_and_status_2():
   assert done.stderr.startswith("error: unknown study 'none'") and done.stderr.count('\n') == 1
 
 
-@pytest.mark.parametrize('dataset', darts.TRAIN_IMAGES)
+@pytest.mark.parametrize('dataset', darts.DATASETS)
 def test_the_proxy_of_robust_darts_is_that_of_darts(dataset):
   robust, plain = robust_darts.get_config(f's2,{dataset},proxy'), darts.get_config(f'{dataset},proxy')
   robust.supernet.unroll = plain.supernet.unroll
