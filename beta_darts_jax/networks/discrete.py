@@ -71,6 +71,7 @@ class Network(Module):
     InputError: an operation is unknown.
 
   Example:
+    >>> import jax
     >>> from beta_darts_jax.spaces.published import PUBLISHED
     >>> network, images = Network(PUBLISHED['DARTS_V2'], num_classes=10, layers=2), jnp.zeros((4, 32, 32, 3))
     >>> variables = jax.eval_shape(network.init, jax.random.key(0), images)  # shapes alone: nothing is compiled

@@ -7,12 +7,12 @@ import hashlib
 import json
 import pathlib
 import shutil
+import sys
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.runtime.processes import is_process_zero, run_on_process_zero
@@ -30,6 +30,10 @@ def checksums(folder: pathlib.Path) -> dict[str, str]:
   """Returns the SHA-256 of every file below `folder`: {relative path: hexadecimal digest}."""
   files = sorted(f for f in folder.rglob('*') if f.is_file())
   return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+def _warn(message: str) -> None:
+  print(f'warning: {message}', file=sys.stderr, flush=True)
 
 
 class Checkpoints:
@@ -61,7 +65,7 @@ class Checkpoints:
       except (ValueError, FileNotFoundError):
         intact = False
       if not intact:
-        logging.warning('checkpoint %d is damaged and not used', step)
+        _warn(f'checkpoint {step} is damaged and not used')
         shutil.rmtree(self._folder / str(step))
         file.unlink()
 
@@ -105,7 +109,7 @@ class Checkpoints:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
           raise  # the disk failed, and may be read again later
         if not self._checksum_file(step).is_file():  # nothing shows that the files are intact: try an older checkpoint
-          logging.warning('checkpoint %d cannot be read (%s) and is not used', step, type(error).__name__)
+          _warn(f'checkpoint {step} cannot be read ({type(error).__name__}) and is not used')
           self._manager.delete(step)
         elif isinstance(error, ValueError):  # the files are intact: they hold other arrays
           raise InputError(

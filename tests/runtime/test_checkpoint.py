@@ -56,12 +56,12 @@ def damage(path, how):
 
 
 @pytest.mark.parametrize('how', ['flip', 'truncate', 'remove'])
-def test_a_damaged_checkpoint_is_replaced_by_the_one_before(tmp_path, how, caplog):
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(tmp_path, how, capsys):
   saved(tmp_path, 1, 2)
   files = sorted(f for f in (tmp_path / 'checkpoints' / '2').rglob('*') if f.is_file() and f.stat().st_size)
   damage(max(files, key=lambda f: f.stat().st_size), how)
   assert is_step(restored(tmp_path), 1)
-  assert 'checkpoint 2 is damaged and not used' in caplog.text
+  assert 'checkpoint 2 is damaged and not used' in capsys.readouterr().err
   saved(tmp_path, 2)  # step 2 can be saved again
   assert is_step(restored(tmp_path), 2)
 

@@ -23,6 +23,7 @@ class MobileNetwork(Module):
     InputError: an operation is unknown, the genotype has not six stages, or C is odd.
 
   Example:
+    >>> import jax
     >>> from beta_darts_jax.spaces.published import PUBLISHED
     >>> network, images = MobileNetwork(PUBLISHED['MOBILENET_V2'], num_classes=10), jnp.zeros((4, 32, 32, 3))
     >>> variables = jax.eval_shape(network.init, jax.random.key(0), images)  # shapes alone: nothing is compiled
