@@ -38,7 +38,8 @@ def run(setup: RetrainSetup, dataset: Dataset | StreamedDataset, workdir: Workdi
   loop_started = time.perf_counter()
 
   with Session(workdir, setup.session, setup.mesh) as session:
-    state = session.start(programs.initial_state())
+    state = programs.initial_state()
+    state = session.start(state, lambda: state)
     for epoch in session.epochs():
       # ---- train an epoch ----
       state = session.start_epoch(state, epoch)

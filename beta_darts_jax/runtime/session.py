@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -114,7 +114,7 @@ class Session:
   """Restores, saves, stops and logs one run. Use it as a context around the epochs:
 
     with Session(workdir, options, mesh) as session:
-      state = session.start(state)
+      state = session.start(shapes, make_state)
       for epoch in session.epochs():
         state = session.start_epoch(state, epoch)
         for until in session.chunks(epoch):
@@ -150,12 +150,13 @@ class Session:
   def rows(self) -> list[Row]:
     return self._metrics.rows
 
-  def start(self, state):
-    """Opens the logs. Returns the newest checkpoint, with the shapes and shardings of `state`, or `state` itself."""
-    restored = self._checkpoints.restore(state)
-    metrics = ''
-    if restored:
-      state, metrics = restored
+  def start(self, shapes, make_state: Callable):
+    """Opens the logs. Returns the newest checkpoint or, without one, make_state().
+
+    `shapes` has the shapes, dtypes and shardings of the state.
+    """
+    restored = self._checkpoints.restore(shapes)
+    state, metrics = restored or (make_state(), '')
     options, writes = self._options, is_process_zero()
     self.step = int(self._inspect(state).step[0])
     if self.step and writes:

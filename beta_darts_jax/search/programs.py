@@ -120,7 +120,8 @@ class SearchPrograms:
   """What a search computes on the devices; the methods take and return states [M].
 
   Attributes:
-    compile_seconds: the time that tracing and compiling took.
+    state_shapes: the shapes, dtypes and shardings of the states.
+    compile_seconds: the time that tracing and compiling took; 0 before `compile`.
   """
 
   def __init__(self, setup: SearchSetup, dataset: Dataset):
@@ -133,28 +134,33 @@ class SearchPrograms:
     seeds = np.array([member.seed for member in setup.members], np.uint32)
     image = np.zeros((1, *dataset.image_shape), np.float32)
     self._initial_arguments = self._shard(seeds), self._replicate(image)
-    started = time.perf_counter()
-    self._compile(dataset.normalize)
-    self.compile_seconds = time.perf_counter() - started
+    self._make_initial_states = map_members(make_initial_state(setup), 'map')
+    self.state_shapes = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=named_sharding(setup.mesh, 'population')),
+      jax.eval_shape(self._make_initial_states, *self._initial_arguments),
+    )
+    self._prepare = dataset.normalize
+    self.compile_seconds = 0.0
     self._jit_on_demand(dataset.normalize)
 
-  def _compile(self, normalize):
-    """Compiles what every search runs."""
-    setup = self._setup
+  def compile(self) -> None:
+    """Compiles what every epoch runs, once. A search that resumes after its last step does not need it."""
+    if self.compile_seconds:
+      return
+    print('compiling', flush=True)
+    started = time.perf_counter()
+    setup, shapes = self._setup, self.state_shapes
     split, whole = named_sharding(setup.mesh, 'population'), named_sharding(setup.mesh)
-    initial_states = map_members(make_initial_state(setup), 'map')
-    shapes = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split),
-      jax.eval_shape(initial_states, *self._initial_arguments),
-    )
     train = make_train(make_step(setup.supernet, setup.parts), setup, self._feed.take)
-    evaluate = make_evaluate_members(setup, normalize, len(self._evaluated[1]))
+    evaluate = make_evaluate_members(setup, self._prepare, len(self._evaluated[1]))
     hypers, block = self._hypers(0), self._feed.example()
     self._train, self._evaluate, self._initial_states = compile_together(
       jax.jit(train, donate_argnums=0, out_shardings=split).lower(shapes, block.orders, hypers, block.data, block.stop),
       jax.jit(evaluate, out_shardings=whole).lower((shapes, hypers), self._evaluated),
-      jax.jit(initial_states, out_shardings=split).lower(*self._initial_arguments),
+      jax.jit(self._make_initial_states, out_shardings=split).lower(*self._initial_arguments),
     )
+    self.compile_seconds = time.perf_counter() - started
+    print(f'compiled in {self.compile_seconds:.0f} s', flush=True)
 
   def _jit_on_demand(self, normalize):
     """Prepares what is compiled when it is first called."""
@@ -200,6 +206,7 @@ class SearchPrograms:
 
   def initial_states(self) -> SearchState:
     """Returns the states at step 0."""
+    self.compile()
     return self._initial_states(*self._initial_arguments)
 
   def train(self, states: SearchState, epoch: int, until: int) -> SearchState:
@@ -210,6 +217,7 @@ class SearchPrograms:
     return self._advance(states, epoch, self._hypers(epoch), until)
 
   def _advance(self, states, epoch, hypers, until):
+    self.compile()
     for block in self._feed.blocks(states, epoch, until):
       jax.block_until_ready(states)  # at most the block of this call and the next one are on the devices
       states = self._train(states, block.orders, hypers, block.data, block.stop)

@@ -43,7 +43,8 @@ def run(path, options=OPTIONS, after_chunk=lambda step: None, loss=1.0, members=
   """A whole run; returns the steps at which chunks ended and the rows."""
   chunks = []
   with Workdir(path, {'task': 'toy'}, loggers=loggers) as workdir, Session(workdir, options, MESH) as session:
-    state = session.start(begin(members))
+    state = begin(members)
+    state = session.start(state, lambda: state)
     for epoch in session.epochs():
       state = session.start_epoch(state, epoch)
       for until in session.chunks(epoch):

@@ -12,7 +12,7 @@ from beta_darts_jax.errors import NonFiniteLoss, Stopped
 from beta_darts_jax.method import diagnostics
 from beta_darts_jax.runtime import session
 from beta_darts_jax.runtime.logs import MetricsFile
-from beta_darts_jax.search import run as search_run, schedule
+from beta_darts_jax.search import programs, run as search_run, schedule
 from beta_darts_jax.search.programs import SearchPrograms
 from beta_darts_jax.search.setup import make_search_space
 from beta_darts_jax.spaces.lookup import find_genotype
@@ -99,8 +99,11 @@ def test_run_keeps_the_last_good_checkpoint_of_a_diverged_search(tmp_path, monke
   assert '\n' not in str(raised.value)
   assert [f.name for f in (tmp_path / 'checkpoints').iterdir()] == ['2']
   monkeypatch.undo()
-  run(config, tmp_path)  # with a finite rate it resumes
+  result = run(config, tmp_path)  # with a finite rate it resumes
   assert final_state(tmp_path)['step'] == 4 and len(read_rows(tmp_path)) == 2
+  monkeypatch.setattr(programs, 'compile_together', None)  # nothing is left to train, so this is not called
+  again = run(config, tmp_path)
+  assert again['genotype'] == result['genotype'] and again['seconds']['compile'] == 0
 
 
 @pytest.mark.full
