@@ -12,6 +12,7 @@ The tables have compile times and peak memory, too. --small runs everything with
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import pathlib
@@ -104,13 +105,21 @@ def print_heading(title, *names):
   print_row(*['---'] * len(names))
 
 
+def compiled(setup, dataset) -> SearchPrograms:
+  """Returns compiled programs. Their messages go to stderr, because stdout has the tables."""
+  programs = SearchPrograms(setup, dataset)
+  with contextlib.redirect_stdout(sys.stderr):
+    programs.compile()
+  return programs
+
+
 def measure_steps(options, dataset, chunk):
   print_heading('Precision and form', 'form', 's a step', 'images/s', 'compile, s', 'peak so far, MiB')
   for unroll in (False,) if options.small else (True, False):
     for name, dtype, precision in PRECISIONS:
       setup = make_search_setup(make_config(options, **{'supernet.dtype': dtype, 'supernet.unroll': unroll}), dataset)
       with jax.default_matmul_precision(precision):
-        programs = SearchPrograms(setup, dataset)
+        programs = compiled(setup, dataset)
         seconds = time_steps(programs, chunk)
       rate = round(2 * setup.batch_size / median(seconds))
       form = f'{name}, {"unrolled" if unroll else "scanned"}'
@@ -119,7 +128,7 @@ def measure_steps(options, dataset, chunk):
 
 def measure_chunks(options, dataset, chunk):
   print_heading('Steps a dispatch', 'steps', 's a step')
-  programs = SearchPrograms(make_search_setup(make_config(options), dataset), dataset)
+  programs = compiled(make_search_setup(make_config(options), dataset), dataset)
   for size in (1, chunk, 5 * chunk):
     print_row(size, spread(time_steps(programs, size), '.4g'))
 
@@ -131,7 +140,7 @@ def measure_population(options, dataset, chunk):
   single = None
   for members, strategy in [(1, 'map'), *((n, strategy) for n in sizes for strategy in STRATEGIES)]:
     config = make_config(options, **{'population.seeds': members, 'parallel.strategy': strategy})
-    programs = SearchPrograms(make_search_setup(config, dataset), dataset)
+    programs = compiled(make_search_setup(config, dataset), dataset)
     seconds = time_steps(programs, chunk)
     single = single or median(seconds)
     ratio = f'{members * single / median(seconds):.2f} ×'

@@ -45,8 +45,7 @@ def test_train_moves_each_level_by_its_own_half():
 
 def test_an_evaluation_on_few_images_of_a_folder_has_images_of_all_classes(monkeypatch):
   """The images of a folder are in the order of their classes. Of CIFAR the first images are evaluated."""
-  for name in ('_compile', '_jit_on_demand'):
-    monkeypatch.setattr(SearchPrograms, name, lambda *_: None)
+  monkeypatch.setattr(SearchPrograms, '_jit_on_demand', lambda *_: None)
   images, labels = random_images(0)
   setup = dataclasses.replace(make_search_setup(make_config(), DATASET), evaluation_images=12)
 
