@@ -20,7 +20,7 @@ def cli() -> None:
   """The console command beta-darts."""
   if sys.argv[1:] == ['--version']:
     print(f'beta_darts_jax {__version__}')
-  elif HELP & set(sys.argv[1:]) and sys.argv[1].startswith('-'):
+  elif not sys.argv[1:] or (HELP & set(sys.argv[1:]) and sys.argv[1].startswith('-')):
     print_commands(__doc__)
   else:
     from beta_darts_jax.command.line import run_command_line  # imports JAX, which takes a second

@@ -84,6 +84,5 @@ def get_config(argument: str = 'cifar10'):
   apply_method(config, choice, HERE, OWN)
   if choice.is_proxy:
     config.search.evaluation_images = 2048
-    config.benchmark.kendall_cells = 200
     shrink(config)
   return config

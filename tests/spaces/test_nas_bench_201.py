@@ -161,7 +161,8 @@ def test_query(table_path, capsys, monkeypatch, tmp_path):
   (tmp_path / 'genotype.json').write_text(json.dumps({'genotype': BEST}))
   for cell in (BEST, str(tmp_path), str(tmp_path / 'genotype.json')):
     assert main(['query', '--table', table_path, cell]) == 0
-    assert '94.3' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed.startswith(f'{BEST}\n') and '94.3' in printed
   assert main(['query', '--table', table_path, 'DARTS_V2']) == 2
   error = capsys.readouterr().err
   assert (

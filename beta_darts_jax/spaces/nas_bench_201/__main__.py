@@ -29,11 +29,12 @@ def main(arguments: list[str] | None = None, program: str = 'python -m beta_dart
 
 
 def query(table_path: str, cell: str) -> None:
-  """Prints the row of a cell with its ranks and regrets."""
+  """Prints a cell and its row, with ranks among all cells and regrets in percentage points."""
   genotype = NAS_BENCH_201.check(find_genotype(cell, table_path)[0])
   table = find_table(table_path)
   if table is None:
     raise InputError(HOW_TO_GET)
+  print(genotype)
   for name, value in table.summary(genotype).items():
     print(f'{name:28} {value}')
 
