@@ -60,7 +60,6 @@ class TwoCells(Module):
 SUPERNET = TwoCells()
 RNG = np.random.default_rng(0)
 BATCHES = [(RNG.standard_normal((8, 8, 8, 3), np.float32), RNG.integers(0, 4, 8)) for _ in range(6)]
-ROUNDING = 1e-5  # of α between two compiled programs: Adam's first steps of 0.1 enlarge that of a small gradient
 HYPER = Hyperparameters(alpha_learning_rate=0.1, perturbation=0.2, regularizer_weights={'cost_weight': 0.0})
 
 
@@ -81,9 +80,29 @@ def after(step, steps, hyper=HYPER, state=None):
   return state
 
 
+def wide(tree):
+  """Makes float64 of float32, because Adam's first steps of 0.1 enlarge the rounding of a small gradient."""
+  return jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if jnp.result_type(x) == jnp.float32 else x, tree)
+
+
+def wide_start():
+  with jax.enable_x64(False):  # `start` keeps its result for the other tests
+    state = start()
+  return wide(state)
+
+
+def after_three_wide_steps(step, hyper=HYPER):
+  """The state after three steps in float64."""
+  state, batches = wide_start(), wide(BATCHES)
+  for i in range(3):
+    state, _ = step(state, batches[2 * i], batches[2 * i + 1], jax.tree.map(np.float64, hyper))
+  return state
+
+
 @pytest.fixture(scope='module')
 def plain():
-  return after(make_search_step(SUPERNET, regularizer=()), 3)
+  with jax.enable_x64(True):
+    return after_three_wide_steps(make_search_step(SUPERNET, regularizer=()))
 
 
 def test_a_step_without_any_part_is_a_step_of_darts(plain):
@@ -103,16 +122,16 @@ def test_a_step_without_any_part_is_a_step_of_darts(plain):
     updates, momentum = weight_sgd(hyper).update(gradient, momentum, params)
     return optax.apply_updates(params, updates), batch_stats, alphas, moments, momentum
 
-  state, hyper = start(), jax.tree.map(np.float32, HYPER)
-  params, batch_stats, alphas = state.params, state.batch_stats, state.alphas
-  moments, momentum = alpha_adam(hyper).init(alphas), weight_sgd(hyper).init(params)
-  for i in range(3):
-    batches = BATCHES[2 * i], BATCHES[2 * i + 1]
-    params, batch_stats, alphas, moments, momentum = darts(
-      params, batch_stats, alphas, moments, momentum, *batches, hyper
-    )
-  expected = plain.params, plain.batch_stats, plain.alphas
-  chex.assert_trees_all_close((params, batch_stats, alphas), expected, rtol=1e-5, atol=ROUNDING)
+  with jax.enable_x64(True):
+    state, batches, hyper = wide_start(), wide(BATCHES), jax.tree.map(np.float64, HYPER)
+    params, batch_stats, alphas = state.params, state.batch_stats, state.alphas
+    moments, momentum = alpha_adam(hyper).init(alphas), weight_sgd(hyper).init(params)
+    for i in range(3):
+      params, batch_stats, alphas, moments, momentum = darts(
+        params, batch_stats, alphas, moments, momentum, batches[2 * i], batches[2 * i + 1], hyper
+      )
+    expected = plain.params, plain.batch_stats, plain.alphas
+    chex.assert_trees_all_close((params, batch_stats, alphas), expected, rtol=1e-10, atol=1e-12)
 
 
 COSTS = {'cell': np.tile([0.0, 0.0, 1.0], (3, 1))}  # of none, skip_connect and nor_conv_1x1
@@ -133,8 +152,9 @@ NEUTRAL = {
 @pytest.mark.parametrize('name', NEUTRAL)
 def test_neutral_values_change_nothing(name, plain):
   parts, hyper = NEUTRAL[name]
-  found = after(make_search_step(SUPERNET, **parts), 3, hyper)
-  chex.assert_trees_all_close((found.params, found.alphas), (plain.params, plain.alphas), rtol=1e-6, atol=ROUNDING)
+  with jax.enable_x64(True):
+    found = after_three_wide_steps(make_search_step(SUPERNET, **parts), hyper)
+    chex.assert_trees_all_close((found.params, found.alphas), (plain.params, plain.alphas), rtol=1e-10, atol=1e-12)
 
 
 # ---- any with any ----
