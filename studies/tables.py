@@ -163,7 +163,8 @@ def provenance(records: dict[str, dict]) -> str:
   arms_by_place: dict[str, list[str]] = {}
   for arm, record in records.items():
     leaves = flatten_dict(record['result']['environment'])
-    arms_by_place.setdefault(', '.join(f'{path[-1]} {value}' for path, value in leaves.items()), []).append(arm)
+    known = (f'{path[-1]} {value}' for path, value in leaves.items() if value != '')
+    arms_by_place.setdefault(', '.join(known), []).append(arm)
   if len(arms_by_place) == 1:
     return next(iter(arms_by_place))
   return '; '.join(f'{" and ".join(arms)}: {place}' for place, arms in arms_by_place.items())

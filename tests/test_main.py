@@ -185,8 +185,9 @@ def test_each_command_has_help(monkeypatch, capsys):
     assert f'usage: beta-darts {name} ' in capsys.readouterr().out
 
 
-def test_help_has_every_command(monkeypatch, capsys):
-  monkeypatch.setattr(sys, 'argv', ['beta-darts', '--help'])
+@pytest.mark.parametrize('arguments', [[], ['--help'], ['--config=digits', '-h']])
+def test_help_has_every_command(arguments, monkeypatch, capsys):
+  monkeypatch.setattr(sys, 'argv', ['beta-darts', *arguments])
   main.cli()
   printed = capsys.readouterr().out
   assert printed.startswith(main.__doc__)

@@ -1,4 +1,4 @@
-"""The commands and flags of the command line, and errors about them in one line."""
+"""Reads the command line: the command, its flags and the config. A mistake is an error of one line."""
 
 import difflib
 import os

@@ -43,7 +43,7 @@ DARTS_PT_OWN: Values = {
   'derivation.tune_epochs': 5, 'derivation.learning_rate': 0.0025, 'derivation.reset_optimizer': True,
   'derivation.images': 0, 'derivation.augment': True,
 }  # fmt: skip
-WITHOUT_OWN = {  # why a method has no own protocol in either space
+WITHOUT_OWN = {  # why a method has no own protocol in the spaces with cells
   'drnas': 'its supernet grows and loses operations during the search, which is not implemented',
   **dict.fromkeys(('darts', 'darts_second_order', 'rdarts_l2', 'proxyless', 'snas'), 'its protocol is not taken over'),
   **dict.fromkeys((name for name in METHODS if name.startswith('beta_')), 'the common protocol is that of β-DARTS'),

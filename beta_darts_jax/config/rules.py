@@ -40,16 +40,16 @@ def _data_rules(config: ConfigDict) -> list[Rule]:
   data = config.data
   smallest, largest = data.crop_scale
   resized, size = data.crops == 'resized', data.image_size or 224
-  by_device = 'with data.crops=resized'
+  with_resized = 'with data.crops=resized'
   return [
     Rule(data.fraction + data.alpha_fraction <= 1 or not data.alpha_fraction, 'data.alpha_fraction',
          f'at most 1 − data.fraction, and data.fraction is {data.fraction}'),
     Rule(smallest <= largest, 'data.crop_scale', 'the smaller fraction first'),
-    Rule(not resized or data.residence != 'device', 'data.residence', f'auto or stream {by_device}'),
-    Rule(not resized or data.crop_padding == 0, 'data.crop_padding', f'0 {by_device}'),
-    Rule(not resized or data.cutout == 0, 'data.cutout', f'0 {by_device}'),
+    Rule(not resized or data.residence != 'device', 'data.residence', f'auto or stream {with_resized}'),
+    Rule(not resized or data.crop_padding == 0, 'data.crop_padding', f'0 {with_resized}'),
+    Rule(not resized or data.cutout == 0, 'data.cutout', f'0 {with_resized}'),
     Rule(not resized or data.resize >= size, 'data.resize', f'the image size, {size}, or more'),
-    Rule(not (resized and config.derivation.augment), 'derivation.augment', f'False {by_device}'),
+    Rule(not (resized and config.derivation.augment), 'derivation.augment', f'False {with_resized}'),
   ]  # fmt: skip
 
 

@@ -82,8 +82,11 @@ def batch_normalize(x, scale):
 def _batch_normalize_forward(x, scale):
   axes = tuple(range(x.ndim - 1))
   mean = jnp.mean(at_least_float32(x), axes)
-  (squares,) = channel_sums(mean[0], x, function=lambda x: (jnp.square(at_least_float32(x) - mean),))
-  variance = squares * (x.shape[-1] / x.size)
+
+  def squares(x):
+    return (jnp.square(at_least_float32(x) - mean),)
+
+  variance = channel_sums(mean[0], x, function=squares)[0] * (x.shape[-1] / x.size)
   mean, inverse = lax.optimization_barrier((mean, lax.rsqrt(variance + EPSILON)))
   y = (at_least_float32(x) - mean) * (inverse * scale)
   return (y.astype(x.dtype), mean, variance), (x, scale, mean, inverse)
@@ -92,8 +95,12 @@ def _batch_normalize_forward(x, scale):
 def _batch_normalize_backward(residuals, cotangents):
   (x, scale, mean, inverse), cotangent = residuals, at_least_float32(cotangents[0])
   count = x.size // x.shape[-1]
-  products = channel_sums(mean[0], cotangent, x, function=lambda g, x: (g, g * (at_least_float32(x) - mean)))
-  along_ones, along_y = lax.optimization_barrier((products[0], products[1] * inverse))
+
+  def projections(cotangent, x):
+    return cotangent, cotangent * (at_least_float32(x) - mean)
+
+  along_ones, along_centred = channel_sums(mean[0], cotangent, x, function=projections)
+  along_ones, along_y = lax.optimization_barrier((along_ones, along_centred * inverse))
   projected = cotangent - along_ones / count - (at_least_float32(x) - mean) * (inverse * along_y / count)
   scale_gradient = along_y if scale.ndim else jnp.sum(along_y)
   return (projected * (inverse * scale)).astype(x.dtype), scale_gradient.astype(scale.dtype)

@@ -221,12 +221,7 @@ class _Lead(NamedTuple):
 
 def _leads_of_edges(genotype: Genotype, space: SearchSpace, betas) -> dict[Place, _Lead]:
   """Returns the lead of the operation of each edge of a genotype."""
-  kept = {
-    Place(index, target, source): operation
-    for index, cell in enumerate(genotype.cells)
-    for target, source, operation in cell.edges
-  }
-  found = {}
+  kept, found = genotype.operations_by_place, {}
   for cell_type in space.cell_types:
     leads = find_leads(space, cell_type, [betas[cell_type]])
     for e, place in enumerate(space.places(cell_type)):

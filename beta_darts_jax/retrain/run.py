@@ -38,8 +38,8 @@ def run(setup: RetrainSetup, dataset: Dataset | StreamedDataset, workdir: Workdi
   loop_started = time.perf_counter()
 
   with Session(workdir, setup.session, setup.mesh) as session:
-    state = programs.initial_state()
-    state = session.start(state, lambda: state)
+    initial = programs.initial_state()
+    state = session.start(initial, lambda: initial)
     for epoch in session.epochs():
       # ---- train an epoch ----
       state = session.start_epoch(state, epoch)

@@ -1,7 +1,7 @@
 """A checked config becomes a RetrainSetup. What runs below takes the setup and never sees the config."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -160,11 +160,18 @@ def _check_sizes(config, dataset) -> int:
   return images // batch_size
 
 
-_STEMS = {'nas_bench_201': ('nas_bench_201',), 'darts': ('cifar', 'imagenet'), 'mobile': ('mobile',)}  # by skeleton
-_KINDS = {  # skeleton: what a genotype is, and the configs of its networks
-  'nas_bench_201': ('one cell', 'configs/retrain_nas_bench_201.py'),
-  'darts': ('of the DARTS family', 'configs/retrain_cifar10.py'),
-  'mobile': ('a chain of stages', 'configs/mobile.py:cifar10,retrain'),
+class _Family(NamedTuple):
+  """The genotypes of a skeleton: what they are, the stems of their networks, and a config that trains these."""
+
+  kind: str
+  stems: tuple[str, ...]
+  config: str
+
+
+_FAMILIES = {
+  'nas_bench_201': _Family('one cell', ('nas_bench_201',), 'configs/retrain_nas_bench_201.py'),
+  'darts': _Family('of the DARTS family', ('cifar', 'imagenet'), 'configs/retrain_cifar10.py'),
+  'mobile': _Family('a chain of stages', ('mobile',), 'configs/mobile.py:cifar10,retrain'),
 }
 
 
@@ -175,13 +182,13 @@ def check_network(genotype: Genotype, options: NetworkOptions) -> None:
     InputError: it does not.
   """
   known_operations(name for cell in genotype.cells for name in cell.operations)
-  stems, (kind, config) = _STEMS[genotype.skeleton], _KINDS[genotype.skeleton]
+  family = _FAMILIES[genotype.skeleton]
   heads = genotype.skeleton == 'darts' or not options.auxiliary_weight
   skips = genotype.skeleton != 'mobile' or not options.auxiliary_skip
-  if options.stem not in stems or not heads or not skips:
-    expected = [f'stem={" or ".join(stems)}', *([] if heads else ['auxiliary_weight=0'])]
+  if options.stem not in family.stems or not heads or not skips:
+    expected = [f'stem={" or ".join(family.stems)}', *([] if heads else ['auxiliary_weight=0'])]
     expected += [] if skips else ['auxiliary_skip=False']
-    raise InputError(f'{short_name(genotype)} is {kind}: expected {", ".join(expected)}, as in {config}')
+    raise InputError(f'{short_name(genotype)} is {family.kind}: expected {", ".join(expected)}, as in {family.config}')
 
 
 def make_network(

@@ -1,4 +1,4 @@
-"""Genotypes: discrete cells as hashable values, their text, and the two rules that derive a cell from β."""
+"""Genotypes: discrete cells as hashable values, their text, and the rules that derive cells from β."""
 
 import dataclasses
 import operator
@@ -8,6 +8,7 @@ import numpy as np
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.spaces.forms import abbreviate, read_cells
+from beta_darts_jax.spaces.skeletons import Place
 
 _CELLS = ('normal', 'reduce')
 _FORMS = (
@@ -61,6 +62,15 @@ class Genotype:
     if self.cells[0].concat:
       return 'darts'
     return 'nas_bench_201' if len(self.cells) == 1 else 'mobile'
+
+  @property
+  def operations_by_place(self) -> dict[Place, str]:
+    """The operation of each edge."""
+    return {
+      Place(index, target, source): operation
+      for index, cell in enumerate(self.cells)
+      for target, source, operation in cell.edges
+    }
 
   @property
   def normal(self) -> Cell:

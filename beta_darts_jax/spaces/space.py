@@ -233,12 +233,7 @@ class SearchSpace:
 
   def one_hot(self, genotype: Genotype) -> dict[str, jax.Array]:
     """Returns β with weight 1 on the operations of `genotype` and 0 elsewhere, `{cell type: [E, O]}`."""
-    kept = {
-      Place(index, target, source): operation
-      for index, cell in enumerate(genotype.cells)
-      for target, source, operation in cell.edges
-    }
-    betas = {}
+    kept, betas = genotype.operations_by_place, {}
     for cell_type, shape in self.alpha_shapes.items():
       weights = np.zeros(shape, np.float32)
       for row, (place, names) in enumerate(zip(self.places(cell_type), self.candidates(cell_type), strict=True)):
