@@ -42,7 +42,10 @@ COMMANDS = {
       'config': 'file that registers your own operations',
     },
   ),
-  'list': Command('[KIND]', 'Prints the configs, data sets, methods, spaces, operations and published cells.'),
+  'list': Command(
+    '[configs|data|methods|spaces|operations|cells]',
+    'Prints the names that a command line can use: all, or those of one kind.',
+  ),
 }
 
 

@@ -8,37 +8,72 @@ from ml_collections import ConfigDict
 from beta_darts_jax.errors import InputError
 
 Values = Mapping[str, Any]  # key of the config → value
+
+
+class Method(NamedTuple):
+  """A named method.
+
+  Attributes:
+    meaning: what it changes, in words.
+    values: the values that it changes in every space. λ is 0, too, unless the name of the method starts with beta_.
+  """
+
+  meaning: str
+  values: Mapping[str, Any] = {}
+
+
 _L2, _RS = {'search.weight_decay': 81e-4}, {'relaxation.perturbation': 'random'}
-METHODS: dict[str, Values] = {  # the values of a method in every space; λ is 0 unless the name starts with beta_
-  'beta_darts': {},
-  'beta_darts_plus_plus': {'search.flood_level': 0.3},
-  'beta_rdarts_l2': _L2,
-  'beta_sdarts_rs': _RS,
-  'darts': {},
-  'darts_second_order': {'hypergradient.method': 'second_order'},
-  'rdarts_l2': _L2,
-  'sdarts_rs': _RS,
-  'sdarts_adv': {'relaxation.perturbation': 'adversarial'},
-  'pc_darts': {'relaxation.partial_channels': 4, 'relaxation.edge_normalization': True},
-  'gdas': {'relaxation.sampling': 'gumbel', 'search.order': 'weights_first'},
-  'proxyless': {
-    'relaxation.sampling': 'two_paths', 'search.alpha_optimizer': 'alpha_adam_two_paths',
-    'search.alpha_learning_rate': 1e-3, 'search.alpha_betas': (0.0, 0.999), 'search.alpha_weight_decay': 0.0,
-    'search.order': 'weights_first',
-  },
-  'snas': {'relaxation.sampling': 'soft_gumbel'},
-  'drnas': {'relaxation.sampling': 'pathwise_dirichlet'},
-  'darts_minus': {'relaxation.auxiliary_skip': True},
-  'lambda_darts': {
-    'search.regularizers': ('lambda_darts',), 'search.alignment_weight': 0.125,
-    'search.alignment_schedule': 'linear_to_last', 'search.order': 'weights_first',
-  },
-  'fair_darts': {
-    'relaxation.sampling': 'sigmoid', 'search.regularizers': ('zero_one',), 'search.zero_one_weight': 10.0,
-  },
-  'darts_pt': {'derivation.method': 'perturbation', 'derivation.train_alpha': True},
-  'oles': {'search.weight_optimizer': 'weight_sgd_oles'},
-}  # fmt: skip
+METHODS = {
+  'beta_darts': Method('Beta-Decay'),
+  'beta_darts_plus_plus': Method('Beta-Decay and flooding', {'search.flood_level': 0.3}),
+  'beta_rdarts_l2': Method('Beta-Decay and more weight decay', _L2),
+  'beta_sdarts_rs': Method('Beta-Decay and random perturbation of β in the weight step', _RS),
+  'darts': Method('no Beta-Decay, first order'),
+  'darts_second_order': Method('no Beta-Decay, exact second order', {'hypergradient.method': 'second_order'}),
+  'rdarts_l2': Method('more weight decay', _L2),
+  'sdarts_rs': Method('random perturbation of β in the weight step', _RS),
+  'sdarts_adv': Method('adversarial perturbation of β in the weight step', {'relaxation.perturbation': 'adversarial'}),
+  'pc_darts': Method(
+    'a part of the channels, and edge weights',
+    {'relaxation.partial_channels': 4, 'relaxation.edge_normalization': True},
+  ),
+  'gdas': Method('one sampled operation per edge', {'relaxation.sampling': 'gumbel', 'search.order': 'weights_first'}),
+  'proxyless': Method(
+    'two sampled operations per edge for α, one for the weights',
+    {
+      'relaxation.sampling': 'two_paths',
+      'search.alpha_optimizer': 'alpha_adam_two_paths',
+      'search.alpha_learning_rate': 1e-3,
+      'search.alpha_betas': (0.0, 0.999),
+      'search.alpha_weight_decay': 0.0,
+      'search.order': 'weights_first',
+    },
+  ),
+  'snas': Method('a soft sample of all operations', {'relaxation.sampling': 'soft_gumbel'}),
+  'drnas': Method('β from a Dirichlet distribution', {'relaxation.sampling': 'pathwise_dirichlet'}),
+  'darts_minus': Method('an auxiliary skip connection whose weight falls to 0', {'relaxation.auxiliary_skip': True}),
+  'lambda_darts': Method(
+    'alignment of the gradients of the cells',
+    {
+      'search.regularizers': ('lambda_darts',),
+      'search.alignment_weight': 0.125,
+      'search.alignment_schedule': 'linear_to_last',
+      'search.order': 'weights_first',
+    },
+  ),
+  'fair_darts': Method(
+    'β = sigmoid(α) and the zero-one loss',
+    {'relaxation.sampling': 'sigmoid', 'search.regularizers': ('zero_one',), 'search.zero_one_weight': 10.0},
+  ),
+  'darts_pt': Method(
+    'selection of the cell by perturbation',
+    {'derivation.method': 'perturbation', 'derivation.train_alpha': True},
+  ),
+  'oles': Method(
+    'the weights of an operation stop when their two gradients disagree',
+    {'search.weight_optimizer': 'weight_sgd_oles'},
+  ),
+}
 DARTS_PT_OWN: Values = {
   'derivation.tune_epochs': 5, 'derivation.learning_rate': 0.0025, 'derivation.reset_optimizer': True,
   'derivation.images': 0, 'derivation.augment': True,
@@ -100,7 +135,7 @@ def apply_method(config: ConfigDict, choice: Choice, here: Mapping[str, Values],
   config.data.flip = choice.dataset != 'svhn'  # a mirrored digit is another digit
   if not choice.method.startswith('beta_'):
     config.search.beta_decay_weight = 0.0
-  config.update_from_flattened_dict({**METHODS[choice.method], **here.get(choice.method, {})})
+  config.update_from_flattened_dict({**METHODS[choice.method].values, **here.get(choice.method, {})})
   if choice.is_own:
     config.name += '_own'
     config.update_from_flattened_dict(own[choice.method])

@@ -7,8 +7,8 @@ RATE_SCHEDULES = ('cosine_epochs', 'cosine_steps', 'linear_tail')
 
 DATA = (
   Key(
-    'data.source', 'cifar10', 'data set: digits, imagenet16_120, another name of TensorFlow Datasets (TFDS), '
-    'folder:PATH or npz:PATH',
+    'data.source', 'cifar10', 'data set: digits, cifar10, cifar100, imagenet16_120, another name of TensorFlow '
+    'Datasets (TFDS), folder:PATH or npz:PATH',
   ),
   Key('data.data_dir', '', "folder of the TFDS data sets; '' takes $TFDS_DATA_DIR, or else ~/tensorflow_datasets"),
   Key('data.image_size', 0, 'height and width of the resized images, in pixels; 0 keeps their size', maximum=4096),

@@ -4,7 +4,7 @@ import ast
 import textwrap
 
 from beta_darts_jax.config import keys_of
-from beta_darts_jax.config.named_methods import METHODS
+from beta_darts_jax.config.named_methods import METHODS, Method
 from beta_darts_jax.config.shipped import configs
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.networks import OPERATIONS
@@ -13,7 +13,10 @@ from beta_darts_jax.spaces import PUBLISHED, SPACES
 KINDS = {  # kind: where its names are used
   'configs': '--config NAME',
   'data': '--config.data.source=NAME',
-  'methods': '--config SPACE:DATASET,METHOD with SPACE one of nas_bench_201, darts and mobile',
+  'methods': (
+    '--config SPACE:DATASET[,proxy][,METHOD], the protocol of the space, with proxy a small one; or\n'
+    '  SPACE:DATASET,METHOD,own, the protocol of the method itself. SPACE is nas_bench_201, darts or mobile.'
+  ),
   'spaces': '--config.space.name=NAME',
   'operations': """--config.space.operations="('NAME', …)" and bd.OPERATIONS""",
   'cells': '--config.genotype=NAME and bd.PUBLISHED',
@@ -35,12 +38,17 @@ def _lines(kind: str) -> str:
   if kind == 'configs':
     return _table({name: _first_line(file) for name, file in configs().items()})
   if kind == 'methods':
-    return _table({name: ', '.join(f'{key}={value}' for key, value in METHODS[name].items()) for name in METHODS})
+    return _table({name: _describe(method) for name, method in METHODS.items()})
   if kind == 'spaces':
     return _table({name: ', '.join(sorted(space.operation_names)) for name, space in SPACES.items()})
   source = next(key.meaning for key in keys_of('search') if key.name == 'data.source')
   names = {'data': [source.removeprefix('data set: ')], 'operations': OPERATIONS, 'cells': PUBLISHED}[kind]
   return textwrap.fill(', '.join(names), 120, initial_indent='  ', subsequent_indent='  ')
+
+
+def _describe(method: Method) -> str:
+  values = ', '.join(f'{key}={value}' for key, value in method.values.items())
+  return f'{method.meaning} ({values})' if values else method.meaning
 
 
 def _first_line(file) -> str:
