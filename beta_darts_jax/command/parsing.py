@@ -1,5 +1,6 @@
 """Reads the command line: the command, its flags and the config. A mistake is an error of one line."""
 
+import ast
 import difflib
 import os
 import re
@@ -81,6 +82,8 @@ def _parse_flags(argv: list[str], values: flags.FlagValues) -> list[str]:
         raise cause from None
     if not_a_number := _find_unreadable_number(argv):
       raise InputError(not_a_number) from None
+    if isinstance(error, flags.UnrecognizedFlagError):
+      raise InputError(_explain_flag(error.flagname)) from None
     if isinstance(error, flags.Error) and len(chain) < 3:
       raise
     raise InputError(_explain(chain[-1], argv)) from None
@@ -137,10 +140,22 @@ def _find_config(value: str) -> str:
   name = path.removeprefix('configs/').removesuffix('.py')
   for file in (path, f'configs/{name}.py', configs().get(name, '')):
     if os.path.exists(file) and not os.path.isdir(file):  # a file or a pipe
+      if colon and os.path.isfile(file):
+        _check_argument(file, arguments)
       return f'{file}{colon}{arguments}'
   similar = difflib.get_close_matches(name, configs(), n=1)
   hint = f' Did you mean {similar[0]}?' if similar else ''
   raise InputError(f'--config={path}: no such file.{hint} The configs are {", ".join(configs())}')
+
+
+def _check_argument(file: str | os.PathLike, argument: str) -> None:
+  """Raises InputError if get_config of the file has no parameter for the argument."""
+  with open(file, encoding='utf-8') as source:
+    statements = ast.parse(source.read(), str(file)).body
+  functions = [statement for statement in statements if isinstance(statement, ast.FunctionDef)]
+  parameters = [function.args for function in functions if function.name == 'get_config']
+  if parameters and not (parameters[-1].args or parameters[-1].posonlyargs or parameters[-1].vararg):
+    raise InputError(f'--config={file}:{argument}: this config takes no argument')
 
 
 def _explain(error: BaseException, argv: list[str]) -> str:
@@ -155,6 +170,14 @@ def _explain(error: BaseException, argv: list[str]) -> str:
     if match and isinstance(error, KeyError) and error.args[0] == match[1].rpartition('.')[2]:
       return f'config.{match[1]}: a {_RUNS["retrain" if match[1] in names["search"] else "search"]} has no such key'
   return f'--config: {error}'
+
+
+def _explain_flag(name: str) -> str:
+  """Returns a message about an unknown flag, with the keys of the config that end like it."""
+  keys = {key.name for task in DEFAULTS for key in keys_of(task)}
+  similar = sorted(f'--config.{key}' for key in keys if f'.{key}'.endswith(f'.{name}'))
+  hint = f' Did you mean {" or ".join(similar)}?' if similar else ''
+  return f'unknown flag --{name}.{hint} The values of a config are --config.KEY=VALUE; the other flags are in --help'
 
 
 def _find_unreadable_number(argv: list[str]) -> str:

@@ -135,7 +135,9 @@ def _open(source, kind, path, data_dir, image_size) -> _Source:
   if source == 'digits':
     return _Source({'train': _read_digits})
   if (found := open_tfds(source, data_dir, image_size)) is None:
-    raise InputError(f'unknown data set {source!r}: expected {_FORMS}')
+    hint = f' Did you mean folder:{source}?' if os.path.isdir(source) else ''
+    hint = f' Did you mean npz:{source}?' if os.path.isfile(source) else hint
+    raise InputError(f'unknown data set {source!r}.{hint} Expected {_FORMS}')
   return _Source(*found)
 
 

@@ -42,9 +42,11 @@ def find_genotype(text: str, table_path: str = '') -> tuple[Genotype, bool]:
     return _find_index(int(text), table_path), False
   if any(character in text for character in '|([{"'):
     return Genotype.parse(text), False
+  if '/' in text:
+    raise InputError(f'{text}: no such folder or file')
   near = near_names(text)
-  hint = f'did you mean {" or ".join(near)}? ' if near else ''
-  raise InputError(f'{text!r} is not a folder, a file or a published cell: {hint}The published cells are {names}')
+  hint = f' Did you mean {" or ".join(near)}?' if near else ''
+  raise InputError(f'{text!r} is not a folder, a file or a published cell.{hint} The published cells are {names}')
 
 
 def _find_index(index, table_path):

@@ -205,7 +205,7 @@ def test_folder(tmp_path):
 @pytest.mark.parametrize(
   'source, message',
   [
-    ('nonsense_data', "unknown data set 'nonsense_data': expected digits"),
+    ('nonsense_data', "unknown data set 'nonsense_data'. Expected digits"),
     ('digits:x', 'digits:x: expected digits, without a version'),
     ('svhn_cropped', 'svhn_cropped is not prepared in'),
     ('npz:', 'expected npz:PATH'),
