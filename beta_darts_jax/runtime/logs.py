@@ -15,6 +15,7 @@ from beta_darts_jax.runtime.processes import is_process_zero
 from beta_darts_jax.runtime.workdir import write_text
 
 SECONDS_BETWEEN_LINES = 300  # without a terminal
+SECONDS_TO_FIRST_LINE = 60
 
 
 class Row(TypedDict, total=False):
@@ -166,7 +167,7 @@ class Profile:
 class Progress:
   """Prints one line an epoch and, on a terminal, shows a bar below the lines. Use it as a context.
 
-  Elsewhere it prints a line every five minutes within an epoch.
+  Elsewhere it prints a line within an epoch after a minute, then every five minutes.
 
   The run has `epochs` epochs of `steps` steps; this process starts after `done` steps. If `shows` is False, nothing is
   printed.
@@ -176,7 +177,9 @@ class Progress:
     self._epochs, self._shows = epochs, shows
     disable = None if shows else True  # None: no bar unless stderr is a terminal
     self._bar = tqdm(total=epochs * steps, initial=done, unit='step', leave=False, dynamic_ncols=True, disable=disable)
-    self._steps, self._printed = epochs * steps, time.monotonic()
+    self._steps, self._first_step = epochs * steps, done
+    self._started = time.monotonic()
+    self._next_line = self._started + SECONDS_TO_FIRST_LINE
 
   def __enter__(self) -> Self:
     return self
@@ -191,11 +194,13 @@ class Progress:
       f'{_format_losses("train", values)}  {values["images_per_second"]:.0f} images/s', refresh=False
     )
     self._bar.update(step - self._bar.n)
-    if self._shows and self._bar.disable and time.monotonic() > self._printed + SECONDS_BETWEEN_LINES:
-      self._print(f'step {step:,} of {self._steps:,}  {_format_losses("train", values)}')
+    if self._shows and self._bar.disable and time.monotonic() > self._next_line:
+      seconds_left = (self._steps - step) * (time.monotonic() - self._started) / (step - self._first_step)
+      losses = _format_losses('train', values)
+      self._print(f'step {step:,} of {self._steps:,}  {losses}  {tqdm.format_interval(seconds_left)} left')
 
   def epoch(self, rows: list[Row], note: str = '') -> None:
-    """Prints a line about the rows of an epoch: losses, accuracies, `note`, and the seconds that the other epochs need.
+    """Prints a line about the rows of an epoch: losses, accuracies, `note`, and the time that the other epochs need.
 
     The numbers of a population are means over the members that have not diverged. More lines of `note` follow.
     """
@@ -204,13 +209,13 @@ class Progress:
     first, *others = note.split('\n')
     epochs_left = self._epochs - rows[0]['epoch'] - 1
     parts = [f'epoch {rows[0]["epoch"] + 1}/{self._epochs}', *_format_means(rows), first]
-    parts += [f'{epochs_left * rows[0]["seconds"]:.0f} s left'] if epochs_left else []
+    parts += [f'{tqdm.format_interval(epochs_left * rows[0]["seconds"])} left'] if epochs_left else []
     self._print('\n'.join(['  '.join(part for part in parts if part), *others]))
 
   def _print(self, text: str) -> None:
     tqdm.write(text, file=sys.stdout)
     sys.stdout.flush()
-    self._printed = time.monotonic()
+    self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
 
 
 class TimedLines:

@@ -21,7 +21,7 @@ def test_metrics_file_continues_from_the_text_of_the_checkpoint(tmp_path, before
 
 VALUES = {'train_loss': 1.25, 'train_accuracy': 0.5, 'images_per_second': 640.0}
 ROW = VALUES | {'epoch': 0, 'seconds': 7.0, 'valid_loss': 1.0, 'valid_accuracy': 0.25}
-LINE = 'epoch 1/3  train loss 1.250 50.0 %  valid loss 1.000 25.0 %  skips 1  14 s left\n  |none~0|\n'
+LINE = 'epoch 1/3  train loss 1.250 50.0 %  valid loss 1.000 25.0 %  skips 1  00:14 left\n  |none~0|\n'
 NOTE = 'skips 1\n  |none~0|'
 
 
@@ -50,12 +50,15 @@ def test_progress_elsewhere_prints_a_line_an_epoch(capsys):
 
 
 def test_progress_elsewhere_also_prints_lines_within_long_epochs(monkeypatch, capsys):
-  times = iter([0, 200, 301, 302, 500, 603, 604])
-  monkeypatch.setattr('beta_darts_jax.runtime.logs.time.monotonic', lambda: next(times))
-  with Progress(epochs=3, steps=1000) as progress:
-    for step in (20, 40, 60, 80):
-      progress.steps(0, step, VALUES)
-  lines = [f'step {step} of 3,000  train loss 1.250 50.0 %\n' for step in (40, 80)]
+  clock = {'now': 0}
+  monkeypatch.setattr('beta_darts_jax.runtime.logs.time.monotonic', lambda: clock['now'])
+  with Progress(epochs=3, steps=1000, done=500) as progress:
+    for clock['now'] in (40, 80, 360, 400):  # seconds; a step takes one
+      progress.steps(0, 500 + clock['now'], VALUES)
+  lines = [
+    'step 580 of 3,000  train loss 1.250 50.0 %  40:20 left\n',
+    'step 900 of 3,000  train loss 1.250 50.0 %  35:00 left\n',
+  ]
   assert capsys.readouterr().out == ''.join(lines)
 
 
@@ -79,7 +82,7 @@ def test_progress_averages_the_members_that_have_not_diverged(capsys):
   with Progress(epochs=2, steps=10) as progress:
     progress.epoch(members)
   line = capsys.readouterr().out
-  assert 'train loss 1.750' in line and line.endswith('mean of 2 members  7 s left\n')
+  assert 'train loss 1.750' in line and line.endswith('mean of 2 members  00:07 left\n')
 
 
 def test_progress_of_other_processes_is_silent(capsys):
