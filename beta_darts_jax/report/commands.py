@@ -88,5 +88,11 @@ def page_of_unfinished_run(folder: Path) -> Iterator[None]:
 def finish(folder: Path) -> None:
   """Writes the page of a finished run and prints the command that follows."""
   write_if_possible(folder)
-  if is_process_zero() and (following := next_command(read_run_folder(folder))):
+  if not is_process_zero():
+    return
+  run = read_run_folder(folder)
+  if following := next_command(run):
+    if run.is_search:
+      cell = f'a cell of the population; {folder}/members has all' if run.is_population else 'this cell'
+      print(f'The next command trains {cell}. --config.train.epochs shortens the training.')
     print(f'next      {following}')

@@ -55,6 +55,8 @@ def _quality(run: RunFolder) -> Verdict:
   if retrained := (run.result or {}).get('retrain'):
     epochs = run.config['retrain']['epochs']
     basis = f'Test accuracies on {run.dataset} after the same training of {epochs} epochs.'
+    if images := run.environment.get('data', {}).get('test', {}).get('images'):
+      basis += f' One of {images:,} test images is {100 / images:.2f} points.'
     return Verdict(_with_random_cells(retrained), basis)
   return Verdict('The accuracy of the found cell is not known: no table has it, and the run did not train it.')
 
