@@ -2,8 +2,8 @@
 
   python -m studies.run NAME [--runs DIR] [--evidence DIR] [--pages FILE…] [--tables-only]
 
-NAME is a study of this folder, such as centre, or the path of a Python file with get_study(). Run it from the
-project's root. An interrupted study continues with the same command. EVIDENCE/STUDY/runs keeps the config, the
+NAME is a study of the folder studies/, or the path of a Python file with get_study(). Run it from
+the project's root. An interrupted study continues with the same command. EVIDENCE/STUDY/runs keeps the config, the
 environment and the rows of metrics.jsonl of every arm. Tables and figures are made from these files alone, so
 --tables-only runs no search. Needs pip install '.[studies]'.
 
@@ -11,6 +11,7 @@ Exit status: 0 finished, 1 a loss became non-finite, 2 wrong input, 75 stopped b
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -21,11 +22,12 @@ import pandas as pd
 
 import beta_darts_jax as bd
 from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped
+from beta_darts_jax.runtime.logs import TimedLines
 from beta_darts_jax.spaces.nas_bench_201 import NasBench201, covers, find_table
 from beta_darts_jax.spaces.space import make_space
 from studies import tables
 from studies.records import is_kept, keep, read_records, record_path
-from studies.study import Study, load_study
+from studies.study import Study, known_studies, load_study
 
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 END = '<!-- end of study -->'
@@ -167,7 +169,9 @@ def run(options: argparse.Namespace) -> bool:
   finished = True
   if not options.tables_only:
     bd.set_up(cluster='none')
-    finished = run_arms(study, options.runs, options.evidence)
+    stdout = sys.stdout if sys.stdout.isatty() else TimedLines(sys.stdout)
+    with contextlib.redirect_stdout(stdout):
+      finished = run_arms(study, options.runs, options.evidence)
   write_pages(study, options.evidence, table, tuple(options.pages))
   return finished
 
@@ -175,7 +179,7 @@ def run(options: argparse.Namespace) -> bool:
 def main(argv: list[str] | None = None) -> int:
   """Runs the command line; returns the exit status."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('study', metavar='NAME', help='a study of this folder, or a Python file with get_study()')
+  parser.add_argument('study', metavar='NAME', help=f'{", ".join(known_studies())}, or a Python file')
   parser.add_argument('--runs', type=pathlib.Path, default=pathlib.Path('runs/studies'), help='folders of the searches')
   parser.add_argument('--evidence', type=pathlib.Path, default=pathlib.Path('docs/evidence'), help='what is kept')
   parser.add_argument('--pages', type=pathlib.Path, nargs='*', default=[], help='Markdown files with marks to fill')

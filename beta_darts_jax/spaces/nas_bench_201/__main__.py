@@ -48,7 +48,11 @@ def _parser(program):
   command = commands.add_parser('export', help='write the CSV from the published NATS-Bench files')
   command.add_argument('--natsbench', type=pathlib.Path, required=True, help='folder NATS-tss-v1_0-3ffb9-simple')
   command.add_argument('--out', type=pathlib.Path, required=True, help='the CSV to write')
-  command = commands.add_parser('query', help='print the row of a cell')
+  command = commands.add_parser(
+    'query',
+    help='print the row of a cell',
+    description='Prints the published accuracies of a cell in %, its ranks among all cells, and its regrets.',
+  )
   command.add_argument('--table', default='', help='the CSV; default: $NAS_BENCH_201_TABLE')
   command.add_argument(
     'cell', help="folder of a run, its genotype.json, an index, or the text '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'"
