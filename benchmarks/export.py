@@ -51,6 +51,8 @@ def modules(channels: int, layers: int, rng: np.random.Generator):
     yield space.name, f'C={channels}, {layers} cells', bd.Network(space.derive(betas), 10, channels, layers), 32
   module = bd.Network(bd.DARTS.random_genotype(rng), 10, channels, layers, stem='imagenet')
   yield 'darts (ImageNet)', f'C={channels}, {layers} cells, 64×64', module, 64
+  module = bd.MobileNetwork(bd.MOBILE.random_genotype(rng), 10, channels=channels)
+  yield 'mobile', f'C={channels}, 21 layers, 64×64', module, 64
 
 
 def trained(module, images: np.ndarray, rng: np.random.Generator) -> TrainedNetwork:

@@ -12,7 +12,7 @@ from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped
 from beta_darts_jax.report.names import describe_names
 from beta_darts_jax.report.page import Path, figures_folder, watch, write
 from beta_darts_jax.report.run_folder import read_run_folder
-from beta_darts_jax.report.tables import next_command
+from beta_darts_jax.report.tables import next_command, own_operations
 from beta_darts_jax.retrain.export import NEEDS, export
 from beta_darts_jax.runtime.processes import is_process_zero
 from beta_darts_jax.spaces.nas_bench_201.__main__ import main as nas_bench_201
@@ -96,3 +96,6 @@ def finish(folder: Path) -> None:
       cell = f'a cell of the population; {folder}/members has all' if run.is_population else 'this cell'
       print(f'The next command trains {cell}. --config.train.epochs shortens the training.')
     print(f'next      {following}')
+  elif run.is_search and (operations := own_operations(run)):
+    needed = f'with a config file that registers {", ".join(sorted(operations))}'
+    print(f'next      a retraining {needed}; see configs/own_operation.py')

@@ -125,7 +125,7 @@ def next_command(run: RunFolder) -> str:
 
   It is '' with operations of one's own, because only the user knows the config file that trains them.
   """
-  if _own_operations(run):
+  if own_operations(run):
     return ''
   if not run.is_search:
     return f'beta-darts export {shlex.quote(str(run.path))} --format torch --out exported'
@@ -158,7 +158,7 @@ def _values_for_small_data(skeleton: str, facts: dict) -> dict[str, Any]:
   return values
 
 
-def _own_operations(run: RunFolder) -> set[str]:
+def own_operations(run: RunFolder) -> set[str]:
   """Returns the names of the operations of the space, or of the cells of a retraining, that are not built in."""
   if run.is_search:
     return set(run.config['space']['operations']) - BUILT_IN
@@ -167,7 +167,7 @@ def _own_operations(run: RunFolder) -> set[str]:
 
 def _own_parts(run: RunFolder) -> list[str]:
   """Returns the names of operations, regularizers and other parts in the config that are not built in."""
-  own = _own_operations(run)
+  own = own_operations(run)
   values = flatten_dict(run.config, sep='.')
   for name, choices in BUILT_IN_CHOICES.items():
     value = values.get(name, [])

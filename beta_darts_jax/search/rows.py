@@ -76,7 +76,10 @@ def describe_cell(setup: SearchSetup, row: Row, epoch: int, before: list[Row]) -
     parts.append(f'skips {row["skips"]}')
   if setup.parts.regularizers:
     hyper = setup.hyperparameters(setup.members[0], epoch)
-    parts.append('λ ' + ', '.join(f'{hyper.weight_of(one.weight):.3g}' for one in setup.parts.regularizers))
+    weights = {one.weight.removesuffix('_weight'): hyper.weight_of(one.weight) for one in setup.parts.regularizers}
+    shows_names = len(weights) > 1
+    texts = [f'{name} {value:.3g}' if shows_names else f'{value:.3g}' for name, value in weights.items()]
+    parts.append('λ ' + ', '.join(texts))
   return '  '.join(parts) + (f'\n  {genotype}' if genotype not in (None, previous) else '')
 
 

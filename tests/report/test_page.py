@@ -208,12 +208,14 @@ def test_only_process_zero_reads_a_finished_run(tmp_path, monkeypatch, capsys):
   assert not capsys.readouterr().out
 
 
-def test_next_command_needs_no_regularizer_but_every_operation(tmp_path):
+def test_next_command_needs_no_regularizer_but_every_operation(tmp_path, capsys):
   regularizer, operation = default(), default()
   regularizer.search.regularizers = ('beta_decay', 'spread')
   operation.space.operations = ('none', 'shift', 'nor_conv_3x3')
   runs = [make_folder(tmp_path / f'run_{k}', [make_row(0)], config=c) for k, c in enumerate((regularizer, operation))]
   assert [bool(next_command(read_run_folder(run))) for run in runs] == [True, False]
+  report.finish(runs[1])
+  assert 'a retraining with a config file that registers shift;' in capsys.readouterr().out
 
 
 def test_command_of_a_run_with_own_parts_uses_its_config_file(tmp_path):

@@ -119,6 +119,9 @@ def test_the_line_of_an_epoch_fits_and_shows_the_cell_only_if_it_changed(capsys)
   assert describe_cell(setup, row, 99, [{'genotype': 'other'}]) == f'{note}\n  cell'
   diverged = {'genotype': None, 'skips': None}
   assert describe_cell(setup, diverged, 0, []) == 'λ 0'
+  setup.parts.regularizers.append(types.SimpleNamespace(weight='spread_weight'))
+  setup.hyperparameters = lambda *_: Hyperparameters(beta_decay_weight=2.0, regularizer_weights={'spread_weight': 0.5})
+  assert describe_cell(setup, diverged, 0, []) == 'λ beta_decay 2, spread 0.5'
   with Progress(epochs=101, steps=1) as progress:
     progress.epoch([row], note)
   assert len(capsys.readouterr().out.rstrip()) <= 120
