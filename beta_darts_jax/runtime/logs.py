@@ -177,9 +177,8 @@ class Progress:
     self._epochs, self._shows = epochs, shows
     disable = None if shows else True  # None: no bar unless stderr is a terminal
     self._bar = tqdm(total=epochs * steps, initial=done, unit='step', leave=False, dynamic_ncols=True, disable=disable)
-    self._steps, self._first_step = epochs * steps, done
-    self._started = time.monotonic()
-    self._next_line = self._started + SECONDS_TO_FIRST_LINE
+    self._steps, self._next_line = epochs * steps, time.monotonic() + SECONDS_TO_FIRST_LINE
+    self._first_call: tuple[float, int] | None = None  # time and step; the first steps come after the compilation
 
   def __enter__(self) -> Self:
     return self
@@ -194,8 +193,10 @@ class Progress:
       f'{_format_losses("train", values)}  {values["images_per_second"]:.0f} images/s', refresh=False
     )
     self._bar.update(step - self._bar.n)
-    if self._shows and self._bar.disable and time.monotonic() > self._next_line:
-      seconds_left = (self._steps - step) * (time.monotonic() - self._started) / (step - self._first_step)
+    now = time.monotonic()
+    first_time, first_step = self._first_call = self._first_call or (now, step)
+    if self._shows and self._bar.disable and now > self._next_line and step > first_step:
+      seconds_left = (self._steps - step) * (now - first_time) / (step - first_step)
       losses = _format_losses('train', values)
       self._print(f'step {step:,} of {self._steps:,}  {losses}  {tqdm.format_interval(seconds_left)} left')
 
