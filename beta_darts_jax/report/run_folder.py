@@ -10,17 +10,10 @@ from flax.traverse_util import flatten_dict
 
 from beta_darts_jax.config.schema import epochs_to_run, varied_keys
 from beta_darts_jax.errors import InputError
+from beta_darts_jax.report.method import method_name
 from beta_darts_jax.runtime.logs import Row
 from beta_darts_jax.runtime.workdir import in_use, read_json
 from beta_darts_jax.search.population import make_members
-
-# the parts of a method besides the regularizers, with the choice that goes without saying
-_PARTS = {
-  'hypergradient.method': '',
-  'relaxation.sampling': 'softmax',
-  'relaxation.perturbation': 'none',
-  'derivation.method': 'argmax',
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +49,8 @@ class RunFolder:
 
   @property
   def method(self) -> str:
-    """The parts of the method in words."""
-    if not self.is_search:
-      return 'retraining'
-    values = flatten_dict(self.config, sep='.')
-    names = [values[key] for key, usual in _PARTS.items() if values.get(key, usual) != usual]
-    names += self.config['search']['regularizers'] or ['no regularizer']
-    return ', '.join(names).replace('_', ' ')
+    """The name of the method, such as darts, or its parts in words."""
+    return method_name(flatten_dict(self.config, sep='.')) if self.is_search else 'retraining'
 
   @property
   def seconds(self) -> float:
