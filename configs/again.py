@@ -31,7 +31,8 @@ def get_config(run: str):
     config = from_json(values)
     unknown = flatten_dict(values, sep='.').keys() - flatten(config).keys()
     if lost := [name for name in unknown if name.partition('.')[0] not in NOT_COMPARED]:
-      raise ValueError(f'this version has no {", ".join(sorted(lost))}')
+      names = ', '.join(sorted(lost))
+      raise ValueError(f'this version has no {names}; a run with parts of your own needs its own config file')
     repeat_settings(path.with_name('environment.json'))
   # no file, not JSON, no values of a config
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

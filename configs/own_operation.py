@@ -33,6 +33,8 @@ bd.OPERATIONS['shift'] = make_shift
 
 
 def get_config(task='search'):
+  if task not in ('search', 'retrain'):
+    raise bd.InputError(f'own_operation.py:{task}: expected search or retrain')
   config = default_retrain() if task == 'retrain' else default()
   config.name = 'own_operation' if task == 'search' else 'own_operation_retrain'
   config.data.source, config.data.crop_padding, config.data.flip = 'digits', 1, False

@@ -1,6 +1,7 @@
 """The description of a study: a question, its arms (settings), and the pairs of arms that are compared."""
 
 import dataclasses
+import difflib
 import importlib
 import os
 import pathlib
@@ -68,7 +69,10 @@ def load_study(name: str) -> Study:
   if name in known:
     return importlib.import_module(f'studies.{name}').get_study()
   if not (name.endswith('.py') and os.path.isfile(name)):
-    raise InputError(f'unknown study {name!r}: expected a Python file with get_study(), or one of {", ".join(known)}')
+    hint = ''.join(f' Did you mean {near}?' for near in difflib.get_close_matches(name, known, n=1))
+    raise InputError(
+      f'unknown study {name!r}.{hint} Expected a Python file with get_study(), or one of {", ".join(known)}'
+    )
   get_study = runpy.run_path(name).get('get_study')
   study = get_study() if get_study else None
   if not isinstance(study, Study):

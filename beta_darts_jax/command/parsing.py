@@ -53,8 +53,10 @@ def parse(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
     return argv[1:]
   if command and HELP & set(argv[2:]):
     print_help(command)
+    for file in re.findall('--?config[= ](.+?\\.py)', ' '.join(find_configs(argv))):
+      print(f'\n{file}:\n\n{ast.get_docstring(_parse(file))}')
     sys.exit(0)
-  words = _parse_flags(find_configs([argv[0], *argv[2:]] if command else argv), values)[1:]
+  words = _parse_flags(find_configs([argv[0], *argv[2:]] if command else argv), values, command)[1:]
   chosen = command or next((name for name in ('report', 'export') if values[name].present), 'search')
   if chosen in ('report', 'export') and values[chosen].present:
     words = [getattr(values, chosen), *words]
@@ -66,7 +68,7 @@ def parse(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
   return [chosen, *words]
 
 
-def _parse_flags(argv: list[str], values: flags.FlagValues) -> list[str]:
+def _parse_flags(argv: list[str], values: flags.FlagValues, command: str) -> list[str]:
   """Returns the program and the words that are not flags."""
   if not any(re.match('--?config(=|$)', argument) for argument in argv) and any(
     re.match(r'--?(no)?config\.', a) for a in argv
@@ -83,7 +85,7 @@ def _parse_flags(argv: list[str], values: flags.FlagValues) -> list[str]:
     if not_a_number := _find_unreadable_number(argv):
       raise InputError(not_a_number) from None
     if isinstance(error, flags.UnrecognizedFlagError):
-      raise InputError(_explain_flag(error.flagname)) from None
+      raise InputError(_explain_flag(error.flagname, command)) from None
     if isinstance(error, flags.Error) and len(chain) < 3:
       raise
     raise InputError(_explain(chain[-1], argv)) from None
@@ -106,8 +108,8 @@ def _check_flags(command: str, words: list[str], values: flags.FlagValues) -> No
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-  """Returns the error, its cause, the cause of that, and so on."""
-  cause = error.__cause__ or error.__context__
+  """Returns the error, its cause, the cause of that, and so on, up to an error that was raised `from None`."""
+  cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
   return [error, *(_causes(cause) if cause else [])]
 
 
@@ -140,7 +142,7 @@ def _find_config(value: str) -> str:
   name = path.removeprefix('configs/').removesuffix('.py')
   for file in (path, f'configs/{name}.py', configs().get(name, '')):
     if os.path.exists(file) and not os.path.isdir(file):  # a file or a pipe
-      if colon and os.path.isfile(file):
+      if os.path.isfile(file):
         _check_argument(file, arguments)
       return f'{file}{colon}{arguments}'
   similar = difflib.get_close_matches(name, configs(), n=1)
@@ -149,13 +151,21 @@ def _find_config(value: str) -> str:
 
 
 def _check_argument(file: str | os.PathLike, argument: str) -> None:
-  """Raises InputError if get_config of the file has no parameter for the argument."""
-  with open(file, encoding='utf-8') as source:
-    statements = ast.parse(source.read(), str(file)).body
-  functions = [statement for statement in statements if isinstance(statement, ast.FunctionDef)]
+  """Raises InputError if get_config of the file takes no argument but one is given, or needs one that is missing."""
+  functions = [statement for statement in _parse(file).body if isinstance(statement, ast.FunctionDef)]
   parameters = [function.args for function in functions if function.name == 'get_config']
-  if parameters and not (parameters[-1].args or parameters[-1].posonlyargs or parameters[-1].vararg):
+  if not parameters:  # get_config is made in another way
+    return
+  names = [parameter.arg for parameter in (*parameters[-1].posonlyargs, *parameters[-1].args)]
+  if argument and not (names or parameters[-1].vararg):
     raise InputError(f'--config={file}:{argument}: this config takes no argument')
+  if not argument and len(names) > len(parameters[-1].defaults):
+    raise InputError(f'--config={file}: this config needs an argument: --config={file}:{names[0].upper()}')
+
+
+def _parse(file: str | os.PathLike) -> ast.Module:
+  with open(file, encoding='utf-8') as source:
+    return ast.parse(source.read(), str(file))
 
 
 def _explain(error: BaseException, argv: list[str]) -> str:
@@ -172,12 +182,16 @@ def _explain(error: BaseException, argv: list[str]) -> str:
   return f'--config: {error}'
 
 
-def _explain_flag(name: str) -> str:
-  """Returns a message about an unknown flag, with the keys of the config that end like it."""
-  keys = {key.name for task in DEFAULTS for key in keys_of(task)}
-  similar = sorted(f'--config.{key}' for key in keys if f'.{key}'.endswith(f'.{name}'))
-  hint = f' Did you mean {" or ".join(similar)}?' if similar else ''
-  return f'unknown flag --{name}.{hint} The values of a config are --config.KEY=VALUE; the other flags are in --help'
+def _explain_flag(name: str, command: str) -> str:
+  """Returns a message about an unknown flag, with similar flags, or keys of the config that end like it."""
+  keys = [key.name for task in ([command] if command in DEFAULTS else DEFAULTS) for key in keys_of(task)]
+  similar = [f'config.{key}' for key in dict.fromkeys(keys) if f'.{key}'.endswith(f'.{name}')]
+  if not similar:
+    similar = difflib.get_close_matches(name, ['config', *FLAGS, *keys], n=1)
+    similar = [f'config.{found}' if found in keys else found for found in similar]
+  hint = f' Did you mean {" or ".join(f"--{found}" for found in similar)}?' if similar else ''
+  help_of = f'beta-darts {command} --help' if command else 'beta-darts --help'
+  return f'unknown flag --{name}.{hint} {help_of} prints all flags'
 
 
 def _find_unreadable_number(argv: list[str]) -> str:

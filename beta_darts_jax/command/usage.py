@@ -43,7 +43,7 @@ COMMANDS = {
     },
   ),
   'list': Command(
-    '[configs|data|methods|spaces|operations|cells]',
+    '[configs|data|methods|spaces|operations|parts|cells]',
     'Prints the names that a command line can use: all, or those of one kind.',
   ),
 }

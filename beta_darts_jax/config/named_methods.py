@@ -1,6 +1,7 @@
 """The named methods of the configs of the spaces, and what these files do in the same way."""
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -115,9 +116,12 @@ def choose(
   method = rest[0] if is_own else ','.join(rest[is_proxy:]) or 'beta_darts'
   reason = f' ({method}: {without_own[method]})' if is_own and method in without_own else ''
   if dataset not in datasets or method not in (own if is_own else METHODS):
+    known = [*datasets, *METHODS, 'proxy', 'own']
+    near = [match for word in argument.split(',') if word not in known for match in get_close_matches(word, known, n=1)]
+    hint = f' Did you mean {", ".join(near)}?' if near else ''
     raise InputError(
       f'{file}:{argument}: expected DATASET[,proxy][,METHOD] or DATASET,METHOD,own with DATASET one of '
-      f'{", ".join(datasets)} and METHOD one of {", ".join(METHODS)}; own is one of {", ".join(own)}{reason}'
+      f'{", ".join(datasets)} and METHOD one of {", ".join(METHODS)}; own is one of {", ".join(own)}{reason}.{hint}'
     )
   return Choice(dataset, method, is_proxy, is_own)
 

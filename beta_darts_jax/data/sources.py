@@ -136,7 +136,7 @@ def _open(source, kind, path, data_dir, image_size) -> _Source:
     return _Source({'train': _read_digits})
   if (found := open_tfds(source, data_dir, image_size)) is None:
     hint = f' Did you mean folder:{source}?' if os.path.isdir(source) else ''
-    hint = f' Did you mean npz:{source}?' if os.path.isfile(source) else hint
+    hint = f' Did you mean npz:{source}?' if source.endswith('.npz') else hint
     raise InputError(f'unknown data set {source!r}.{hint} Expected {_FORMS}')
   return _Source(*found)
 

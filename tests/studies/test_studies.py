@@ -50,7 +50,7 @@ def test_every_study_loads(name):
 
 
 def test_load_study_names_what_it_expects(tmp_path):
-  with pytest.raises(InputError, match=r"unknown study 'center': expected .* centre, clock, mechanism"):
+  with pytest.raises(InputError, match=r'Did you mean centre.* Expected .* centre, clock, mechanism'):
     load_study('center')
   with pytest.raises(InputError, match='unknown study'):
     load_study(str(tmp_path / 'none.py'))
