@@ -5,6 +5,7 @@ import textwrap
 
 from beta_darts_jax.config import keys_of
 from beta_darts_jax.config.named_methods import METHODS, Method
+from beta_darts_jax.config.schema import BUILT_IN_CHOICES
 from beta_darts_jax.config.shipped import configs
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.networks import OPERATIONS
@@ -14,11 +15,13 @@ KINDS = {  # kind: where its names are used
   'configs': '--config NAME',
   'data': '--config.data.source=NAME',
   'methods': (
-    '--config SPACE:DATASET[,proxy][,METHOD], the protocol of the space, with proxy a small one; or\n'
-    '  SPACE:DATASET,METHOD,own, the protocol of the method itself. SPACE is nas_bench_201, darts or mobile.'
+    '--config SPACE:DATASET[,proxy][,METHOD], the protocol of the space or its short form proxy, or\n'
+    '  SPACE:DATASET,METHOD,own, the protocol of the method. SPACE is nas_bench_201, darts or mobile.\n'
+    '  λ is 0 unless the name begins with beta_.'
   ),
   'spaces': '--config.space.name=NAME',
   'operations': """--config.space.operations="('NAME', …)" and bd.OPERATIONS""",
+  'parts': '--config.KEY=NAME, for example --config.relaxation.sampling=gumbel',
   'cells': '--config.genotype=NAME and bd.PUBLISHED',
 }
 
@@ -39,10 +42,16 @@ def _lines(kind: str) -> str:
     return _table({name: _first_line(file) for name, file in configs().items()})
   if kind == 'methods':
     return _table({name: _describe(method) for name, method in METHODS.items()})
+  if kind == 'parts':
+    return _table({key.name: ', '.join(key.choices or ()) for key in keys_of('search') if key.name in BUILT_IN_CHOICES})
+  if kind == 'cells':
+    skeletons = {name: genotype.skeleton for name, genotype in PUBLISHED.items()}
+    families = dict.fromkeys(skeletons.values())
+    return _table({family: ', '.join(name for name in skeletons if skeletons[name] == family) for family in families})
   if kind == 'spaces':
     return _table({name: ', '.join(sorted(space.operation_names)) for name, space in SPACES.items()})
   source = next(key.meaning for key in keys_of('search') if key.name == 'data.source')
-  names = {'data': [source.removeprefix('data set: ')], 'operations': OPERATIONS, 'cells': PUBLISHED}[kind]
+  names = {'data': [source.removeprefix('data set: ')], 'operations': OPERATIONS}[kind]
   return textwrap.fill(', '.join(names), 120, initial_indent='  ', subsequent_indent='  ')
 
 
