@@ -10,7 +10,7 @@ from beta_darts_jax.data.streaming import StreamedDataset
 from beta_darts_jax.retrain.programs import ResidentPrograms, StreamedPrograms
 from beta_darts_jax.retrain.result import RetrainResult, summarize
 from beta_darts_jax.retrain.setup import RetrainSetup
-from beta_darts_jax.runtime.logs import Row
+from beta_darts_jax.runtime.logs import Row, compiling
 from beta_darts_jax.runtime.session import Session
 from beta_darts_jax.runtime.workdir import Workdir
 
@@ -31,9 +31,8 @@ def run(setup: RetrainSetup, dataset: Dataset | StreamedDataset, workdir: Workdi
 
   # ---- compile ----
   workdir.report_environment(setup.mesh)
-  print('compiling', flush=True)
-  programs = compile_programs(setup, dataset)
-  print(f'compiled in {programs.compile_seconds:.0f} s', flush=True)
+  with compiling():
+    programs = compile_programs(setup, dataset)
 
   loop_started = time.perf_counter()
 

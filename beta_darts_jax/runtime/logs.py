@@ -1,11 +1,14 @@
 """The numbers of a run: metrics.jsonl, other loggers, profiler traces and the terminal."""
 
+import contextlib
 import json
 import os
 import pathlib
 import statistics
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from typing import IO, Any, Protocol, Self, TypedDict
 
 import jax
@@ -16,6 +19,7 @@ from beta_darts_jax.runtime.workdir import write_text
 
 SECONDS_BETWEEN_LINES = 300  # without a terminal
 SECONDS_TO_FIRST_LINE = 60
+SECONDS_BETWEEN_SIGNS = 30  # while programs compile
 
 
 class Row(TypedDict, total=False):
@@ -217,6 +221,26 @@ class Progress:
     tqdm.write(text, file=sys.stdout)
     sys.stdout.flush()
     self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+  """Prints that the enclosed code compiles, how long it has taken every half minute, and the seconds at the end."""
+  started, ended = time.perf_counter(), threading.Event()
+
+  def print_seconds():
+    while not ended.wait(SECONDS_BETWEEN_SIGNS):
+      print(f'compiling, {time.perf_counter() - started:.0f} s so far', flush=True)
+
+  print('compiling', flush=True)
+  thread = threading.Thread(target=print_seconds, daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    ended.set()
+    thread.join()
+  print(f'compiled in {time.perf_counter() - started:.0f} s', flush=True)
 
 
 class TimedLines:

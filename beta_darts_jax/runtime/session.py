@@ -131,11 +131,13 @@ class Session:
   def __init__(self, workdir: Workdir, options: SessionOptions, mesh: jax.sharding.Mesh):
     self._path, self._loggers, self._options = workdir.path, workdir.loggers, options
     self._inspect = make_inspect(mesh)
+    self._is_catching = False
     self.step = 0
 
   def __enter__(self):
     with contextlib.ExitStack() as stack:
-      self._stop = stack.enter_context(catch_stop_signals())
+      self._signals = stack.enter_context(contextlib.ExitStack())  # ends last
+      self._stop = threading.Event()
       self._checkpoints = Checkpoints(self._path)
       stack.callback(self._checkpoints.close)
       self._exit = stack.pop_all()
@@ -183,6 +185,8 @@ class Session:
   def chunks(self, epoch: int) -> Iterator[int]:
     """Yields the step up to which the caller trains next, until the end of the epoch."""
     options = self._options
+    if not self._is_catching:  # not before: the compilation is over
+      self._stop, self._is_catching = self._signals.enter_context(catch_stop_signals()), True
     end = (epoch + 1) * options.steps_per_epoch
     self._epoch, self._first_step, self._started = epoch, self.step, time.perf_counter()
     while self.step < end:

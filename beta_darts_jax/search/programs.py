@@ -29,6 +29,7 @@ from beta_darts_jax.runtime.devices import (
   shard,
   shard_population,
 )
+from beta_darts_jax.runtime.logs import compiling
 from beta_darts_jax.runtime.session import make_inspect
 from beta_darts_jax.search.feeds import ResidentFeed, StreamedFeed, split_over_data, take_from_halves
 from beta_darts_jax.search.setup import SearchSetup
@@ -147,20 +148,20 @@ class SearchPrograms:
     """Compiles what every epoch runs, once. A search that resumes after its last step does not need it."""
     if self.compile_seconds:
       return
-    print('compiling', flush=True)
     started = time.perf_counter()
     setup, shapes = self._setup, self.state_shapes
     split, whole = named_sharding(setup.mesh, 'population'), named_sharding(setup.mesh)
     train = make_train(make_step(setup.supernet, setup.parts), setup, self._feed.take)
     evaluate = make_evaluate_members(setup, self._prepare, len(self._evaluated[1]))
     hypers, block = self._hypers(0), self._feed.example()
-    self._train, self._evaluate, self._initial_states = compile_together(
-      jax.jit(train, donate_argnums=0, out_shardings=split).lower(shapes, block.orders, hypers, block.data, block.stop),
-      jax.jit(evaluate, out_shardings=whole).lower((shapes, hypers), self._evaluated),
-      jax.jit(self._make_initial_states, out_shardings=split).lower(*self._initial_arguments),
-    )
+    inputs = shapes, block.orders, hypers, block.data, block.stop
+    with compiling():
+      self._train, self._evaluate, self._initial_states = compile_together(
+        jax.jit(train, donate_argnums=0, out_shardings=split).lower(*inputs),
+        jax.jit(evaluate, out_shardings=whole).lower((shapes, hypers), self._evaluated),
+        jax.jit(self._make_initial_states, out_shardings=split).lower(*self._initial_arguments),
+      )
     self.compile_seconds = time.perf_counter() - started
-    print(f'compiled in {self.compile_seconds:.0f} s', flush=True)
 
   def _jit_on_demand(self, normalize):
     """Prepares what is compiled when it is first called."""

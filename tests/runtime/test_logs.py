@@ -1,10 +1,11 @@
 import io
 import re
 import sys
+import time
 
 import pytest
 
-from beta_darts_jax.runtime.logs import MetricsFile, Progress, TimedLines
+from beta_darts_jax.runtime.logs import MetricsFile, Progress, TimedLines, compiling
 
 
 @pytest.mark.parametrize('before', [b'{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2}\n{"epo', b'\xff\n', b'', None])
@@ -90,3 +91,11 @@ def test_progress_of_other_processes_is_silent(capsys):
     progress.steps(0, 5, VALUES)
     progress.epoch([ROW])
   assert capsys.readouterr() == ('', '')
+
+
+def test_a_long_compilation_shows_that_it_continues(monkeypatch, capsys):
+  monkeypatch.setattr('beta_darts_jax.runtime.logs.SECONDS_BETWEEN_SIGNS', 0.01)
+  with compiling():
+    time.sleep(0.1)
+  first, *signs, last = capsys.readouterr().out.splitlines()
+  assert (first, last) == ('compiling', 'compiled in 0 s') and 'compiling, 0 s so far' in signs

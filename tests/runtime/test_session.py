@@ -113,6 +113,17 @@ def test_a_signal_saves_within_the_epoch_and_the_run_resumes(tmp_path):
   assert [row['train_loss'] for row in rows] == [1.0, 1.0, 1.0]
 
 
+def test_signals_are_the_systems_until_the_training_begins(tmp_path):
+  """A signal ends a run that compiles at once."""
+  before = signal.getsignal(signal.SIGTERM)
+  with Workdir(tmp_path / 'run', {'task': 'toy'}) as workdir, Session(workdir, OPTIONS, MESH) as session:
+    session.start(begin(), begin)
+    assert signal.getsignal(signal.SIGTERM) == before
+    next(session.chunks(0))
+    assert signal.getsignal(signal.SIGTERM) != before
+  assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_checkpoints_within_an_epoch_end_chunks(tmp_path):
   options = SessionOptions(epochs=1, steps_per_epoch=5, steps_per_dispatch=20, images_per_step=8, checkpoint_every=2)
   assert run(tmp_path / 'run', options)[0] == [2, 4, 5]
