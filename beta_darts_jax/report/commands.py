@@ -93,9 +93,10 @@ def finish(folder: Path) -> None:
   run = read_run_folder(folder)
   if following := next_command(run):
     if run.is_search:
-      cell = f'a cell of the population; {folder}/members has all' if run.is_population else 'this cell'
-      print(f'The next command trains {cell}. --config.train.epochs shortens the training.')
+      others = f'; {folder}/members has those of the others'
+      cell = f'the cell of one member{others}' if run.is_population else 'this cell'
+      print(f'The next command trains {cell}. --config.train.epochs=N makes the training shorter.')
     print(f'next      {following}')
   elif run.is_search and (operations := own_operations(run)):
-    needed = f'with a config file that registers {", ".join(sorted(operations))}'
-    print(f'next      a retraining {needed}; see configs/own_operation.py')
+    names = ', '.join(sorted(operations))
+    print(f'To train this cell, use a config file that registers {names}, as configs/own_operation.py does.')

@@ -22,6 +22,7 @@ from beta_darts_jax.spaces.skeletons import Place
 from beta_darts_jax.spaces.space import SearchSpace
 
 LineStyle = Literal['-', '--', '-.', ':']
+LEAST_LEAD = 0.004  # a smaller scale has longer numbers than fit
 FONT_SIZE = 9  # points: 12 pixels on the page, where no figure is smaller than its natural size
 
 # ---- one search ----
@@ -70,7 +71,7 @@ def draw_leads(rows: Sequence[Mapping[str, Any]], space: SearchSpace, cell_type:
     for operation in dict.fromkeys(first):
       heights = np.where(first == operation, lead, 0)
       axes.stairs(heights, edges, fill=True, color=operation_color(operation), label=operation)
-    axes.set(xlim=edges[[0, -1]], ylim=(0, 1.05 * leads.lead.max() + 1e-9))
+    axes.set(xlim=edges[[0, -1]], ylim=(0, max(1.05 * leads.lead.max(), LEAST_LEAD)))
     texts = (f'{a} leads {b} by {value:.4f}' for a, b, value in zip(first, second, lead, strict=True))
     _finish(axes, dict(zip(epochs.tolist(), texts, strict=True)))
     axes.locator_params(nbins=3)
@@ -211,6 +212,8 @@ def draw_panel(panel: Panel, curves: Sequence[Curve]) -> Figure:
   if all(isinstance(value, int) for value in heights):  # counts
     axes.locator_params(axis='y', integer=True)
     axes.set_ylim(-0.2, max(*heights, 1) + 0.2)
+  elif (span := np.ptp(axes.get_ylim())) < 0.001 * (center := np.mean(axes.get_ylim())):  # else the ticks are offsets
+    axes.set_ylim(center - 0.01 * center - span, center + 0.01 * center + span)
   if panel.from_zero:
     axes.set_ylim(bottom=0)
   _finish(axes, {epoch: '\n'.join(lines) for epoch, lines in sorted(texts.items())})

@@ -3,6 +3,7 @@
 import datetime
 import itertools
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from beta_darts_jax.report.run_folder import RunFolder
 from beta_darts_jax.report.verdict import benchmark_of, percent, state, verdict
 from beta_darts_jax.runtime.workdir import KEPT
 from beta_darts_jax.search.cost import describe_cost
+from beta_darts_jax.search.population import mean_and_spread
 from beta_darts_jax.search.result import three_digits
 from beta_darts_jax.spaces import Genotype, make_space
 from beta_darts_jax.spaces.nas_bench_201 import DATASETS, NUM_CELLS
@@ -98,7 +100,8 @@ def command(run: RunFolder, workdir: str) -> str:
   start = f'beta-darts {run.config["task"]} --config {shlex.quote(f"again:{run.path}")}'
   comment = ''
   if own := _own_parts(run):  # config.json has their names, but not their code
-    start = run.environment.get('command') or f'beta-darts {run.config["task"]} --config FILE'
+    given = run.environment.get('command') or f'beta-darts {run.config["task"]} --config FILE'
+    start = re.sub(r' --?workdir[= ](\'[^\']*\'|\S+)', '', given)
     comment = f'  # the config file adds {", ".join(own)}'
   return f'{start} --workdir {shlex.quote(workdir)}{comment}'
 
@@ -195,7 +198,7 @@ def tables(run: RunFolder) -> dict[str, Table]:
   baselines = {name.replace('_', ' '): f'{accuracy:.2f}' for name, accuracy in result.get('baselines', {}).items()}
   all_tables = {
     'Members': _members(run) if run.is_population else [],
-    'Baselines: benchmark test accuracy, %': [baselines] if baselines else [],
+    'Test accuracies of the benchmark for baselines, in %': [baselines] if baselines else [],
     'Kendall τ with the ranking by the benchmark': _kendall(result.get('kendall_tau', {})),
     'Retrained cells': _retrained(result['retrain']) if 'retrain' in result else [],
   }
@@ -245,20 +248,21 @@ def _without_empty_columns(table: Table) -> Table:
 
 
 def compare_runs(runs: Sequence[RunFolder]) -> Table:
-  """Returns one row per run; of a population, the row has means over the members."""
+  """Returns one row per run; of a population, the row has mean ± standard deviation over the members."""
   return _without_empty_columns([_summary(run) for run in runs])
 
 
 def _summary(run: RunFolder) -> dict[str, Any]:
   members, facts = list(run.member_rows) or [0], header(run)
   benchmarks = [benchmark for k in members if (benchmark := benchmark_of(run, k))]
+  rows = [row for k in members if (row := run.values(k).get('benchmark'))]
   retrained = (run.result or {}).get('retrain', {}).get('found', {})
   tested = run.values().get('test_accuracy', retrained.get('test_accuracy'))
   supernets = [a for k in members if (a := run.values(k).get('valid_accuracy')) is not None]
   return {
     'run': run.name,
     **{name: facts.get(name, '') for name in ('state', 'method', 'data', 'seed', 'members')},
-    'benchmark test, %': _mean([b.accuracy for b in benchmarks], '.2f'),
+    **{f'{d} test, %': _mean([row[f'{d}_test'] for row in rows], '.2f') for d in DATASETS},
     'rank': _mean([b.rank for b in benchmarks], '.0f'),
     'regret': _mean([b.optimum - b.accuracy for b in benchmarks], '.2f'),
     'trained cell, test %': percent(tested),
@@ -269,7 +273,9 @@ def _summary(run: RunFolder) -> dict[str, Any]:
 
 
 def _mean(values: Sequence[float], form: str) -> str:
-  return format(sum(values) / len(values), form) if values else ''
+  """Writes the mean of the members, with the standard deviation if there are several."""
+  parts = mean_and_spread(values)
+  return ' ± '.join(format(parts[name], form) for name in ('mean', 'std') if parts[name] is not None)
 
 
 def differences(runs: Sequence[RunFolder]) -> Table:

@@ -55,9 +55,7 @@ def _quality(run: RunFolder) -> Verdict:
   if retrained := (run.result or {}).get('retrain'):
     epochs = run.config['retrain']['epochs']
     basis = f'Test accuracies on {run.dataset} after the same training of {epochs} epochs.'
-    if images := run.environment.get('data', {}).get('test', {}).get('images'):
-      basis += f' One of {images:,} test images is {100 / images:.2f} points.'
-    return Verdict(_with_random_cells(retrained), basis)
+    return Verdict(_with_random_cells(retrained), basis + _worth_of_an_image(run))
   return Verdict('The accuracy of the found cell is not known: no table has it, and the run did not train it.')
 
 
@@ -93,7 +91,14 @@ def _trained(run: RunFolder) -> Verdict:
   if (values.get('test_top5_accuracy') or 1) < 1:  # it is 1 with five classes or fewer
     parts.append(f'top-5 {percent(values["test_top5_accuracy"])} %')
   parts += [f'{values[name]:,} {name.replace("_", "-")}' for name in ('parameters', 'multiply_adds') if name in values]
-  return Verdict(', '.join(parts), f'Accuracy of the last epoch on all test images of {run.dataset}.')
+  return Verdict(
+    ', '.join(parts), f'Accuracy of the last epoch on all test images of {run.dataset}.{_worth_of_an_image(run)}'
+  )
+
+
+def _worth_of_an_image(run: RunFolder) -> str:
+  images = run.environment.get('data', {}).get('test', {}).get('images')
+  return f' Each of the {images:,} test images counts {100 / images:.2f} points.' if images else ''
 
 
 def _population(run: RunFolder) -> Verdict:
@@ -109,6 +114,9 @@ def _population(run: RunFolder) -> Verdict:
   text = mean_and_std(groups[best])
   if len(groups) > 1:
     text += f' with {best}, the best of {len(groups)} settings; {mean_and_std(groups[worst])} with {worst}'
+  if best_of_50 := (run.result or {}).get('baselines', {}).get('best_of_50_by_validation'):
+    is_above = statistics.fmean(groups[best]) > best_of_50
+    text += f'; {"above" if is_above else "not above"} best-of-50 ({best_of_50:.2f})'
   optimum = next(benchmark for benchmark in benchmarks.values() if benchmark).optimum
   basis = f'Mean ± standard deviation over seeds of the test accuracy on {run.dataset} that NAS-Bench-201 gives.'
   return Verdict(f'{text}; optimum {optimum:.2f}', basis)

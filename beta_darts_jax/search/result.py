@@ -173,7 +173,10 @@ def _describe_setting(member):
 
 def _describe_statistics(setting, dataset):
   accuracy = setting['valid_accuracy']
-  parts = [f'valid accuracy {_mean_and_std(accuracy, 100)} %', f'{setting["genotypes"]} cells']
+  parts = [
+    f'valid accuracy of the supernet {_mean_and_std(accuracy, 100)} %',
+    f'{setting["genotypes"]} different cells',
+  ]
   if benchmark := setting.get('benchmark'):
     parts.append(f'benchmark test {_mean_and_std(benchmark[f"{dataset}_test"])} %')
     parts.append(f'rank {_mean_and_std(benchmark[f"{dataset}_test_rank"])}')

@@ -63,15 +63,17 @@ def run(setup: SearchSetup, dataset: Dataset, table: NasBench201 | None, workdir
   taus = [measure_tau(member) if cell.genotype else None for member, cell in enumerate(cells)]
 
   # ---- train the found cell and random cells ----
-  trained = None
+  trained, compare_started = None, time.perf_counter()
   if setup.comparison:
     trained = run_on_process_zero(compare, setup.comparison, setup.space, str(cells[0].genotype), dataset, workdir)
 
   # ---- result ----
+  compare_seconds = time.perf_counter() - compare_started
   seconds = {
     'compile': programs.compile_seconds,
     'train': sum(row['seconds'] for row in rows[:: len(setup.members)]),  # of all processes that worked on the run
-    'other': time.perf_counter() - started - loop_seconds,
+    **({'compare': compare_seconds} if trained else {}),
+    'other': time.perf_counter() - started - loop_seconds - compare_seconds,
   }
   values = summarize(setup, table, cells, taus, trained, seconds)
   workdir.finish(values)

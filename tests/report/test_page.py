@@ -215,7 +215,7 @@ def test_next_command_needs_no_regularizer_but_every_operation(tmp_path, capsys)
   runs = [make_folder(tmp_path / f'run_{k}', [make_row(0)], config=c) for k, c in enumerate((regularizer, operation))]
   assert [bool(next_command(read_run_folder(run))) for run in runs] == [True, False]
   report.finish(runs[1])
-  assert 'a retraining with a config file that registers shift;' in capsys.readouterr().out
+  assert 'use a config file that registers shift,' in capsys.readouterr().out
 
 
 def test_command_of_a_run_with_own_parts_uses_its_config_file(tmp_path):
