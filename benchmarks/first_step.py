@@ -3,7 +3,7 @@
   python benchmarks/first_step.py [--config nas_bench_201:cifar10,proxy] [--rounds 3]
 
 The first round is cold: it compiles every program. The next ones find the programs in JAX's compilation cache. The
-images were read before, so all rounds find them in their cache. It prints the rows of README.md.
+images were read before, so all rounds find them in their cache. It prints a row of README.md.
 """
 
 import argparse
@@ -20,6 +20,8 @@ CHECKPOINTS, STEPS = 5, 8  # a checkpoint every 8 steps
 
 def measure(config: str, started: float) -> None:
   """Runs a search up to some checkpoints. Prints the seconds to its first step, and the mean stop for a checkpoint."""
+  import jax
+
   from beta_darts_jax.command.line import run_command_line
   from beta_darts_jax.runtime.checkpoint import Checkpoints
   from beta_darts_jax.runtime.session import Session
@@ -28,11 +30,12 @@ def measure(config: str, started: float) -> None:
   first_steps, saves, stops = [], [], []
 
   def timed_after_chunk(session, state):
+    jax.block_until_ready(state)
     first_steps.append(time.time() - started)
     after_chunk(session, state)
     if len(saves) > CHECKPOINTS:  # the stops of the last one have not ended
       print('seconds', first_steps[0], sum(stops) / CHECKPOINTS, flush=True)
-      os._exit(0)
+      raise SystemExit
 
   def timed_save(checkpoints, *arguments):
     saves.append(arguments)

@@ -181,7 +181,8 @@ def main(argv: list[str] | None = None) -> int:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('study', metavar='NAME', help=f'{", ".join(known_studies())}, or a Python file')
   parser.add_argument('--runs', type=pathlib.Path, default=pathlib.Path('runs/studies'), help='folders of the searches')
-  parser.add_argument('--evidence', type=pathlib.Path, default=pathlib.Path('docs/evidence'), help='what is kept')
+  kept = pathlib.Path('docs/evidence')
+  parser.add_argument('--evidence', type=pathlib.Path, default=kept, help='folder of the kept results')
   parser.add_argument('--pages', type=pathlib.Path, nargs='*', default=[], help='Markdown files with marks to fill')
   parser.add_argument('--tables-only', action='store_true', help='write tables from the kept runs, run no search')
   try:
