@@ -221,7 +221,7 @@ def test_studies_are_in_a_clone_only(monkeypatch, tmp_path):
 def test_list_shows_the_names_of_each_kind():
   for kind, name in (
     ('configs', 'digits '), ('data', 'folder:PATH'), ('methods', 'drnas '), ('spaces', 's4 '),
-    ('operations', 'dil_conv_5x5'), ('cells', 'DARTS_V2'),
+    ('operations', 'dil_conv_5x5'), ('cells', 'nas_bench_201  BETA_DARTS'), ('parts', 'relaxation.sampling '),
   ):  # fmt: skip
     assert name in describe_names(kind) and describe_names(kind) in describe_names()
   with pytest.raises(InputError, match='list none: expected one of configs, data'):

@@ -206,6 +206,8 @@ def test_folder(tmp_path):
   'source, message',
   [
     ('nonsense_data', "unknown data set 'nonsense_data'. Expected digits"),
+    ('empty', 'Did you mean folder:empty?'),
+    ('half.npz', 'Did you mean npz:half.npz?'),
     ('digits:x', 'digits:x: expected digits, without a version'),
     ('svhn_cropped', 'svhn_cropped is not prepared in'),
     ('npz:', 'expected npz:PATH'),

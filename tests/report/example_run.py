@@ -63,7 +63,7 @@ def make_search(path):
   return make_folder(path, rows, result)
 
 
-def make_population(path, num_epochs=2):
+def make_population(path, num_epochs=2, **baselines):
   """Writes the folder of two values of λ with five seeds each; member 9 has diverged. Returns its path."""
   config = default()
   config.population.seeds, config.population.beta_decay_weight = 5, (0.0, 5.0)
@@ -79,7 +79,7 @@ def make_population(path, num_epochs=2):
     member['benchmark'] = member['benchmark'] | {'cifar10_test': accuracy, 'cifar10_test_regret': 94 - accuracy}
     member['cost'] = {'unit': 'parameters', 'derived': 1e6 + k, 'expected': 2e6, 'largest': 3e6}
   members.append({'member': 9, 'seed': 4, 'genotype': None, 'epoch': num_epochs - 1, 'beta_decay_weight': 5.0})
-  return make_folder(path, rows, {'members': members, 'settings': [], 'dataset': 'cifar10'}, config)
+  return make_folder(path, rows, {'members': members, 'settings': [], 'dataset': 'cifar10'} | baselines, config)
 
 
 def make_retraining(path):

@@ -20,7 +20,7 @@ from beta_darts_jax.command import parsing
 from beta_darts_jax.config import default, default_retrain
 from beta_darts_jax.report.run_folder import read_run_folder
 from beta_darts_jax.report.sections import curves_of
-from beta_darts_jax.report.tables import command, next_command
+from beta_darts_jax.report.tables import command, compare_runs, next_command
 from beta_darts_jax.report.verdict import verdict
 
 
@@ -102,6 +102,15 @@ def test_the_verdict_on_a_population_has_the_mean_of_the_best_and_of_the_worst_s
     '91.15 ± 0.13 % (n = 4) with beta_decay_weight 5, the best of 2 settings; '
     '90.20 ± 0.16 % (n = 5) with beta_decay_weight 0; optimum 94.00'
   )
+  folder = make_population(tmp_path / 'with baselines', baselines={'best_of_50_by_validation': 93.0})
+  assert '; not above best-of-50 (93.00); optimum' in verdict(read_run_folder(folder)).text
+
+
+def test_runs_are_compared_by_mean_and_spread_of_their_members(tmp_path):
+  folders = [make_population(tmp_path / 'population'), make_search(tmp_path / 'single')]
+  population, single = compare_runs([read_run_folder(folder) for folder in folders])
+  assert (population['cifar10 test, %'], single['cifar10 test, %']) == ('90.62 ± 0.52', '92.00')
+  assert {'cifar100 test, %', 'imagenet16_120 test, %'} <= single.keys()
 
 
 # ---- pages ----
