@@ -84,16 +84,17 @@ def two_paths(alphas, key, hyper: Hyperparameters):
   The two are drawn without replacement by softmax(α). Their probabilities become p = softmax of their two logits, and
   the gate of one of them is open with its p. So β is 1 there, and 0 elsewhere. The second operation has TINY in place
   of 0, so that Supernet(single_path=True, paths=2) knows it. The gradient is that of equation 4, restricted to the two:
-  ∂β_j/∂α_i = p_j·(δ_ij − p_i) (Cai et al., ICLR 2019, section 3.2.1).
+  ∂β_j/∂α_i = p_j·(δ_ij − p_i) (Cai et al., ICLR 2019, section 3.2.1). An edge with one candidate has one path.
   """
   del hyper
 
   def draw(alpha, key):
+    count = min(2, alpha.shape[-1])
     pair_key, gate_key = jax.random.split(key)
-    _, pair = lax.top_k(alpha + jax.random.gumbel(pair_key, alpha.shape, alpha.dtype), 2)
+    _, pair = lax.top_k(alpha + jax.random.gumbel(pair_key, alpha.shape, alpha.dtype), count)
     p = jax.nn.softmax(jnp.take_along_axis(alpha, pair, axis=-1))
     is_first_open = jax.random.uniform(gate_key, alpha.shape[:1], alpha.dtype) < p[:, 0]
-    gates = jnp.where(is_first_open[:, None], *jnp.array([[1, TINY], [TINY, 1]], alpha.dtype))
+    gates = jnp.where(is_first_open[:, None], *jnp.array([[1, TINY], [TINY, 1]], alpha.dtype)[:, :count])
     gates += p - lax.stop_gradient(p)  # 0
     return jnp.put_along_axis(jnp.zeros_like(alpha), pair, gates, axis=-1, inplace=False)
 

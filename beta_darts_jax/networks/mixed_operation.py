@@ -88,12 +88,20 @@ class MixedOperation(Module):
       drawn = jnp.argmax(betas)
       y = nn.switch(drawn, branches, self, x, betas)
       return y + (jnp.sum(betas) - betas[drawn]).astype(y.dtype) if self.undrawn_gradient else y
-    weights, drawn = lax.top_k(betas, self.paths)
-    y = nn.switch(drawn[0], branches, self, x, betas)
+    weights, drawn = lax.top_k(betas, min(self.paths, len(branches)))
     branches.append(lambda mixed, x, betas: nothing)
-    for k in range(1, self.paths):
-      y += nn.switch(jnp.where(weights[k] > 0, drawn[k], len(self.operations)), branches, self, x, betas)
-    return y
+
+    def add_path(mixed, y, k):
+      return y + nn.switch(k, branches, mixed, x, betas), None
+
+    # one loop body, so that the program has each operation once
+    add_paths = nn.scan(
+      add_path,
+      variable_broadcast='params',
+      variable_carry='batch_stats',
+      split_rngs={'params': False, 'draw': True},
+    )
+    return add_paths(self, nothing, jnp.where(weights > 0, drawn, len(self.operations)))[0]
 
 
 def shuffle_channels(x, groups: int):

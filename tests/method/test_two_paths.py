@@ -43,6 +43,10 @@ def test_the_gradient_is_equation_4_of_the_two():
   np.testing.assert_allclose(jacobian, expected, atol=1e-6)
 
 
+def test_an_edge_with_one_candidate_has_one_path():
+  assert draw(KEYS[0], jnp.zeros((3, 1))).tolist() == [[1.0]] * 3
+
+
 def test_the_weight_step_draws_one_operation():
   relaxation, hyper = Relaxation('two_paths'), Hyperparameters()
   architecture = ({'cell': ALPHA}, {})
