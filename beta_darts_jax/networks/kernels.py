@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 
 LAYOUT = ('NHWC', 'HWIO', 'NHWC')  # of the images, the kernel and the result of a convolution
+MOST_COLUMNS = 32  # of an image, whose products are written out one after another
 FORCE_PLAIN = False  # tests set it to run the accelerators' forms on CPU
 
 
@@ -100,10 +101,9 @@ def plain_convolution(x, kernel, strides, padding):
   return lax.conv_general_dilated(x, kernel, strides, [(p, p) for p in padding], dimension_numbers=LAYOUT)
 
 
-def plain_convolution_gradients(x, kernel, cotangent, strides, padding):
-  """Computes the gradients of x and of the kernel as XLA derives them."""
-  convolve = functools.partial(plain_convolution, strides=strides, padding=padding)
-  return jax.vjp(convolve, x, kernel)[1](cotangent)
+def plain_gradients(x, kernel, cotangent, form, **options):
+  """Computes the gradients of form(x, kernel, **options) in x and in the kernel, as XLA derives them."""
+  return jax.vjp(functools.partial(form, **options), x, kernel)[1](cotangent)
 
 
 def canonical_convolution_gradients(x, kernel, cotangent, strides, padding):
@@ -115,19 +115,11 @@ def canonical_convolution_gradients(x, kernel, cotangent, strides, padding):
   cotangent as its [H, W, B, D] filter.
   """
   height, width = kernel.shape[:2]
-  edges = [
-    (size - 1 - pad, before + pad - 1 - (after - 1) * stride)
-    for size, pad, before, after, stride in zip(
-      kernel.shape[:2], padding, x.shape[1:3], cotangent.shape[1:3], strides, strict=True
-    )
-  ]
+  sizes = zip(kernel.shape[:2], padding, x.shape[1:3], cotangent.shape[1:3], strides, strict=True)
+  edges = [(size - 1 - pad, before + pad - 1 - (after - 1) * stride) for size, pad, before, after, stride in sizes]
+  flipped = lax.optimization_barrier(kernel[::-1, ::-1].transpose(0, 1, 3, 2))
   x_gradient = lax.conv_general_dilated(
-    cotangent,
-    lax.optimization_barrier(kernel[::-1, ::-1].transpose(0, 1, 3, 2)),
-    (1, 1),
-    edges,
-    lhs_dilation=strides,
-    dimension_numbers=LAYOUT,
+    cotangent, flipped, (1, 1), edges, lhs_dilation=strides, dimension_numbers=LAYOUT
   )
 
   def kernel_gradient(x, cotangent):
@@ -158,15 +150,10 @@ def _convolution_forward(x, kernel, strides, padding):
   return plain_convolution(x, kernel, strides, padding), (x, kernel)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))  # traced once for all layers of a shape, as what follows
 def _convolution_backward(strides, padding, residuals, cotangent):
-  return by_platform(
-    *residuals,
-    cotangent,
-    cpu=canonical_convolution_gradients,
-    default=plain_convolution_gradients,
-    strides=strides,
-    padding=padding,
-  )
+  options, plain = {'strides': strides, 'padding': padding}, functools.partial(plain_gradients, form=plain_convolution)
+  return by_platform(*residuals, cotangent, cpu=canonical_convolution_gradients, default=plain, **options)
 
 
 convolution.defvjp(_convolution_forward, _convolution_backward)
@@ -178,15 +165,8 @@ convolution.defvjp(_convolution_forward, _convolution_backward)
 def grouped_depthwise(x, kernel, stride, dilation):
   """Computes `depthwise` by XLA's grouped convolution."""
   pad = (kernel.shape[0] - 1) * dilation // 2
-  return lax.conv_general_dilated(
-    x,
-    kernel,
-    (stride, stride),
-    [(pad, pad)] * 2,
-    rhs_dilation=(dilation, dilation),
-    dimension_numbers=LAYOUT,
-    feature_group_count=x.shape[-1],
-  )
+  options = {'rhs_dilation': (dilation, dilation), 'dimension_numbers': LAYOUT, 'feature_group_count': x.shape[-1]}
+  return lax.conv_general_dilated(x, kernel, (stride, stride), [(pad, pad)] * 2, **options)
 
 
 def _shifted_images(padded, size, stride, dilation, height, width):
@@ -213,8 +193,8 @@ def _weighted_sum(padded, weights, **windows):
   return compile_separately(weighted_sum, weights[0, 0], padded, weights)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))  # many small operations: traced once for all layers of a shape
-def _shifted_sum(x, kernel, stride, dilation):
+def shifted_depthwise(x, kernel, stride, dilation):
+  """Computes `depthwise` as a sum of shifted images, which XLA:CPU runs far faster."""
   size = kernel.shape[0]
   pad = (size - 1) * dilation // 2
   height, width = ((n - 1) // stride + 1 for n in x.shape[1:3])
@@ -222,19 +202,8 @@ def _shifted_sum(x, kernel, stride, dilation):
   return _weighted_sum(_pad_images(x, pad, (pad, pad)), kernel.reshape(size * size, -1), **windows)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def shifted_depthwise(x, kernel, stride, dilation):
-  """Computes `depthwise` and its gradients as sums of shifted images, which XLA:CPU runs far faster."""
-  return _shifted_sum(x, kernel, stride, dilation)
-
-
-def _shifted_depthwise_forward(x, kernel, stride, dilation):
-  return _shifted_sum(x, kernel, stride, dilation), (x, kernel)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _shifted_depthwise_backward(stride, dilation, residuals, cotangent):
-  x, kernel = residuals
+def shifted_depthwise_gradients(x, kernel, cotangent, stride, dilation):
+  """Computes the gradients of x and of the kernel as sums of shifted images."""
   size = kernel.shape[0]
   pad = (size - 1) * dilation // 2
   cotangent = lax.optimization_barrier(cotangent)
@@ -244,37 +213,64 @@ def _shifted_depthwise_backward(stride, dilation, residuals, cotangent):
   weights = kernel.reshape(size * size, -1)[::-1]
   windows = {'size': size, 'stride': 1, 'dilation': dilation, 'height': x.shape[1], 'width': x.shape[2]}
   x_gradient = _weighted_sum(padded_cotangent, weights, **windows)
-  products = functools.partial(_filter_products, size=size, stride=stride, dilation=dilation)
+  blocks = math.ceil(cotangent.shape[2] / MOST_COLUMNS)
+  missing = -cotangent.shape[2] % blocks  # columns of zeros that fill the last block
+  padded = _pad_images(x, pad, (pad, pad + missing * stride))
+  cotangent = jnp.pad(cotangent, [(0, 0), (0, 0), (0, missing), (0, 0)])
+  products = functools.partial(_filter_products, size=size, blocks=blocks, stride=stride, dilation=dilation)
   # without the separation, XLA stores each shifted image
-  sums = compile_separately(products, weights[0, 0], _pad_images(x, pad, (pad, pad)), cotangent)
-  kernel_gradient = jnp.sum(sums, axis=(1, 2))
+  kernel_gradient = jnp.sum(compile_separately(products, weights[0, 0], padded, cotangent), axis=(1, 2, 3))
   return x_gradient, kernel_gradient.reshape(kernel.shape).astype(kernel.dtype)
 
 
-shifted_depthwise.defvjp(_shifted_depthwise_forward, _shifted_depthwise_backward)
+def _filter_products(padded, cotangent, size, blocks, stride, dilation):
+  """Sums, for each weight of a filter, pixel·cotangent over blocks of columns: [size, blocks, B, H, size, C].
 
-
-def _filter_products(padded, cotangent, size, stride, dilation):
-  """Sums, for each weight of a filter, pixel·cotangent over the columns, written out: [size, B, H, size, C]."""
-  # XLA:CPU uses no vector instructions in a reduction of products
+  The sum over the columns of a block is written out, because XLA:CPU uses no vector instructions in a reduction of
+  products. The loop over the rows of the filter and the blocks keeps the program small.
+  """
   dtype = jnp.promote_types(cotangent.dtype, jnp.float32)
-  (height, width), reach = cotangent.shape[1:3], (size - 1) * dilation + 1
+  (batch, height, width, channels), reach = cotangent.shape, (size - 1) * dilation + 1
+  columns = width // blocks
+  window = (batch, (height - 1) * stride + 1, (columns - 1) * stride + reach, channels)
 
-  def sum_columns(top):
-    rows = padded[:, top : top + (height - 1) * stride + 1 : stride]
-    columns = (rows[:, :, stride * i : stride * i + reach : dilation] for i in range(width))
-    return sum((pixels * cotangent[:, :, i : i + 1]).astype(dtype) for i, pixels in enumerate(columns))
+  def sum_columns(place):
+    top, first = place
+    rows = lax.dynamic_slice(padded, (0, top, first * stride, 0), window)[:, ::stride]
+    own = lax.dynamic_slice_in_dim(cotangent, first, columns, axis=2)
+    terms = (rows[:, :, stride * i : stride * i + reach : dilation] * own[:, :, i : i + 1] for i in range(columns))
+    return sum(term.astype(dtype) for term in terms)
 
-  return jnp.stack([sum_columns(top) for top in range(0, size * dilation, dilation)])
+  places = np.indices((size, blocks)).reshape(2, -1) * [[dilation], [columns]]
+  return lax.map(sum_columns, tuple(places)).reshape(size, blocks, batch, height, size, channels)
 
 
-def depthwise(x, kernel, stride: int = 1, dilation: int = 1):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def depthwise(x, kernel, stride=1, dilation=1):
   """Computes a depthwise convolution with zero padding (K − 1)·dilation/2.
 
   `dilation` is the distance between the pixels that neighbouring weights meet.
   [B, H, W, C], [K, K, 1, C] with odd K → [B, ⌈H/stride⌉, ⌈W/stride⌉, C].
   """
+  return _depthwise(x, kernel, stride, dilation)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _depthwise(x, kernel, stride, dilation):
   return by_platform(x, kernel, cpu=shifted_depthwise, default=grouped_depthwise, stride=stride, dilation=dilation)
+
+
+def _depthwise_forward(x, kernel, stride, dilation):
+  return _depthwise(x, kernel, stride, dilation), (x, kernel)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _depthwise_backward(stride, dilation, residuals, cotangent):
+  options, plain = {'stride': stride, 'dilation': dilation}, functools.partial(plain_gradients, form=grouped_depthwise)
+  return by_platform(*residuals, cotangent, cpu=shifted_depthwise_gradients, default=plain, **options)
+
+
+depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 # ---- pooling ----
@@ -289,7 +285,7 @@ def windowed_average_pool(x, stride: int = 1):
 def shifted_average_pool(x, stride: int = 1):
   """Computes `average_pool` as sums of shifted images."""
   counts = [np.convolve(np.ones(n), np.ones(3))[1:-1:stride] for n in x.shape[1:3]]  # 2 at the borders, else 3
-  sums = shifted_depthwise(x, jnp.ones((3, 3, 1, x.shape[3]), x.dtype), stride, 1)
+  sums = depthwise(x, jnp.ones((3, 3, 1, x.shape[3]), x.dtype), stride)
   return sums * (1 / np.outer(*counts))[:, :, None].astype(x.dtype)
 
 
@@ -313,6 +309,7 @@ def _shifted_max_pool(x, stride, size):
   return _shifted_max_pool_forward(x, stride, size)[0]
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def _shifted_max_pool_forward(x, stride, size):
   """Returns the maxima and, as int8, which of the nine shifted images holds each of them."""
   low = jnp.array(-jnp.inf, x.dtype)
@@ -326,6 +323,7 @@ def _shifted_max_pool_forward(x, stride, size):
   return lax.optimization_barrier((maximum, argmax))
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _shifted_max_pool_backward(stride, size, argmax, cotangent):
   # The cotangent and the argmax of a window are put at its centre in the padded image, whose size is that of x plus 2:
   # stride − 1 pixels lie between two centres, one pixel lies before the first, and `high` pixels lie after the last.

@@ -76,10 +76,11 @@ def batch_normalize(x, scale):
   x is [..., C], and `scale` is [C] or a scalar. Returns (y [..., C], mean [C], variance [C]). No gradient flows through
   mean and variance. They are float32 for bfloat16.
   """
-  return _batch_normalize_forward(x, scale)[0]
+  return _normalize(x, scale)[:3]
 
 
-def _batch_normalize_forward(x, scale):
+@jax.jit  # many small operations: traced once for all layers of a shape
+def _normalize(x, scale):
   axes = tuple(range(x.ndim - 1))
   mean = jnp.mean(at_least_float32(x), axes)
 
@@ -89,9 +90,15 @@ def _batch_normalize_forward(x, scale):
   variance = channel_sums(mean[0], x, function=squares)[0] * (x.shape[-1] / x.size)
   mean, inverse = lax.optimization_barrier((mean, lax.rsqrt(variance + EPSILON)))
   y = (at_least_float32(x) - mean) * (inverse * scale)
-  return (y.astype(x.dtype), mean, variance), (x, scale, mean, inverse)
+  return y.astype(x.dtype), mean, variance, inverse
 
 
+def _batch_normalize_forward(x, scale):
+  y, mean, variance, inverse = _normalize(x, scale)
+  return (y, mean, variance), (x, scale, mean, inverse)
+
+
+@jax.jit
 def _batch_normalize_backward(residuals, cotangents):
   (x, scale, mean, inverse), cotangent = residuals, at_least_float32(cotangents[0])
   count = x.size // x.shape[-1]

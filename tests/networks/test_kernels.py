@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,9 @@ def test_canonical_convolution_gradients_equal_the_plain_ones(shape, size, strid
   padding = tuple((k - 1) // 2 for k in size)
   y = kernels.convolution(x, kernel, strides, padding)
   cotangent = jax.random.normal(KEY, y.shape)
-  plain = kernels.plain_convolution_gradients(x, kernel, cotangent, strides, padding)
+  plain = kernels.plain_gradients(
+    x, kernel, cotangent, form=kernels.plain_convolution, strides=strides, padding=padding
+  )
   canonical = kernels.canonical_convolution_gradients(x, kernel, cotangent, strides, padding)
   through_vjp = jax.vjp(lambda x, k: kernels.convolution(x, k, strides, padding), x, kernel)[1](cotangent)
   for a, b, c in zip(plain, canonical, through_vjp, strict=True):
@@ -81,10 +85,29 @@ def test_shifted_depthwise_equals_grouped_depthwise(size, dilation, stride):
     reverse = jax.grad(lambda x, kernel: sum(jnp.sum(g**2) for g in gradient(x, kernel)), argnums=(0, 1))(x, kernel)
     return form(x, kernel, stride, dilation), gradient(x, kernel), forward, reverse
 
-  ours = jax.jit(everything, static_argnums=0)(kernels.shifted_depthwise)
+  ours = jax.jit(everything, static_argnums=0)(kernels.depthwise)
   plain = jax.jit(everything, static_argnums=0)(kernels.grouped_depthwise)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), ours, plain)
-  np.testing.assert_allclose(kernels.depthwise(x, kernel, stride, dilation), plain[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+def test_a_depthwise_gradient_in_blocks_of_columns_equals_the_plain_one(stride, monkeypatch):
+  """Also if the blocks do not divide the width."""
+  monkeypatch.setattr(kernels, 'MOST_COLUMNS', 3)
+  options = {'stride': stride, 'dilation': 2}
+  x, kernel = jnp.cos(jnp.arange(2.0 * 5 * 10 * 3)).reshape(2, 5, 10, 3), jnp.arange(75.0).reshape(5, 5, 1, 3)
+  cotangent = jnp.sin(kernels.grouped_depthwise(x, kernel, **options))
+  ours = jax.jit(functools.partial(kernels.shifted_depthwise_gradients, **options))(x, kernel, cotangent)
+  plain = kernels.plain_gradients(x, kernel, cotangent, form=kernels.grouped_depthwise, **options)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), ours, plain)
+
+
+def test_the_program_of_a_depthwise_gradient_does_not_grow_with_the_image():
+  def size(width):
+    x, kernel = jnp.zeros((1, width, width, 1)), jnp.zeros((7, 7, 1, 1))
+    return str(jax.make_jaxpr(jax.grad(lambda x, k: jnp.sum(kernels.depthwise(x, k)), (0, 1)))(x, kernel)).count('\n')
+
+  assert size(224) < 1.02 * size(32) and size(32) < 1.3 * size(16)
 
 
 @pytest.mark.parametrize('stride', [1, 2])
