@@ -9,7 +9,12 @@ import argparse
 import os
 import time
 
-from beta_darts_jax.data import streaming
+import numpy as np
+
+from beta_darts_jax.data import load
+from beta_darts_jax.data.crops import ResizedCrops
+from beta_darts_jax.data.sources import Residence
+from beta_darts_jax.data.streaming import train_batches
 
 
 def main():
@@ -18,10 +23,10 @@ def main():
   parser.add_argument('--batch-size', type=int, default=64)
   parser.add_argument('--batches', type=int, default=10, help='number of batches that are timed')
   options = parser.parse_args()
-  dataset = streaming.load(options.source)
+  dataset = load(options.source, residence=Residence('stream', crops=ResizedCrops()))
   cores = len(os.sched_getaffinity(0))
   for workers in sorted({0, 1, cores}):
-    batches = streaming.train_batches(dataset, seed=0, batch_size=options.batch_size, first=0, workers=workers)
+    batches = train_batches(dataset.train, 0, options.batch_size, 0, workers, rows=np.arange(options.batch_size))
     next(batches)  # starts the workers
     started = time.perf_counter()
     for _ in range(options.batches):

@@ -175,7 +175,7 @@ TASKS = {  # the paper's other data sets, as stand-ins in their real schema; epo
     '--config.train.steps_per_dispatch=1', '--config.train.warmup_epochs=1',
   ),
 }  # fmt: skip
-CLASSES = {'search': 120, 'retrain': 100, 'stream': 1000}
+CLASSES = {'search': 120, 'retrain': 100, 'stream': 951}  # the stand-in of ImageNet has no class after 950
 
 
 def times(workdir):

@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image
 
 from beta_darts_jax.data.crops import ResizedCrops
-from beta_darts_jax.data.workers import stream
 from beta_darts_jax.errors import InputError
 
 
@@ -127,42 +126,3 @@ def as_lazy(images: Any, crops: ResizedCrops | None = None) -> LazyImages:
     return images
   shape = crops.image_shape if crops else images.shape[1:]
   return LazyImages(ArrayPictures(images), np.arange(len(images)), shape, crops)
-
-
-@dataclasses.dataclass(frozen=True)
-class LevelExamples:
-  """The examples of both levels of a search, in the order of the steps: the rows of one level, then of the other.
-
-  Attributes:
-    levels: (images, labels) for the weights and for α.
-    indices: int [2, steps, b], which images the rows of each level are.
-    rows: int [b], the numbers of the rows in the whole batch.
-    first: number of the first step.
-    seed: of the augmentation.
-  """
-
-  levels: tuple[tuple[LazyImages, np.ndarray], ...]
-  indices: np.ndarray
-  rows: np.ndarray
-  first: int
-  seed: int
-
-  def __len__(self):
-    return self.indices.size
-
-  def __getitem__(self, k):
-    _, num_steps, share = self.indices.shape
-    step, level, row = (int(i) for i in np.unravel_index(int(k), (num_steps, 2, share)))
-    images, labels = self.levels[level]
-    index = int(self.indices[level, step, row])
-    rng = np.random.default_rng((self.seed, level, self.first + step, int(self.rows[row]), 2))
-    return images.training_image(index, rng), labels[index]
-
-
-def level_batches(examples: LevelExamples, workers: int):
-  """Yields (images uint8 [b, H, W, C], labels int32 [b]) of a step's weights, then of its α, then of the next step.
-
-  The images of an array are not worth a worker: this process gathers them.
-  """
-  in_memory = all(isinstance(images.pictures, ArrayPictures) for images, _ in examples.levels)
-  yield from stream(examples, len(examples.rows), first=0, workers=0 if in_memory else workers)

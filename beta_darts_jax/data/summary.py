@@ -8,34 +8,28 @@ import numpy as np
 
 from beta_darts_jax.data.dataset import Arrays, Dataset
 from beta_darts_jax.data.lazy import LazyImages
-from beta_darts_jax.data.streaming import StreamedDataset
 
 PARTS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 SMALL_CLASS = 10  # images
 FLAT = 16  # the values of a nearly constant image differ by less, on the scale 0 … 255
 
 
-def record(dataset: Dataset | StreamedDataset) -> dict[str, Any]:
+def record(dataset: Dataset) -> dict[str, Any]:
   """Returns the facts of a data set as a JSON tree. They differ if an image, a label or a class differs.
 
-  A data set in memory has for each part (PARTS) the number of images, the images of each class, and the SHA-256 of the
-  labels and of the pixels. A streamed data set has the number of images and the SHA-256 of the names and sizes of its
-  files.
+  Each part (PARTS) has the number of images, the images of each class, and the SHA-256 of the labels and of the pixels.
+  Of images that stay on the disk it has the SHA-256 of the names and sizes of the files instead of that of the pixels.
   """
   facts: dict[str, Any] = {
     'source': dataset.name,
     'image_shape': list(dataset.image_shape),
     'classes': list(dataset.class_names),
   }
-  if isinstance(dataset, StreamedDataset):
-    for part in ('train', 'test'):
-      facts[part] = {'images': len(getattr(dataset, part)), 'files_sha256': dataset.fingerprints.get(part)}
-  else:
-    parts = _parts(dataset)
-    facts |= {part: _facts_of_part(arrays, dataset.num_classes) for part, arrays in parts.items()}
-    in_memory = [images for images, _ in parts.values() if not isinstance(images, LazyImages)]
-    if in_memory:
-      facts['pixels'] = [min(int(images.min()) for images in in_memory), max(int(images.max()) for images in in_memory)]
+  parts = _parts(dataset)
+  facts |= {part: _facts_of_part(arrays, dataset.num_classes) for part, arrays in parts.items()}
+  in_memory = [images for images, _ in parts.values() if not isinstance(images, LazyImages)]
+  if in_memory:
+    facts['pixels'] = [min(int(images.min()) for images in in_memory), max(int(images.max()) for images in in_memory)]
   return facts | {'mean': list(dataset.mean), 'std': list(dataset.std)}
 
 
@@ -60,7 +54,7 @@ def _sha256(array) -> str:
 
 
 def announce(
-  dataset: Dataset | StreamedDataset, fraction: float = 1.0, searches: bool = False, alpha_fraction: float = 0.0
+  dataset: Dataset, fraction: float = 1.0, searches: bool = False, alpha_fraction: float = 0.0
 ) -> dict[str, Any]:
   """Prints what was read, and returns its `record` and 'warnings'; arguments as in `find_warnings`."""
   facts = record(dataset) | {'warnings': find_warnings(dataset, fraction, searches, alpha_fraction)}
@@ -82,9 +76,7 @@ def describe(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _describe_classes(facts) -> str:
-  names, counts = facts['classes'], facts['train'].get('of_each_class')
-  if not counts:
-    return f'{len(names):,} classes'
+  names, counts = facts['classes'], facts['train']['of_each_class']
   if min(counts) == max(counts):
     return f'{len(names):,} classes ({names[0]} … {names[-1]}) of {counts[0]:,} training images each'
   smallest, largest = (f'{names[k]} ({counts[k]:,} training images)' for k in (np.argmin(counts), np.argmax(counts)))
@@ -100,7 +92,7 @@ def _listed(texts: list[str]) -> str:
 
 
 def find_warnings(
-  dataset: Dataset | StreamedDataset, fraction: float = 1.0, searches: bool = False, alpha_fraction: float = 0.0
+  dataset: Dataset, fraction: float = 1.0, searches: bool = False, alpha_fraction: float = 0.0
 ) -> list[str]:
   """Returns a sentence about each thing that is likely to be a mistake in the data.
 
@@ -110,8 +102,6 @@ def find_warnings(
     searches: whether the run is a search, which needs every class for the weights and for α.
     alpha_fraction: of the training images that train α, as in `Dataset.search_splits`.
   """
-  if isinstance(dataset, StreamedDataset):
-    return []
   warnings = [*dataset.left_out]
   for part, (images, _) in _parts(dataset).items():
     if isinstance(images, LazyImages):

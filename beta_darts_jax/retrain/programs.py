@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from beta_darts_jax.data import Augmentation, Dataset
 from beta_darts_jax.data.batching import epoch_order
-from beta_darts_jax.data.streaming import StreamedDataset, test_batches, train_batches
+from beta_darts_jax.data.streaming import test_batches, train_batches
 from beta_darts_jax.method.evaluation import make_evaluate
 from beta_darts_jax.method.losses import top_1_and_top_5
 from beta_darts_jax.retrain.recipe import Recipe
@@ -23,6 +23,7 @@ from beta_darts_jax.runtime.devices import (
   compile_together,
   constrain_batch,
   from_local,
+  local_rows,
   named_sharding,
   replicate,
   shard,
@@ -124,7 +125,7 @@ class ResidentPrograms(_Programs):
 class StreamedPrograms(_Programs):
   """Programs that take their batches from the host.
 
-  Batch n is a function of (seed, n), so a resumed run needs nothing but the step. Each process decodes its share of a
+  Batch n is a function of (seed, n), so a resumed run needs nothing but the step. Each process decodes its rows of a
   batch.
 
   Args:
@@ -134,7 +135,7 @@ class StreamedPrograms(_Programs):
   def __init__(
     self,
     network,
-    dataset: StreamedDataset,
+    dataset: Dataset,
     *,
     recipe: Recipe,
     seed: int,
@@ -144,7 +145,8 @@ class StreamedPrograms(_Programs):
   ):
     super().__init__(network, dataset.image_shape, recipe, seed, mesh)
     self._dataset, self._workers = dataset, workers
-    self.steps_per_epoch = len(dataset.train) // recipe.batch_size
+    self.steps_per_epoch = len(dataset.train[1]) // recipe.batch_size
+    self._rows = local_rows(mesh, recipe.batch_size)
     self._next_step: int | None = None
     self._batches: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
     step = make_train_step(network, recipe, auxiliary_weight)
@@ -166,7 +168,7 @@ class StreamedPrograms(_Programs):
     state = self.initial_state()
     size, shape = recipe.batch_size, dataset.image_shape
     images, labels, counts = np.zeros((size, *shape), np.uint8), np.zeros(size, np.int32), np.zeros(size, bool)
-    share = size // jax.process_count()
+    share = len(self._rows)
     rate, drop_path = recipe.learning_rates(0, self.steps_per_epoch)[0], recipe.drop_path_rate_in(0)
     (self._train_step, self._evaluate_batch), self.compile_seconds = _compile(
       (train_step, state, *from_local((images[:share], labels[:share]), mesh), *replicate((rate, drop_path), mesh)),
@@ -179,15 +181,8 @@ class StreamedPrograms(_Programs):
     drop_path = self._recipe.drop_path_rate_in(epoch)
     first = int(jax.device_get(state.step))
     if self._next_step != first:
-      batches = train_batches(
-        self._dataset,
-        self._seed,
-        self._recipe.batch_size,
-        first,
-        self._workers,
-        jax.process_index(),
-        jax.process_count(),
-      )
+      size = self._recipe.batch_size
+      batches = train_batches(self._dataset.train, self._seed, size, first, self._workers, self._rows)
       self._batches = itertools.chain([next(batches)], batches)
       wait_for_all('streaming')  # workers start at different speeds
     for number in range(first, until):
@@ -201,6 +196,6 @@ class StreamedPrograms(_Programs):
     """Returns (loss in nats, top-1, top-5 accuracy 0 … 1) on the test images."""
     sums = [
       self._evaluate_batch(state.variables, *shard(batch, self._mesh, 'data'))
-      for batch in test_batches(self._dataset, self._recipe.batch_size)
+      for batch in test_batches(self._dataset.test, self._recipe.batch_size)
     ]
-    return np.sum(jax.device_get(sums), axis=0) / len(self._dataset.test)
+    return np.sum(jax.device_get(sums), axis=0) / len(self._dataset.test[1])

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 
 from beta_darts_jax.data import Dataset
-from beta_darts_jax.data.streaming import StreamedDataset
 from beta_darts_jax.retrain.programs import ResidentPrograms, StreamedPrograms
 from beta_darts_jax.retrain.result import RetrainResult, summarize
 from beta_darts_jax.retrain.setup import RetrainSetup
@@ -15,7 +14,7 @@ from beta_darts_jax.runtime.session import Session
 from beta_darts_jax.runtime.workdir import Workdir
 
 
-def run(setup: RetrainSetup, dataset: Dataset | StreamedDataset, workdir: Workdir) -> RetrainResult:
+def run(setup: RetrainSetup, dataset: Dataset, workdir: Workdir) -> RetrainResult:
   """Trains to the end, or resumes an interrupted training of the same config.
 
   Args:
@@ -62,7 +61,7 @@ def run(setup: RetrainSetup, dataset: Dataset | StreamedDataset, workdir: Workdi
   return RetrainResult(workdir.path, values)
 
 
-def compile_programs(setup: RetrainSetup, dataset: Dataset | StreamedDataset) -> ResidentPrograms | StreamedPrograms:
+def compile_programs(setup: RetrainSetup, dataset: Dataset) -> ResidentPrograms | StreamedPrograms:
   """Compiles the programs of a training for data on the devices, or for data that is streamed."""
   shared: dict[str, Any] = {
     'recipe': setup.recipe,
@@ -70,9 +69,10 @@ def compile_programs(setup: RetrainSetup, dataset: Dataset | StreamedDataset) ->
     'auxiliary_weight': setup.auxiliary_weight,
     'mesh': setup.mesh,
   }
-  if isinstance(dataset, StreamedDataset):
-    return StreamedPrograms(setup.network, dataset, workers=setup.workers, **shared)
-  return ResidentPrograms(setup.network, dataset.subset(setup.fraction), augmentation=setup.augmentation, **shared)
+  used = dataset.subset(setup.fraction)
+  if dataset.streamed:
+    return StreamedPrograms(setup.network, used, workers=setup.workers, **shared)
+  return ResidentPrograms(setup.network, used, augmentation=setup.augmentation, **shared)
 
 
 def epoch_row(setup: RetrainSetup, evaluation, epoch: int) -> Row:

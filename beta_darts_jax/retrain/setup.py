@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from beta_darts_jax.config.check import check_profile, step_range
-from beta_darts_jax.data import Augmentation, Dataset, load, streaming
+from beta_darts_jax.data import Augmentation, Dataset, load
 from beta_darts_jax.data.augmentation import check_augmentation
-from beta_darts_jax.data.streaming import StreamedDataset
+from beta_darts_jax.data.crops import ResizedCrops
+from beta_darts_jax.data.sources import Residence
 from beta_darts_jax.errors import InputError, naming
 from beta_darts_jax.networks import MobileNetwork, NasBench201Network, Network, check_image_size, known_operations
 from beta_darts_jax.retrain.recipe import Recipe
@@ -59,7 +60,7 @@ class RetrainSetup:
     seed: of the weights and of the order of the images.
     mesh: of the devices.
     fraction: share of the training images that is used.
-    augmentation: of training images on the device; a streamed data set has its own.
+    augmentation: of training images on the device; streamed images are augmented on the host.
     workers: processes that decode streamed images.
     session: sizes and logs of the run.
   """
@@ -93,16 +94,20 @@ def resolve_genotype(config: ConfigDict) -> Genotype:
   return genotype
 
 
-def load_dataset(options: ConfigDict) -> Dataset | StreamedDataset:
+def load_dataset(options: ConfigDict) -> Dataset:
   """Loads the data set of a config's group `data`. ImageNet is streamed. Raises InputError."""
-  source = options.source, options.data_dir, options.image_size
-  if options.source == 'imagenet2012':
-    names = ('flip', 'crop_scale', 'color_jitter', 'resize')
-    return streaming.load(*source, **{name: options[name] for name in names})
-  return load(*source).half(options.part)
+  streams = options.source == 'imagenet2012'
+  residence = Residence('stream', crops=resized_crops(options)) if streams else Residence()
+  return load(options.source, options.data_dir, options.image_size, residence=residence).half(options.part)
 
 
-def make_retrain_setup(config: ConfigDict, genotype: Genotype, dataset: Dataset | StreamedDataset) -> RetrainSetup:
+def resized_crops(options: ConfigDict) -> ResizedCrops:
+  """Returns the random resized crops that a config's group `data` describes."""
+  size = options.image_size or ResizedCrops.size
+  return ResizedCrops(size, options.crop_scale, options.color_jitter, options.flip, options.resize)
+
+
+def make_retrain_setup(config: ConfigDict, genotype: Genotype, dataset: Dataset) -> RetrainSetup:
   """Resolves a checked config of the task 'retrain' for a genotype and a data set.
 
   Raises:
@@ -142,16 +147,11 @@ def make_retrain_setup(config: ConfigDict, genotype: Genotype, dataset: Dataset 
 def _check_sizes(config, dataset) -> int:
   """Checks the sizes before anything is written, and returns the steps of an epoch. Raises InputError."""
   data, batch_size = config.data, config.train.batch_size
-  if isinstance(dataset, StreamedDataset):
-    if (data.part, data.fraction, data.crop_padding, data.cutout) != ('all', 1.0, 0, 0):
-      raise InputError(
-        f'{dataset.name} is streamed: expected config.data.part=all, fraction=1.0, crop_padding=0 and cutout=0'
-      )
-    if data.resize < dataset.image_size:
-      raise InputError(f'config.data.resize={data.resize}: expected the image size, {dataset.image_size}, or more')
-    images = len(dataset.train)
-  else:
-    images = int(len(dataset.train[1]) * data.fraction)
+  images, size = int(len(dataset.train[1]) * data.fraction), dataset.image_shape[0]
+  if dataset.streamed and (data.crop_padding, data.cutout) != (0, 0):
+    raise InputError(f'{dataset.name} is streamed: expected config.data.crop_padding=0 and config.data.cutout=0')
+  if dataset.streamed and data.resize < size:
+    raise InputError(f'config.data.resize={data.resize}: expected the image size, {size}, or more')
   with naming('config.data'):
     check_augmentation(data.crop_padding, data.cutout, dataset.image_shape[:2])
   if batch_size > images:

@@ -18,7 +18,8 @@ from jax.sharding import PartitionSpec
 
 from beta_darts_jax.data import Dataset
 from beta_darts_jax.data.batching import alpha_order, distinct_indices, epoch_order
-from beta_darts_jax.data.lazy import LevelExamples, as_lazy, level_batches
+from beta_darts_jax.data.lazy import as_lazy
+from beta_darts_jax.data.streaming import LevelExamples, level_batches
 from beta_darts_jax.runtime.devices import from_local, local_rows, replicate, shard
 from beta_darts_jax.runtime.processes import wait_for_all
 from beta_darts_jax.search.setup import SearchSetup

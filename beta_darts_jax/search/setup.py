@@ -13,7 +13,6 @@ from beta_darts_jax.config.check import check_profile, step_range
 from beta_darts_jax.config.schema import epochs_to_run, flatten, from_json, is_population, varied_keys
 from beta_darts_jax.data import Augmentation, Dataset, load
 from beta_darts_jax.data.augmentation import check_augmentation
-from beta_darts_jax.data.crops import ResizedCrops
 from beta_darts_jax.data.sources import Residence
 from beta_darts_jax.errors import InputError, naming
 from beta_darts_jax.method.hypergradients import HYPERGRADIENTS
@@ -24,7 +23,7 @@ from beta_darts_jax.method.samplings import find_sampling
 from beta_darts_jax.networks import Supernet, check_image_size, known_operations
 from beta_darts_jax.retrain.comparison import Comparison
 from beta_darts_jax.retrain.recipe import Recipe
-from beta_darts_jax.retrain.setup import NetworkOptions
+from beta_darts_jax.retrain.setup import NetworkOptions, resized_crops
 from beta_darts_jax.runtime.devices import make_mesh, memory_of_device
 from beta_darts_jax.runtime.session import SessionOptions
 from beta_darts_jax.search.cost import Costs, make_costs
@@ -102,10 +101,7 @@ def make_search_space(config: ConfigDict) -> SearchSpace:
 
 def load_search_data(options: ConfigDict) -> Dataset:
   """Loads the data set of a config's group `data`, and prints where its images are. Raises InputError."""
-  crops = None
-  if options.crops == 'resized':
-    size = options.image_size or ResizedCrops.size
-    crops = ResizedCrops(size, options.crop_scale, options.color_jitter, options.flip, options.resize)
+  crops = resized_crops(options) if options.crops == 'resized' else None
   limit = memory_of_device() // MEMORY_SHARE
   residence = Residence(options.residence, limit, crops)
   dataset = load(options.source, options.data_dir, options.image_size, options.alpha_split, residence)

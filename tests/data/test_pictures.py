@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from beta_darts_jax import InputError, data
-from beta_darts_jax.data import streaming
+from beta_darts_jax.data.crops import ResizedCrops
+from beta_darts_jax.data.lazy import LazyImages
 from beta_darts_jax.data.pictures import read_picture
+from beta_darts_jax.data.tfds import RecordPictures
 
 ORIENTATION = 274  # tag of EXIF
 RAMP = np.arange(0, 65536, 4096, np.uint16).reshape(4, 4)  # 16-bit grey; its upper 8 bits are 0, 16, …, 240
@@ -97,8 +99,8 @@ def test_streamed_pictures_are_read_in_the_same_way():
   exif[ORIENTATION] = 6
   buffer = io.BytesIO()
   Image.fromarray(np.repeat(RAMP[:2], 2, axis=1)).save(buffer, 'PNG', exif=exif)  # 2×8, shown as 8×2
-  dataset = streaming.StreamedDataset('s', [], [{'image': buffer.getvalue(), 'label': 1}], 2, image_size=2, resize=2)
-  ((images, _, _),) = streaming.test_batches(dataset, 1)
+  pictures = RecordPictures('s', (), [{'image': buffer.getvalue()}])
+  images = LazyImages(pictures, np.arange(1), (2, 2, 3), ResizedCrops(2, resize=2)).read(np.arange(1))
   centre = np.repeat(SHOWN[:2], 2, axis=1).T[3:5, ::-1]
   np.testing.assert_array_equal(images[0, ..., 0], centre)
 

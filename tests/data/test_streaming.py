@@ -1,6 +1,5 @@
 """Streaming: a batch is a function of (seed, number of the batch), for any number of processes and workers."""
 
-import dataclasses
 import io
 import itertools
 
@@ -11,9 +10,10 @@ from PIL import Image
 
 from beta_darts_jax import InputError
 from beta_darts_jax.data import load, streaming
-from beta_darts_jax.data.crops import center_crop, color_jitter, random_resized_crop
+from beta_darts_jax.data.crops import ResizedCrops, center_crop, color_jitter, random_resized_crop
+from beta_darts_jax.data.lazy import LazyImages
 from beta_darts_jax.data.sources import Residence
-from beta_darts_jax.data.streaming import StreamedDataset
+from beta_darts_jax.data.tfds import RecordPictures
 
 
 def encoded(value, size=(12, 10)):
@@ -22,58 +22,61 @@ def encoded(value, size=(12, 10)):
   return buffer.getvalue()
 
 
-@pytest.fixture(scope='module')
-def dataset():
-  """22 training images of brightness = 10·label and five for testing."""
-  records = [{'image': encoded(10 * i), 'label': i} for i in range(22)]
-  return StreamedDataset('grey', records, records[:5], num_classes=22, image_size=8)
+RECORDS = [{'image': encoded(10 * i)} for i in range(22)]
 
 
-def take(dataset, count, first=0, workers=0, seed=3, process=0, processes=1):
-  batches = streaming.train_batches(dataset, seed, 4, first, workers, process, processes)
-  return list(itertools.islice(batches, count))
+def as_part(records):
+  """The images of records, from which crops of 8×8 pixels are taken, and the numbers of the records as labels."""
+  images = LazyImages(RecordPictures('grey', (), records), np.arange(len(records)), (8, 8, 3), ResizedCrops(8))
+  return images, np.arange(len(records), dtype=np.int32)
 
 
-def test_every_epoch_is_a_new_permutation(dataset):
-  labels = np.stack([labels for _, labels in take(dataset, 10)]).reshape(2, -1)  # 5 steps of 4, 2 images dropped
+GREY, ROWS = as_part(RECORDS), np.arange(4)
+
+
+def take(count, first=0, workers=0, seed=3, part=GREY, rows=ROWS):
+  return list(itertools.islice(streaming.train_batches(part, seed, 4, first, workers, rows), count))
+
+
+def test_every_epoch_is_a_new_permutation():
+  labels = np.stack([labels for _, labels in take(10)]).reshape(2, -1)  # 5 steps of 4, 2 images dropped
   assert all(len(set(epoch)) == 20 for epoch in labels.tolist())
   assert not np.array_equal(*labels)
-  assert not np.array_equal(take(dataset, 1)[0][1], take(dataset, 1, seed=4)[0][1])
+  assert not np.array_equal(take(1)[0][1], take(1, seed=4)[0][1])
 
 
 @pytest.mark.parametrize('workers', [1, pytest.param(3, marks=pytest.mark.full)])
-def test_batches_do_not_depend_on_workers(dataset, workers):
-  for (a, a_labels), (b, b_labels) in zip(take(dataset, 9), take(dataset, 9, workers=workers), strict=True):
+def test_batches_do_not_depend_on_workers(workers):
+  for (a, a_labels), (b, b_labels) in zip(take(9), take(9, workers=workers), strict=True):
     np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(a_labels, b_labels)
 
 
-def test_a_later_batch_does_not_depend_on_earlier_ones(dataset):
-  for (a, _), (b, _) in zip(take(dataset, 9)[7:], take(dataset, 2, first=7), strict=True):
+def test_a_later_batch_does_not_depend_on_earlier_ones():
+  for (a, _), (b, _) in zip(take(9)[7:], take(2, first=7), strict=True):
     np.testing.assert_array_equal(a, b)
 
 
-def test_processes_share_a_batch(dataset):
-  whole = take(dataset, 6)
-  halves = [take(dataset, 6, process=process, processes=2) for process in (0, 1)]
+def test_processes_share_a_batch():
+  whole = take(6)
+  halves = [take(6, rows=rows) for rows in (np.arange(2), np.arange(2, 4))]
   for (images, labels), *parts in zip(whole, *halves, strict=True):
     np.testing.assert_array_equal(images, np.concatenate([part[0] for part in parts]))
     np.testing.assert_array_equal(labels, np.concatenate([part[1] for part in parts]))
 
 
-def test_test_batches_count_every_image_once(dataset):
-  batches = list(streaming.test_batches(dataset, 4))
+def test_test_batches_count_every_image_once():
+  batches = list(streaming.test_batches(as_part(RECORDS[:5]), 4))
   labels = np.concatenate([labels[counts] for _, labels, counts in batches])
   assert labels.tolist() == [0, 1, 2, 3, 4] and all(images.shape == (4, 8, 8, 3) for images, _, _ in batches)
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-def test_a_damaged_record_is_named(dataset, workers):
-  records = [*dataset.train[:5], dataset.train[5] | {'image': dataset.train[5]['image'][:30]}, *dataset.train[6:]]
-  damaged = dataclasses.replace(dataset, train=records, test=records)
-  with pytest.raises(InputError, match=r'^grey: record 5 of the train split cannot be read'):
-    take(damaged, 11, workers=workers)
-  with pytest.raises(InputError, match=r'^grey: record 5 of the test split cannot be read'):
+def test_a_damaged_record_is_named(workers):
+  damaged = as_part([*RECORDS[:5], {'image': RECORDS[5]['image'][:30]}, *RECORDS[6:]])
+  with pytest.raises(InputError, match=r'^grey: record 5 cannot be read'):
+    take(11, workers=workers, part=damaged)
+  with pytest.raises(InputError, match=r'^grey: record 5 cannot be read'):
     list(streaming.test_batches(damaged, 4))
 
 
@@ -114,13 +117,14 @@ def test_center_crop_is_224_of_256():
 
 def test_unprepared_imagenet_is_an_input_error(tmp_path):
   with pytest.raises(InputError, match=r'imagenet2012 is not prepared in .*tfds build imagenet2012'):
-    streaming.load('imagenet2012', str(tmp_path))
+    load('imagenet2012', str(tmp_path))
 
 
 def test_the_real_schema():
-  dataset = streaming.load('imagenet2012', external('TFDS_STANDINS_DIR'), 64)
-  assert (len(dataset.train), len(dataset.test), dataset.num_classes) == (1200, 300, 1000)
-  images, labels = next(streaming.train_batches(dataset, 0, 8, 0, 0))
+  residence = Residence('stream', crops=ResizedCrops(64))
+  dataset = load('imagenet2012', external('TFDS_STANDINS_DIR'), residence=residence)
+  assert (len(dataset.train[1]), len(dataset.test[1]), dataset.num_classes) == (1200, 300, 951)
+  images, labels = next(streaming.train_batches(dataset.train, 0, 8, 0, 0, np.arange(8)))
   assert images.shape == (8, 64, 64, 3) and images.dtype == np.uint8 and set(labels) <= set(range(0, 1000, 50))
 
 

@@ -11,7 +11,7 @@ import pytest
 from beta_darts_jax import InputError, data, run_search
 from beta_darts_jax.config import default
 from beta_darts_jax.data import Dataset, announce, describe, find_warnings, from_arrays, record
-from beta_darts_jax.data.streaming import StreamedDataset
+from beta_darts_jax.data.lazy import ArrayPictures, LazyImages
 from beta_darts_jax.report.run_folder import read_run_folder
 from beta_darts_jax.report.tables import texts_of
 from beta_darts_jax.runtime.devices import make_mesh
@@ -37,11 +37,13 @@ def test_two_lines_say_what_was_read():
 
 
 def test_the_record_of_a_stream_has_its_files_and_no_pixels():
-  records = [{}] * 3
-  stream = StreamedDataset('s', records, records[:1], 2, classes=('a', 'b'), fingerprints={'train': 'x', 'test': 'y'})
-  facts = record(stream)
-  assert facts['train'] == {'images': 3, 'files_sha256': 'x'} and not find_warnings(stream)
-  assert describe(facts)[0].startswith('3 training and 1 test images of 224×224×3, mean 0.485')
+  pets = cats_and_dogs()
+  images = LazyImages(ArrayPictures(pets.train[0]), np.arange(40), (4, 4, 3), fingerprint='x')
+  stream = dataclasses.replace(pets, train=(images, pets.train[1]), test=(images[:3], pets.test[1]))
+  facts, resident = record(stream), record(pets)
+  resident['train'].pop('pixels_sha256')
+  assert facts['train'] == resident['train'] | {'files_sha256': 'x'}
+  assert describe(facts)[0].startswith('40 training and 3 test images of 4×4×3, mean 0.375') and 'pixels' not in facts
 
 
 def changed_label(dataset):

@@ -6,10 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beta_darts_jax import Hyperparameters, InputError, SearchState, make_search_step
+from beta_darts_jax import Hyperparameters, SearchState, make_search_step
 from beta_darts_jax.config import default, default_retrain
 from beta_darts_jax.data import from_arrays
-from beta_darts_jax.data.streaming import StreamedDataset
 from beta_darts_jax.method.losses import cross_entropy
 from beta_darts_jax.retrain.recipe import Recipe
 from beta_darts_jax.retrain.setup import make_retrain_setup
@@ -92,10 +91,8 @@ def test_a_search_and_its_comparison_have_the_weights(kind, expected):
   assert setup.parts.class_weights == setup.comparison.recipe.class_weights == pytest.approx(expected)
 
 
-def test_a_retraining_has_the_weights_and_a_stream_has_none():
+def test_a_retraining_has_the_weights():
   config = default_retrain()
   config.update_from_flattened_dict(BALANCED | {'network.auxiliary_weight': 0.0, 'train.batch_size': 8})
   genotype = PUBLISHED['DARTS_V2']
   assert make_retrain_setup(config, genotype, uneven()).recipe.class_weights == pytest.approx((2 / 3, 2.0))
-  with pytest.raises(InputError, match=r'config\.data: class_weights=balanced: s is streamed: expected none'):
-    make_retrain_setup(config, genotype, StreamedDataset('s', [], [], 2))

@@ -12,8 +12,9 @@ from beta_darts_jax import InputError
 from beta_darts_jax.data import load, record
 from beta_darts_jax.data.batching import alpha_order, batch_keys, distinct_indices
 from beta_darts_jax.data.crops import ResizedCrops
-from beta_darts_jax.data.lazy import LevelExamples, as_lazy, level_batches
+from beta_darts_jax.data.lazy import as_lazy
 from beta_darts_jax.data.sources import Residence
+from beta_darts_jax.data.streaming import LevelExamples, level_batches
 from beta_darts_jax.method.bilevel import make_step
 from beta_darts_jax.runtime import session
 from beta_darts_jax.runtime.workdir import Workdir
