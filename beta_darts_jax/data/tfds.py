@@ -127,11 +127,18 @@ def _read_or_map_split(builder, split, source, image_size):
 
 
 def _read_split(builder, split, source, image_size):
-  try:
+  with _naming_source(source, builder):
     return read_records(source, builder.as_data_source(split), image_size)
+
+
+@contextlib.contextmanager
+def _naming_source(source, builder):
+  """Makes an InputError of whatever is raised while a data set is read."""
+  try:
+    yield
   except InputError:
     raise
-  except Exception as error:  # array_record raises its own types for damaged files
+  except Exception as error:  # TFDS and array_record raise many types if the files are damaged or have another format
     raise InputError(f'{source} in {builder.data_dir} cannot be read: {error}') from None
 
 
@@ -174,10 +181,8 @@ def _on_disk(builder, split, source, image_size) -> OnDisk:
   import tensorflow_datasets as tfds
 
   decoders = {'image': tfds.decode.SkipDecoding()}
-  try:
+  with _naming_source(source, builder):
     decoded, encoded = builder.as_data_source(split), builder.as_data_source(split, decoders=decoders)
-  except Exception as error:  # TFDS raises many types if the files are damaged or have another format
-    raise InputError(f'{source} in {builder.data_dir} cannot be read: {error}') from None
   return OnDisk(
     RecordPictures(f'{source}, {split}', decoded, encoded, image_size),
     len(encoded),
@@ -190,7 +195,8 @@ def _read_or_map_labels(builder, split, source, records) -> Arrays:
   """Returns the order of the records by their `id` if they have one, and the labels in this order."""
   name = f'{re.sub("[^a-zA-Z0-9_]", "-", source)}-{split}-labels'
   key = f'version 1, {fingerprint(builder, split, with_times=True)}'
-  return cached(name, key, functools.partial(_read_labels, source, records), files=('places.npy', 'labels.npy'))
+  with _naming_source(source, builder):
+    return cached(name, key, functools.partial(_read_labels, source, records), files=('places.npy', 'labels.npy'))
 
 
 def _read_labels(source, records) -> Arrays:

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -150,3 +151,15 @@ def test_streamed_pictures_of_different_sizes_are_named(tmp_path):
   assert dataset.train[0].read(np.arange(2)).shape == (2, 8, 8, 3)
   with pytest.raises(InputError, match='picture 3 is 12×12×3: expected 8×8×3, or an image_size'):
     load(f'folder:{tmp_path}', residence=Residence('stream'))  # to compute their mean
+
+
+def test_a_damaged_file_of_records_is_named(tmp_path):
+  folder = shutil.copytree(f'{external("TFDS_STANDINS_DIR")}/imagenet2012', tmp_path / 'imagenet2012')
+  for path in (folder, *folder.rglob('*')):
+    path.chmod(0o755)
+  (file,) = folder.rglob('*train*')
+  content = bytearray(file.read_bytes())
+  content[len(content) // 2 :: 97] = bytes(len(content[len(content) // 2 :: 97]))
+  file.write_bytes(content)
+  with pytest.raises(InputError, match='^imagenet2012, train: record 0 cannot be read'):
+    load('imagenet2012', str(tmp_path), residence=Residence('stream', crops=ResizedCrops(8)))
