@@ -161,5 +161,5 @@ def test_a_damaged_file_of_records_is_named(tmp_path):
   content = bytearray(file.read_bytes())
   content[len(content) // 2 :: 97] = bytes(len(content[len(content) // 2 :: 97]))
   file.write_bytes(content)
-  with pytest.raises(InputError, match='^imagenet2012, train: record 0 cannot be read'):
+  with pytest.raises(InputError, match=r'^imagenet2012, train: record 0 cannot be read'):
     load('imagenet2012', str(tmp_path), residence=Residence('stream', crops=ResizedCrops(8)))
