@@ -227,7 +227,7 @@ def _filter_products(padded, cotangent, size, blocks, stride, dilation):
   """Sums, for each weight of a filter, pixel·cotangent over blocks of columns: [size, blocks, B, H, size, C].
 
   The sum over the columns of a block is written out, because XLA:CPU uses no vector instructions in a reduction of
-  products. The loop over the rows of the filter and the blocks keeps the program small.
+  products. With several blocks a loop over them and the rows of the filter keeps the program small.
   """
   dtype = jnp.promote_types(cotangent.dtype, jnp.float32)
   (batch, height, width, channels), reach = cotangent.shape, (size - 1) * dilation + 1
@@ -242,7 +242,8 @@ def _filter_products(padded, cotangent, size, blocks, stride, dilation):
     return sum(term.astype(dtype) for term in terms)
 
   places = np.indices((size, blocks)).reshape(2, -1) * [[dilation], [columns]]
-  return lax.map(sum_columns, tuple(places)).reshape(size, blocks, batch, height, size, channels)
+  sums = jnp.stack([sum_columns(place) for place in places.T]) if blocks == 1 else lax.map(sum_columns, tuple(places))
+  return sums.reshape(size, blocks, batch, height, size, channels)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -107,7 +107,7 @@ def test_the_program_of_a_depthwise_gradient_does_not_grow_with_the_image():
     x, kernel = jnp.zeros((1, width, width, 1)), jnp.zeros((7, 7, 1, 1))
     return str(jax.make_jaxpr(jax.grad(lambda x, k: jnp.sum(kernels.depthwise(x, k)), (0, 1)))(x, kernel)).count('\n')
 
-  assert size(224) < 1.02 * size(32) and size(32) < 1.3 * size(16)
+  assert size(224) < size(32) < 2 * size(16)
 
 
 @pytest.mark.parametrize('stride', [1, 2])
