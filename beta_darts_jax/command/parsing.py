@@ -2,7 +2,9 @@
 
 import ast
 import difflib
+import itertools
 import os
+import pathlib
 import re
 import sys
 import traceback
@@ -53,8 +55,9 @@ def parse(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
     return argv[1:]
   if command and HELP & set(argv[2:]):
     print_help(command)
-    for file in re.findall('--?config[= ](.+?\\.py)', ' '.join(find_configs(argv))):
-      print(f'\n{file}:\n\n{ast.get_docstring(_parse(file))}')
+    for name, file in itertools.pairwise(word for given in find_configs(argv) for word in given.split('=', 1)):
+      if re.fullmatch('--?config', name):
+        print(f'\n{ast.get_docstring(_parse(file.partition(":")[0])) or ""}')
     sys.exit(0)
   words = _parse_flags(find_configs([argv[0], *argv[2:]] if command else argv), values, command)[1:]
   chosen = command or next((name for name in ('report', 'export') if values[name].present), 'search')
@@ -74,6 +77,7 @@ def _parse_flags(argv: list[str], values: flags.FlagValues, command: str) -> lis
     re.match(r'--?(no)?config\.', a) for a in argv
   ):
     raise InputError('--config=FILE[:ARGUMENTS] is missing')
+  _check_arguments(argv)
   sys.argv[1:] = argv[1:]  # ml_collections reads --config.KEY from there
   try:
     return values(argv)
@@ -142,15 +146,21 @@ def _find_config(value: str) -> str:
   name = path.removeprefix('configs/').removesuffix('.py')
   for file in (path, f'configs/{name}.py', configs().get(name, '')):
     if os.path.exists(file) and not os.path.isdir(file):  # a file or a pipe
-      if os.path.isfile(file):
-        _check_argument(file, arguments)
       return f'{file}{colon}{arguments}'
   similar = difflib.get_close_matches(name, configs(), n=1)
   hint = f' Did you mean {similar[0]}?' if similar else ''
   raise InputError(f'--config={path}: no such file.{hint} The configs are {", ".join(configs())}')
 
 
-def _check_argument(file: str | os.PathLike, argument: str) -> None:
+def _check_arguments(argv: list[str]) -> None:
+  words = [word for given in argv for word in given.split('=', 1)]
+  for name, value in itertools.pairwise(words):
+    file, _, argument = value.partition(':')
+    if re.fullmatch('--?config', name) and os.path.isfile(file):
+      _check_argument(file, argument)
+
+
+def _check_argument(file: str, argument: str) -> None:
   """Raises InputError if get_config of the file takes no argument but one is given, or needs one that is missing."""
   functions = [statement for statement in _parse(file).body if isinstance(statement, ast.FunctionDef)]
   parameters = [function.args for function in functions if function.name == 'get_config']
@@ -164,8 +174,7 @@ def _check_argument(file: str | os.PathLike, argument: str) -> None:
 
 
 def _parse(file: str | os.PathLike) -> ast.Module:
-  with open(file, encoding='utf-8') as source:
-    return ast.parse(source.read(), str(file))
+  return ast.parse(pathlib.Path(file).read_bytes(), str(file))
 
 
 def _explain(error: BaseException, argv: list[str]) -> str:
@@ -184,7 +193,8 @@ def _explain(error: BaseException, argv: list[str]) -> str:
 
 def _explain_flag(name: str, command: str) -> str:
   """Returns a message about an unknown flag, with similar flags, or keys of the config that end like it."""
-  keys = [key.name for task in ([command] if command in DEFAULTS else DEFAULTS) for key in keys_of(task)]
+  tasks = [task for task in DEFAULTS if command in ('', task)]  # the other commands have no keys
+  keys = [key.name for task in tasks for key in keys_of(task)]
   similar = [f'config.{key}' for key in dict.fromkeys(keys) if f'.{key}'.endswith(f'.{name}')]
   if not similar:
     similar = difflib.get_close_matches(name, ['config', *FLAGS, *keys], n=1)

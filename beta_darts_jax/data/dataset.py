@@ -31,7 +31,7 @@ class Dataset:
     valid: images that train α in a search, like `train`; None takes half of the training images.
     classes: names of the classes; () if they have numbers only.
     left_out: a sentence about each thing of the source that was not read.
-    streamed: whether a search takes its batches from the host or the disk, because the images do not fit a device.
+    streamed: whether a run takes its batches from the host or the disk, because the images do not fit a device.
   """
 
   name: str

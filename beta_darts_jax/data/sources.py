@@ -40,7 +40,7 @@ class _Source(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Residence:
-  """Where a search has its images.
+  """Where a run has its images.
 
   Attributes:
     where: 'device'; 'stream', batch by batch from the disk or the host; or 'auto'.
@@ -80,7 +80,7 @@ def load(
     image_size: height and width in pixels after area averaging; 0 keeps the size.
     alpha_split: images that train α in a search. 'half': half of the training images; 'valid': the validation set of
       the source, so that all training images train the weights.
-    residence: where a search has the images. Streamed images of TFDS and of folders stay on the disk.
+    residence: where a run has the images. Streamed images of TFDS and of folders stay on the disk.
 
   Raises:
     InputError: unknown source, the source cannot be read, or it has no validation set and `alpha_split` is 'valid'.

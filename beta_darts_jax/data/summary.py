@@ -76,7 +76,9 @@ def describe(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _describe_classes(facts) -> str:
-  names, counts = facts['classes'], facts['train']['of_each_class']
+  names, counts = facts['classes'], facts['train'].get('of_each_class')
+  if not counts:  # a record of an older version
+    return f'{len(names):,} classes'
   if min(counts) == max(counts):
     return f'{len(names):,} classes ({names[0]} … {names[-1]}) of {counts[0]:,} training images each'
   smallest, largest = (f'{names[k]} ({counts[k]:,} training images)' for k in (np.argmin(counts), np.argmax(counts)))

@@ -54,8 +54,8 @@ def _multiply_adds(jaxpr) -> int:
     elif name == 'dot_general':
       contracted = equation.params['dimension_numbers'][0][0]
       total += equation.outvars[0].aval.size * math.prod(equation.invars[0].aval.shape[i] for i in contracted)
-    elif name == 'cond':  # the forms for different backends; the plain one is the convolution
-      total += max(inner)
+    elif name == 'cond':  # the forms for different backends; the last is the plain one
+      total += inner[-1]
     else:
       total += sum(inner) * equation.params.get('length', 1)
   return total

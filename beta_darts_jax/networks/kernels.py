@@ -150,7 +150,7 @@ def _convolution_forward(x, kernel, strides, padding):
   return plain_convolution(x, kernel, strides, padding), (x, kernel)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))  # traced once for all layers of a shape, as what follows
+@functools.partial(jax.jit, static_argnums=(0, 1))  # JAX traces this once for each shape, not for each layer
 def _convolution_backward(strides, padding, residuals, cotangent):
   options, plain = {'strides': strides, 'padding': padding}, functools.partial(plain_gradients, form=plain_convolution)
   return by_platform(*residuals, cotangent, cpu=canonical_convolution_gradients, default=plain, **options)

@@ -40,7 +40,12 @@ def method_name(values: Mapping[str, Any]) -> str:
 def _signature(values: Mapping[str, Any]) -> tuple:
   """Returns what two configs of one method have in common."""
   more_decay = values['search.weight_decay'] == MORE_WEIGHT_DECAY
-  return _active_regularizers(values), more_decay, *(values[key] for key in _PARTS)
+  parts = {key: values[key] for key in _PARTS}
+  parts['relaxation.partial_channels'] = parts['relaxation.partial_channels'] > 1  # the spaces have other numbers
+  parts['search.weight_optimizer'] = (
+    parts['search.weight_optimizer'] == 'weight_sgd_oles'
+  )  # GDAS has momentum of its own
+  return _active_regularizers(values), more_decay, *parts.values()
 
 
 def _active_regularizers(values: Mapping[str, Any]) -> frozenset[str]:

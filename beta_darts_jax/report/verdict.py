@@ -98,7 +98,7 @@ def _trained(run: RunFolder) -> Verdict:
 
 def _worth_of_an_image(run: RunFolder) -> str:
   images = run.environment.get('data', {}).get('test', {}).get('images')
-  return f' Each of the {images:,} test images counts {100 / images:.2f} points.' if images else ''
+  return f' Each of the {images:,} test images counts {100 / images:.2g} points.' if images else ''
 
 
 def _population(run: RunFolder) -> Verdict:

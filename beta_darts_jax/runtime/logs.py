@@ -182,7 +182,7 @@ class Progress:
     disable = None if shows else True  # None: no bar unless stderr is a terminal
     self._bar = tqdm(total=epochs * steps, initial=done, unit='step', leave=False, dynamic_ncols=True, disable=disable)
     self._steps, self._next_line = epochs * steps, time.monotonic() + SECONDS_TO_FIRST_LINE
-    self._first_call: tuple[float, int] | None = None  # time and step; the first steps come after the compilation
+    self._first_call: tuple[float, int] | None = None  # its time and step; what came before includes the compilation
 
   def __enter__(self) -> Self:
     return self
@@ -198,7 +198,9 @@ class Progress:
     )
     self._bar.update(step - self._bar.n)
     now = time.monotonic()
-    first_time, first_step = self._first_call = self._first_call or (now, step)
+    if self._first_call is None:
+      self._first_call = now, step
+    first_time, first_step = self._first_call
     if self._shows and self._bar.disable and now > self._next_line and step > first_step:
       seconds_left = (self._steps - step) * (now - first_time) / (step - first_step)
       losses = _format_losses('train', values)

@@ -185,7 +185,7 @@ class Session:
   def chunks(self, epoch: int) -> Iterator[int]:
     """Yields the step up to which the caller trains next, until the end of the epoch."""
     options = self._options
-    if not self._is_catching:  # not before: the compilation is over
+    if not self._is_catching:  # only now: until here a signal ends the process at once
       self._stop, self._is_catching = self._signals.enter_context(catch_stop_signals()), True
     end = (epoch + 1) * options.steps_per_epoch
     self._epoch, self._first_step, self._started = epoch, self.step, time.perf_counter()

@@ -212,7 +212,7 @@ def test_methods_that_need_cells_are_refused_in_a_space_without_cells(method):
 @pytest.mark.parametrize('name, file', SPACES.items())
 def test_a_missing_protocol_is_named_with_its_reason(name, file):
   for method in METHODS.keys() - file.OWN.keys():
-    with pytest.raises(InputError, match=rf'\({method}: .+\)$'):
+    with pytest.raises(InputError, match=rf'\({method}: .+\)\.'):
       config(name, f'cifar10,{method},own')
 
 

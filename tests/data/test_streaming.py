@@ -14,7 +14,7 @@ from beta_darts_jax.data import load, streaming
 from beta_darts_jax.data.crops import ResizedCrops, center_crop, color_jitter, random_resized_crop
 from beta_darts_jax.data.lazy import LazyImages
 from beta_darts_jax.data.sources import Residence
-from beta_darts_jax.data.tfds import RecordPictures
+from beta_darts_jax.data.tfds import RecordPictures, open_tfds
 
 
 def encoded(value, size=(12, 10)):
@@ -116,6 +116,7 @@ def test_center_crop_is_224_of_256():
   assert np.asarray(center_crop(Image.fromarray(255 - picture), 224, 256))[2:-2, 2:-2].max() == 0
 
 
+@pytest.mark.filterwarnings('ignore')  # Python reports files of other tests while TFDS imports packages
 def test_unprepared_imagenet_is_an_input_error(tmp_path):
   with pytest.raises(InputError, match=r'imagenet2012 is not prepared in .*tfds build imagenet2012'):
     load('imagenet2012', str(tmp_path))
@@ -163,3 +164,6 @@ def test_a_damaged_file_of_records_is_named(tmp_path):
   file.write_bytes(content)
   with pytest.raises(InputError, match=r'^imagenet2012, train: record 0 cannot be read'):
     load('imagenet2012', str(tmp_path), residence=Residence('stream', crops=ResizedCrops(8)))
+  *_, on_disk = open_tfds('imagenet2012', str(tmp_path), 0)
+  with pytest.raises(InputError, match=r'^imagenet2012 in .* cannot be read'):
+    on_disk['train']().labels()

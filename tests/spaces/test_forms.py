@@ -111,7 +111,7 @@ def test_case_and_hyphens_of_a_name_do_not_count(text, name):
   assert find_genotype(text) == (PUBLISHED[name], False)
 
 
-@pytest.mark.parametrize('text, near', [('GDAS_V1', 'did you mean GDAS?'), ('resnet', 'cell: The published cells are')])
+@pytest.mark.parametrize('text, near', [('GDAS_V1', 'Did you mean GDAS?'), ('resnet', 'cell. The published cells are')])
 def test_only_a_near_name_is_suggested(text, near):
   with pytest.raises(InputError, match=near.replace('?', r'\?')):
     find_genotype(text)

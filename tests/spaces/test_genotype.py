@@ -151,7 +151,7 @@ def test_find_genotype_reads_names_files_folders_and_texts(tmp_path):
 
 
 def test_find_genotype_names_what_is_missing(tmp_path):
-  with pytest.raises(InputError, match='did you mean DARTS_V2'):
+  with pytest.raises(InputError, match='Did you mean DARTS_V2'):
     find_genotype('DARTSV3')
   with pytest.raises(InputError, match=r'has no genotype\.json'):
     find_genotype(str(tmp_path))
