@@ -198,7 +198,7 @@ def tables(run: RunFolder) -> dict[str, Table]:
   baselines = {name.replace('_', ' '): f'{accuracy:.2f}' for name, accuracy in result.get('baselines', {}).items()}
   all_tables = {
     'Members': _members(run) if run.is_population else [],
-    'Test accuracies of the benchmark for baselines, in %': [baselines] if baselines else [],
+    'Baselines: test accuracy in the benchmark, %': [baselines] if baselines else [],
     'Kendall τ with the ranking by the benchmark': _kendall(result.get('kendall_tau', {})),
     'Retrained cells': _retrained(result['retrain']) if 'retrain' in result else [],
   }
