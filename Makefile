@@ -20,7 +20,7 @@ search: .venv/installed  ## installs the package, then runs a whole search on di
 test: .venv/installed-dev  ## the quick tests: about four and a half minutes on two free cores
 	.venv/bin/python -m pytest $(PARALLEL)
 
-test-all: test  ## the quick tests, then the slow ones: about half an hour on two free cores
+test-all: test  ## the quick tests, then the slow ones: about twenty minutes on two free cores
 	.venv/bin/python -m pytest $(PARALLEL) -m full
 
 test-newest:  ## all tests with the newest versions that requirements.txt allows, on Python 3.12

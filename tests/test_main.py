@@ -19,7 +19,7 @@ from beta_darts_jax.command import parsing
 from beta_darts_jax.command.usage import COMMANDS
 from beta_darts_jax.config import default, default_retrain
 from beta_darts_jax.report import commands
-from beta_darts_jax.report.names import describe_names
+from beta_darts_jax.report.names import KINDS, describe_names
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = '--config=configs/digits.py'
@@ -224,6 +224,7 @@ def test_list_shows_the_names_of_each_kind():
     ('operations', 'dil_conv_5x5'), ('cells', 'nas_bench_201  BETA_DARTS'), ('parts', 'relaxation.sampling '),
   ):  # fmt: skip
     assert name in describe_names(kind) and describe_names(kind) in describe_names()
+  assert COMMANDS['list'].arguments == f'[{"|".join(KINDS)}]'
   with pytest.raises(InputError, match='list none: expected one of configs, data'):
     describe_names('none')
 

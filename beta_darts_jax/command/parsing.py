@@ -55,9 +55,8 @@ def parse(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
     return argv[1:]
   if command and HELP & set(argv[2:]):
     print_help(command)
-    for name, file in itertools.pairwise(word for given in find_configs(argv) for word in given.split('=', 1)):
-      if re.fullmatch('--?config', name):
-        print(f'\n{ast.get_docstring(_parse(file.partition(":")[0])) or ""}')
+    for file, _ in _given_configs(find_configs(argv)):
+      print(f'\n{ast.get_docstring(_parse(file)) or ""}')
     sys.exit(0)
   words = _parse_flags(find_configs([argv[0], *argv[2:]] if command else argv), values, command)[1:]
   chosen = command or next((name for name in ('report', 'export') if values[name].present), 'search')
@@ -77,7 +76,9 @@ def _parse_flags(argv: list[str], values: flags.FlagValues, command: str) -> lis
     re.match(r'--?(no)?config\.', a) for a in argv
   ):
     raise InputError('--config=FILE[:ARGUMENTS] is missing')
-  _check_arguments(argv)
+  for file, argument in _given_configs(argv):
+    if os.path.isfile(file):  # a pipe can be read only once
+      _check_argument(file, argument)
   sys.argv[1:] = argv[1:]  # ml_collections reads --config.KEY from there
   try:
     return values(argv)
@@ -152,12 +153,11 @@ def _find_config(value: str) -> str:
   raise InputError(f'--config={path}: no such file.{hint} The configs are {", ".join(configs())}')
 
 
-def _check_arguments(argv: list[str]) -> None:
+def _given_configs(argv: list[str]) -> list[tuple[str, str]]:
+  """Returns the file and the argument of each --config; the argument is '' if none is given."""
   words = [word for given in argv for word in given.split('=', 1)]
-  for name, value in itertools.pairwise(words):
-    file, _, argument = value.partition(':')
-    if re.fullmatch('--?config', name) and os.path.isfile(file):
-      _check_argument(file, argument)
+  values = [value for name, value in itertools.pairwise(words) if re.fullmatch('--?config', name)]
+  return [(file, argument) for file, _, argument in (value.partition(':') for value in values)]
 
 
 def _check_argument(file: str, argument: str) -> None:

@@ -195,8 +195,12 @@ def _read_or_map_labels(builder, split, source, records) -> Arrays:
   """Returns the order of the records by their `id` if they have one, and the labels in this order."""
   name = f'{re.sub("[^a-zA-Z0-9_]", "-", source)}-{split}-labels'
   key = f'version 1, {fingerprint(builder, split, with_times=True)}'
-  with _naming_source(source, builder):
-    return cached(name, key, functools.partial(_read_labels, source, records), files=('places.npy', 'labels.npy'))
+
+  def read():
+    with _naming_source(source, builder):
+      return _read_labels(source, records)
+
+  return cached(name, key, read, files=('places.npy', 'labels.npy'))
 
 
 def _read_labels(source, records) -> Arrays:

@@ -212,8 +212,9 @@ def draw_panel(panel: Panel, curves: Sequence[Curve]) -> Figure:
   if all(isinstance(value, int) for value in heights):  # counts
     axes.locator_params(axis='y', integer=True)
     axes.set_ylim(-0.2, max(*heights, 1) + 0.2)
-  elif (span := np.ptp(axes.get_ylim())) < 0.001 * (center := np.mean(axes.get_ylim())):  # else the ticks are offsets
-    axes.set_ylim(center - 0.01 * center - span, center + 0.01 * center + span)
+  low, high = axes.get_ylim()
+  if high - low < 0.001 * high:  # Matplotlib would write the ticks as differences from a number
+    axes.set_ylim(0.99 * low, 1.01 * high)
   if panel.from_zero:
     axes.set_ylim(bottom=0)
   _finish(axes, {epoch: '\n'.join(lines) for epoch, lines in sorted(texts.items())})

@@ -27,25 +27,25 @@ def method_name(values: Mapping[str, Any]) -> str:
     values: {dotted key: value} of the config. Keys that an older version did not have may be missing.
   """
   defaults = {key.name: key.default for key in keys_of('search')}
-  given = _signature(defaults | dict(values))
+  values = defaults | dict(values)
+  given = _signature(values)
   for name, method in METHODS.items():
     without_decay = {} if name.startswith('beta_') else {'search.beta_decay_weight': 0.0}
     if _signature(defaults | without_decay | dict(method.values)) == given:
       return name
-  parts = {key: values[key] for key in _PARTS if key in values and values[key] != defaults[key]}
+  parts = {key: values[key] for key in _PARTS if values[key] != defaults[key]}
   words = [_in_words(key, value) for key, value in parts.items()]
   return ', '.join([*words, *sorted(_active_regularizers(values))] or ['no regularizer']).replace('_', ' ')
 
 
 def _signature(values: Mapping[str, Any]) -> tuple:
   """Returns what two configs of one method have in common."""
-  more_decay = values['search.weight_decay'] == MORE_WEIGHT_DECAY
-  parts = {key: values[key] for key in _PARTS}
-  parts['relaxation.partial_channels'] = parts['relaxation.partial_channels'] > 1  # the spaces have other numbers
-  parts['search.weight_optimizer'] = (
-    parts['search.weight_optimizer'] == 'weight_sgd_oles'
-  )  # GDAS has momentum of its own
-  return _active_regularizers(values), more_decay, *parts.values()
+  parts = {key: values[key] for key in _PARTS} | {
+    'search.weight_decay': values['search.weight_decay'] == MORE_WEIGHT_DECAY,
+    'relaxation.partial_channels': values['relaxation.partial_channels'] > 1,  # PC-DARTS has 4 or 2
+    'search.weight_optimizer': values['search.weight_optimizer'] == 'weight_sgd_oles',  # GDAS has one of two
+  }
+  return _active_regularizers(values), *parts.values()
 
 
 def _active_regularizers(values: Mapping[str, Any]) -> frozenset[str]:

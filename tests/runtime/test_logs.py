@@ -54,8 +54,9 @@ def test_progress_elsewhere_also_prints_lines_within_long_epochs(monkeypatch, ca
   clock = {'now': 0}
   monkeypatch.setattr('beta_darts_jax.runtime.logs.time.monotonic', lambda: clock['now'])
   with Progress(epochs=3, steps=1000, done=500) as progress:
-    for clock['now'] in (50, 80, 370, 400):  # seconds; the program compiles until 40, then a step takes one
-      progress.steps(0, 460 + clock['now'], VALUES)
+    for seconds in (50, 80, 370, 400):  # the program compiles until second 40, then a step takes one second
+      clock['now'] = seconds
+      progress.steps(0, 460 + seconds, VALUES)
   lines = [
     'step 540 of 3,000  train loss 1.250 50.0 %  41:00 left\n',
     'step 860 of 3,000  train loss 1.250 50.0 %  35:40 left\n',
