@@ -179,7 +179,11 @@ def run(options: argparse.Namespace) -> bool:
 def main(argv: list[str] | None = None) -> int:
   """Runs the command line; returns the exit status."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('study', metavar='NAME', help=f'{", ".join(known_studies())}, or a Python file')
+  closed = [name for name in known_studies() if not load_study(name).arms]
+  names = ', '.join(name for name in known_studies() if name not in closed)
+  parser.add_argument(
+    'study', metavar='NAME', help=f'{names}, or a Python file. With --tables-only, too: {", ".join(closed)}'
+  )
   parser.add_argument('--runs', type=pathlib.Path, default=pathlib.Path('runs/studies'), help='folders of the searches')
   kept = pathlib.Path('docs/evidence')
   parser.add_argument('--evidence', type=pathlib.Path, default=kept, help='folder of the kept results')
