@@ -108,6 +108,12 @@ class TensorBoard:
   def result(self, values: dict) -> None:
     self._writer = self._writer or self._open()
     self._write_text('result', values)
+    config = {
+      name: value if isinstance(value, (bool, int, float)) else str(value)
+      for name, value in _leaves(self._config).items()
+    }
+    numbers = {f'result/{name}': number for name, number in _numbers(_leaves(values)).items()}
+    self._writer.add_hparams(config, numbers, name='hparams')
 
   def close(self) -> None:
     if self._writer:

@@ -21,13 +21,14 @@ from beta_darts_jax.runtime.workdir import in_use, write_text
 
 Path = str | os.PathLike[str]
 SECONDS = 10  # between two pages of a running run
+DEPTH = 3  # levels of folders in which the index finds runs
 
 
 def write(paths: Sequence[Path], out: Path | None = None, png: bool = False, refresh: bool = False) -> pathlib.Path:
   """Writes the page of one run, of several runs side by side, or the index of a folder of runs.
 
   Args:
-    paths: run folders, finished or not; or one folder that holds run folders.
+    paths: run folders, finished or not; or one folder with run folders at most DEPTH levels below it.
     out: the file to write. The default is report.html in the run folder, index.html in a folder of runs; with several
       runs, report.html in the current folder.
     png: also writes each figure of a page of runs as a PNG file into `figures_folder`.
@@ -84,9 +85,13 @@ def figures_folder(page: pathlib.Path) -> pathlib.Path:
 
 
 def _folders(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
-  """Returns the run folders that are given, or that are in a given folder."""
-  inside = [[path] if is_run_folder(path) else sorted(path.glob('*')) for path in paths]
-  return [folder for folders in inside for folder in folders if is_run_folder(folder)]
+  """Returns the run folders that are given, or that are at most DEPTH levels below a given folder."""
+  found = []
+  for path in paths:
+    levels = range(1 if is_run_folder(path) else DEPTH + 1)
+    files = sorted(file for level in levels for file in path.glob('*/' * level + 'config.json'))
+    found += [file.parent for file in files if not any(map(is_run_folder, file.parent.parents))]
+  return found
 
 
 def _report(runs: list[RunFolder]) -> dict[str, Any]:
@@ -109,7 +114,7 @@ def _index(folder: pathlib.Path, origin: pathlib.Path) -> dict[str, Any]:
   runs, damaged = [], []
   for path in _folders([folder]):
     try:
-      runs.append(read_run_folder(path))
+      runs.append(dataclasses.replace(read_run_folder(path), name=str(path.relative_to(folder))))
     except InputError as error:
       damaged.append(str(error))
   pages = {run.name: run.path / 'report.html' for run in runs}

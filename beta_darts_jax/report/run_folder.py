@@ -106,11 +106,14 @@ def read_run_folder(path) -> RunFolder:
   path = pathlib.Path(path)
   if not is_run_folder(path):
     raise InputError(f'{path} is not a run folder: it has no config.json')
+  config = read_json(path / 'config.json', 'expected JSON')
+  if 'task' not in config:
+    raise InputError(f'{path} is not a run folder: config.json is not that of a run')
   diverged = path / 'diverged.txt'
   return RunFolder(
     path=path if path.name else path.resolve(),
     name=path.resolve().name,
-    config=read_json(path / 'config.json', 'expected JSON'),
+    config=config,
     environment=_read_if_there(path / 'environment.json') or {},
     rows=_read_rows(path / 'metrics.jsonl'),
     result=_read_if_there(path / 'result.json'),

@@ -91,11 +91,13 @@ def log_twice(name, folder):
 def test_tensorboard_writes_event_files(tmp_path):
   pytest.importorskip('tensorboardX')
   log_twice('tensorboard', tmp_path)
-  events = [file.read_bytes() for file in sorted((tmp_path / 'tensorboard').iterdir())]
+  events = [file.read_bytes() for file in sorted((tmp_path / 'tensorboard').glob('events*'))]
   assert len(events) == 2
   for tag in (b'train_loss', b'betas/cell', b'member_1/diagnostics/eigenvalues', b'PNG', b'config/text_summary'):
     assert tag in events[0]
   assert b'result/text_summary' in events[1]
+  (hyperparameters,) = (tmp_path / 'tensorboard' / 'hparams').iterdir()
+  assert b'result/valid_accuracy' in hyperparameters.read_bytes()
 
 
 @pytest.mark.full
