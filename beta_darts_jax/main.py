@@ -1,13 +1,8 @@
-"""Searches, retrains and reports, from the command line or from Python.
+"""Differentiable architecture search: searches, retrains, reports and exports.
 
-  python -m beta_darts_jax.main --config configs/digits.py [--workdir DIR] [--config.KEY=VALUE …]
-
-The config says whether this is a search or a retraining. --report RUN… and --export RUN are the commands report and
-export of beta-darts.
-
-Exit status: 0 the run is finished, or a signal stopped it after its state was saved; 1 the loss is not finite; 2 the
-input cannot be used; 3 another process of the run has ended. Outside the training loop a signal has the system's
-default action.
+beta-darts COMMAND …                                            the commands are below
+python -m beta_darts_jax.main --config FILE[:ARGUMENTS] …       beta-darts search or retrain, as the config says;
+                                                                --report RUN… and --export RUN are commands, too
 """
 
 import sys

@@ -16,10 +16,10 @@ from absl import flags
 
 from beta_darts_jax import InputError, main, report, run_search
 from beta_darts_jax.command import parsing
+from beta_darts_jax.command.names import KINDS, describe_names
 from beta_darts_jax.command.usage import COMMANDS
 from beta_darts_jax.config import default, default_retrain
 from beta_darts_jax.report import commands
-from beta_darts_jax.report.names import KINDS, describe_names
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = '--config=configs/digits.py'

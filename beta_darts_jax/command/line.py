@@ -9,6 +9,7 @@ import jax
 from absl import app, flags, logging
 
 from beta_darts_jax import report
+from beta_darts_jax.command.names import describe_names
 from beta_darts_jax.command.parsing import define_flags, parse
 from beta_darts_jax.command.runs import run_retrain, run_search
 from beta_darts_jax.config import DEFAULTS, ignored_options
@@ -38,6 +39,9 @@ def run_command_line() -> None:
 
 def _main(arguments) -> int:
   command, *words = arguments
+  if command == 'list':
+    print(describe_names(*words))
+    return 0
   if command not in DEFAULTS:
     return report.run_command(command, words, flags.FLAGS)
   signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a lost connection is an exception in a run

@@ -48,10 +48,16 @@ COMMANDS = {
   ),
 }
 
+END = """beta-darts COMMAND --help prints its flags; search --help and retrain --help print every KEY.
+
+Exit status: 0 the run is finished, or a signal stopped it after its state was saved; 1 the loss is not finite; 2 the
+input cannot be used; 3 another process of the run has ended. Outside the training loop a signal has the system's
+default action."""
+
 
 def print_commands(introduction: str) -> None:
   """Prints the introduction and the arguments of every command."""
   print(introduction)
   for name, (arguments, meaning, _) in COMMANDS.items():
     print(f'  beta-darts {name} {arguments}\n      {meaning}')
-  print('\nbeta-darts search --help and beta-darts retrain --help print every KEY.')
+  print(f'\n{END}')

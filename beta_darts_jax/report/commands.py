@@ -9,7 +9,6 @@ from absl.flags import FlagValues
 
 from beta_darts_jax.config.shipped import PACKAGE
 from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped
-from beta_darts_jax.report.names import describe_names
 from beta_darts_jax.report.page import Path, figures_folder, watch, write
 from beta_darts_jax.report.run_folder import read_run_folder
 from beta_darts_jax.report.tables import next_command, own_operations
@@ -19,7 +18,7 @@ from beta_darts_jax.spaces.nas_bench_201.__main__ import main as nas_bench_201
 
 
 def run_command(command: str, words: list[str], values: FlagValues) -> int:
-  """Runs a command of command.usage.COMMANDS that is no run; returns the exit status.
+  """Runs report, export, study or query; returns the exit status.
 
   Args:
     command: its name.
@@ -32,11 +31,9 @@ def run_command(command: str, words: list[str], values: FlagValues) -> int:
     return nas_bench_201(['query', *words], program='beta-darts')
   if command == 'report':
     _write_pages(words, values)
-  elif command == 'export':
+  else:
     folder = export(words[0], values.format, values.out)
     print(f'{folder}\nexample.py needs {NEEDS[values.format]}')
-  else:
-    print(describe_names(*words))
   return 0
 
 

@@ -1,6 +1,7 @@
 """The names that a command line can use."""
 
 import ast
+import re
 import textwrap
 
 from beta_darts_jax.config import keys_of
@@ -12,7 +13,7 @@ from beta_darts_jax.networks import OPERATIONS
 from beta_darts_jax.spaces import PUBLISHED, SPACES
 
 KINDS = {  # kind: where its names are used
-  'configs': '--config NAME',
+  'configs': '--config NAME or --config NAME:ARGUMENTS',
   'data': '--config.data.source=NAME',
   'methods': (
     '--config SPACE:DATASET[,proxy][,METHOD], the protocol of the space or its short form proxy, or\n'
@@ -39,7 +40,7 @@ def describe_names(kind: str = '') -> str:
 
 def _lines(kind: str) -> str:
   if kind == 'configs':
-    return _table({name: _first_line(file) for name, file in configs().items()})
+    return _table({name: _describe_config(file) for name, file in configs().items()})
   if kind == 'methods':
     return _table({name: _describe(method) for name, method in METHODS.items()})
   if kind == 'parts':
@@ -60,8 +61,12 @@ def _describe(method: Method) -> str:
   return f'{method.meaning} ({values})' if values else method.meaning
 
 
-def _first_line(file) -> str:
-  return (ast.get_docstring(ast.parse(file.read_text(encoding='utf-8'))) or '').split('\n')[0]
+def _describe_config(file) -> str:
+  """Returns the first line of the docstring, and the arguments in the command lines after it."""
+  text = ast.get_docstring(ast.parse(file.read_text(encoding='utf-8'))) or ''
+  line, commands, *_ = [*text.split('\n\n'), '', '']
+  arguments = dict.fromkeys(re.findall(rf'--config configs/{file.stem}\.py:(\S+)', commands))
+  return line + (f' ARGUMENTS: {" or ".join(arguments)}' if arguments else '')
 
 
 def _table(meanings: dict[str, str]) -> str:
