@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from beta_darts_jax.spaces.genotype import Genotype
+from beta_darts_jax.spaces.genotype import WITHOUT_WEIGHTS, Genotype
 from beta_darts_jax.spaces.nas_bench_201 import DATASETS, NasBench201
 
-PARAMETER_FREE = ('none', 'skip_connect', 'avg_pool_3x3', 'max_pool_3x3', 'noise')
 COLLAPSED = 3  # a NAS-Bench-201 cell with this many parameter-free edges, or more, counts as collapsed
 # the cell that the β-DARTS paper reports for NAS-Bench-201
 PUBLISHED = '|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|'
@@ -33,7 +32,7 @@ def percentile(table: NasBench201, cell: Genotype | str) -> float:
 
 def parameter_free(cell: Genotype) -> int:
   """Returns the number of edges of the (normal) cell whose operation has no weights."""
-  return sum(name in PARAMETER_FREE for name in cell.normal.operations)
+  return sum(name in WITHOUT_WEIGHTS for name in cell.normal.operations)
 
 
 def distance(cell: Genotype, other: Genotype) -> int:

@@ -71,7 +71,7 @@ def draw_cell(cell: Cell, strengths: Sequence[float] = (), tips: Sequence[str] =
   Args:
     cell: the cell.
     strengths: a number ≥ 0 per edge, in the order of `cell.edges`; a stronger edge has a wider arrow. () gives equal
-      widths.
+      widths. An edge with `none` is dotted.
     tips: a text per edge, which the page shows when the pointer is on the arrow.
     has_texts: whether operations and nodes have labels.
   """
@@ -83,6 +83,8 @@ def draw_cell(cell: Cell, strengths: Sequence[float] = (), tips: Sequence[str] =
   arrows = [_make_arrow(cell, positions, e) for e in range(len(cell.edges))]
   for arrow, (_, _, operation), strength, tip in zip(arrows, cell.edges, strengths, tips, strict=True):
     style = {'color': operation_color(operation), 'linewidth': 0.8 + 4 * strength / max(*strengths, 1e-9)}
+    if operation == 'none':  # the edge is absent
+      style |= {'linewidth': 0.8, 'linestyle': ':'}
     _draw_arrow(axes, arrow, zorder=1, gid=f'tip:{tip}', mutation_scale=12, **style)
   output = len(positions) - 1
   for node in cell.concat:

@@ -60,9 +60,11 @@ def draw_leads(rows: Sequence[Mapping[str, Any]], space: SearchSpace, cell_type:
   """Draws for each edge by how much the operation with the largest β leads, in its color. A flip changes the color."""
   rows = [row for row in rows if row.get('betas')]
   epochs = np.array([row['epoch'] + 1 for row in rows])
-  leads = find_leads(space, cell_type, [row['betas'][cell_type] for row in rows])
+  betas = np.array([row['betas'][cell_type] for row in rows])  # [T, E, O]
+  leads = find_leads(space, cell_type, betas)
   figures = []
-  for place, first, second, lead in zip(space.places(cell_type), *(part.T for part in leads), strict=True):
+  for e, (place, names) in enumerate(zip(space.places(cell_type), space.candidates(cell_type), strict=True)):
+    first, second, lead = (part[:, e] for part in leads)
     figure = Figure(figsize=(1.9, 1.4))
     axes = figure.add_axes((0.25, 0.17, 0.7, 0.67))
     flips = int((first[1:] != first[:-1]).sum())
@@ -72,8 +74,11 @@ def draw_leads(rows: Sequence[Mapping[str, Any]], space: SearchSpace, cell_type:
       heights = np.where(first == operation, lead, 0)
       axes.stairs(heights, edges, fill=True, color=operation_color(operation), label=operation)
     axes.set(xlim=edges[[0, -1]], ylim=(0, max(1.05 * leads.lead.max(), LEAST_LEAD)))
-    texts = (f'{a} leads {b} by {value:.4f}' for a, b, value in zip(first, second, lead, strict=True))
-    _finish(axes, dict(zip(epochs.tolist(), texts, strict=True)))
+    texts = {}  # by epoch
+    for epoch, a, b, value, of_edge in zip(epochs.tolist(), first, second, lead, betas[:, e], strict=True):
+      ranking = [f'{names[o]} β {of_edge[o]:.4f}' for o in np.argsort(-of_edge, kind='stable')]
+      texts[epoch] = '\n'.join([f'{a} leads {b} by {value:.4f}', *ranking])
+    _finish(axes, texts)
     axes.locator_params(nbins=3)
     figures.append(figure)
   return figures

@@ -179,7 +179,9 @@ def _searches(run: RunFolder, is_one_of_many: bool) -> list[Search]:
 
 def _cells(runs: Sequence[RunFolder], searches: list[Search]) -> list[Section]:
   drawn = _draw_cells(runs, searches)
-  note = 'The width of an arrow is the lead of its operation over the second one, in β.' if searches else ''
+  note = (
+    'The width of an arrow is the lead of its operation over the second one, in β; none is dotted.' if searches else ''
+  )
   if any(len(run.member_rows) > MAX_MEMBERS for run in runs):
     note += f' The page shows the first {MAX_MEMBERS} members with a cell.'
   return [Section('Cells' if len(drawn) > 1 else 'Cell', 'cell', drawn, note)] if drawn else []

@@ -15,7 +15,7 @@ from beta_darts_jax.config.schema import BUILT_IN_CHOICES
 from beta_darts_jax.data import describe
 from beta_darts_jax.networks.operations import BUILT_IN
 from beta_darts_jax.report.run_folder import RunFolder
-from beta_darts_jax.report.verdict import benchmark_of, percent, state, verdict
+from beta_darts_jax.report.verdict import benchmark_of, find_collapse, percent, state, verdict
 from beta_darts_jax.runtime.workdir import KEPT
 from beta_darts_jax.search.cost import describe_cost
 from beta_darts_jax.search.population import mean_and_spread
@@ -34,7 +34,7 @@ def texts_of(run: RunFolder) -> dict[str, Any]:
     'name': run.name,
     'path': str(run.path),
     'verdict': verdict(run),
-    'warnings': run.environment.get('warnings', []),
+    'warnings': [*run.environment.get('warnings', []), *find_collapse(run)],
     'header': header(run),
     'genotype': _last_genotype(run),
     'tables': tables(run),

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from beta_darts_jax.report.run_folder import RunFolder
 from beta_darts_jax.search.population import mean_and_spread
+from beta_darts_jax.spaces.genotype import WITHOUT_WEIGHTS, Genotype
 from beta_darts_jax.spaces.nas_bench_201 import DATASETS, NUM_CELLS
 
 
@@ -120,6 +121,17 @@ def _population(run: RunFolder) -> Verdict:
   optimum = next(benchmark for benchmark in benchmarks.values() if benchmark).optimum
   basis = f'Mean ± standard deviation over seeds of the test accuracy on {run.dataset} that NAS-Bench-201 gives.'
   return Verdict(f'{text}; optimum {optimum:.2f}', basis)
+
+
+def find_collapse(run: RunFolder) -> list[str]:
+  """Returns a warning if at least half of the operations of the found cell have no weights."""
+  text = run.values().get('genotype')
+  if not text or not run.is_search or run.is_population:
+    return []
+  operations = [name for cell in Genotype.parse(text).cells for name in cell.operations]
+  free = sum(name in WITHOUT_WEIGHTS for name in operations)
+  collapsed = 2 * free >= len(operations)
+  return [f'the cell has collapsed: {free} of its {len(operations)} operations have no weights.'] if collapsed else []
 
 
 def state(run: RunFolder) -> str:

@@ -10,6 +10,7 @@ from beta_darts_jax.errors import InputError
 from beta_darts_jax.spaces.forms import abbreviate, read_cells
 from beta_darts_jax.spaces.skeletons import Place
 
+WITHOUT_WEIGHTS = frozenset({'none', 'skip_connect', 'avg_pool_3x3', 'max_pool_3x3', 'noise'})  # operations
 _CELLS = ('normal', 'reduce')
 _FORMS = (
   "|op~0|+|op~0|op~1|+…, Genotype(normal=[('op', 0), …], normal_concat=range(2, 6), reduce=…, reduce_concat=…), "

@@ -31,7 +31,9 @@ def test_a_panel_has_the_lead_of_the_first_operation_and_a_flip_is_another_color
   np.testing.assert_allclose(heights[second], [0, 0.2, 0.5])
   assert '1 flip' in axes.get_title()
   texts = json.loads(axes.get_gid().removeprefix('hover:'))['texts']
-  assert texts['2'] == f'{second} leads {first} by 0.2000'
+  lines = texts['2'].split('\n')
+  assert lines[0] == f'{second} leads {first} by 0.2000'
+  assert lines[1:] == [f'{NAS_BENCH_201.candidates("cell")[4][o]} β {betas[1][o]:.4f}' for o in (1, 2, 0, 3, 4)]
 
 
 def test_none_does_not_lead_in_a_darts_cell_but_in_one_of_the_benchmark():
@@ -101,7 +103,8 @@ def test_cell_has_one_arrow_per_edge_with_the_width_of_its_strength(name):
   strengths = [0.1 * (e + 1) for e in range(len(cell.edges))]
   axes = draw_cell(cell, strengths).axes[0]
   widths = np.array([arrow.get_linewidth() for arrow in axes.patches[: len(cell.edges)]])
-  np.testing.assert_allclose(widths - 0.8, 4 * np.array(strengths) / strengths[-1])
+  exists = [operation != 'none' for operation in cell.operations]
+  np.testing.assert_allclose(widths - 0.8, 4 * np.array(strengths) / strengths[-1] * exists)
   assert len(axes.patches) == len(cell.edges) + len(cell.concat)
   texts = [text.get_text() for text in axes.texts]
   assert sorted(cell.operations) == sorted(text for text in texts if '_' in text or text == 'none')

@@ -21,7 +21,7 @@ from beta_darts_jax.config import default, default_retrain
 from beta_darts_jax.report.run_folder import read_run_folder
 from beta_darts_jax.report.sections import curves_of
 from beta_darts_jax.report.tables import command, compare_runs, next_command
-from beta_darts_jax.report.verdict import verdict
+from beta_darts_jax.report.verdict import find_collapse, verdict
 
 
 class Page(HTMLParser):
@@ -111,6 +111,13 @@ def test_runs_are_compared_by_mean_and_spread_of_their_members(tmp_path):
   population, single = compare_runs([read_run_folder(folder) for folder in folders])
   assert (population['cifar10 test, %'], single['cifar10 test, %']) == ('90.62 ± 0.52', '92.00')
   assert {'cifar100 test, %', 'imagenet16_120 test, %'} <= single.keys()
+
+
+def test_a_cell_with_half_of_its_operations_without_weights_has_collapsed(tmp_path):
+  cells = {'collapsed': CELL, 'sound': CELL.replace('avg_pool_3x3', 'nor_conv_3x3')}
+  runs = {name: make_folder(tmp_path / name, [make_row(0, genotype=cell)]) for name, cell in cells.items()}
+  found = {name: find_collapse(read_run_folder(run)) for name, run in runs.items()}
+  assert found == {'collapsed': ['the cell has collapsed: 3 of its 6 operations have no weights.'], 'sound': []}
 
 
 # ---- pages ----
@@ -308,11 +315,17 @@ def test_index_of_a_folder_has_a_row_and_the_cells_of_each_run(tmp_path):
   report.write([make_search(tmp_path / 'a b')])
   make_retraining(tmp_path / 'trained')
   (make_search(tmp_path / 'damaged') / 'result.json').write_text('{')
+  report.write([make_search(tmp_path / 'more' / 'searches' / 'c')])
+  make_folder(tmp_path / 'more' / 'searches' / 'c' / 'copy', [])  # in a run, so it is not a run of the folder
+  (tmp_path / 'other').mkdir()
+  (tmp_path / 'other' / 'config.json').write_text('{}')
   path = report.write([tmp_path])
   assert path == tmp_path / 'index.html'
   text, page = read_page(path)
-  assert re.findall('<a href="(.*?)">(.*?)</a>', text) == [('a%20b/report.html', 'a b')]
-  assert len(page.drawings) == 1 + 2 and 'damaged/result.json is damaged' in text
+  links = [('a%20b/report.html', 'a b'), ('more/searches/c/report.html', 'more/searches/c')]
+  assert re.findall('<a href="(.*?)">(.*?)</a>', text) == links
+  assert len(page.drawings) == 2 * 1 + 2 and 'copy' not in text
+  assert 'damaged/result.json is damaged' in text and 'other is not a run folder' in text
 
 
 def test_watched_page_loads_itself_again_until_the_run_ends(tmp_path, monkeypatch):
