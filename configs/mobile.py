@@ -40,6 +40,7 @@ from beta_darts_jax.config.named_methods import METHODS, apply_method, choose, s
 from beta_darts_jax.errors import InputError
 
 DATASETS = ('cifar10', 'cifar100', 'svhn')
+NEED_CELLS = ('pc_darts', 'darts_minus', 'lambda_darts')
 RETRAINED = ('cifar10', 'cifar100', 'imagenet')
 WITHOUT_OWN = dict.fromkeys(METHODS, 'its program does not search in this space, or its protocol is not taken over')
 
@@ -48,7 +49,7 @@ def get_config(argument: str = 'cifar10'):
   dataset, _, rest = argument.partition(',')
   if rest == 'retrain':
     return make_retraining(dataset)
-  choice = choose('mobile.py', argument, DATASETS, {}, WITHOUT_OWN)
+  choice = choose('mobile.py', argument, DATASETS, {}, WITHOUT_OWN, NEED_CELLS)
   config = default()
   config.name = config.space.name = 'mobile'
   config.supernet.unroll = False

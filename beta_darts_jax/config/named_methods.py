@@ -1,6 +1,6 @@
 """The named methods of the configs of the spaces, and what these files do in the same way."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -97,7 +97,12 @@ class Choice(NamedTuple):
 
 
 def choose(
-  file: str, argument: str, datasets: Iterable[str], own: Mapping[str, Values], without_own: Mapping[str, str]
+  file: str,
+  argument: str,
+  datasets: Iterable[str],
+  own: Mapping[str, Values],
+  without_own: Mapping[str, str],
+  excluded: Collection[str] = (),
 ) -> Choice:
   """Reads `DATASET[,proxy][,METHOD]` or `DATASET,METHOD,own`.
 
@@ -107,6 +112,7 @@ def choose(
     datasets: allowed names.
     own: {method: the values that `own` changes}.
     without_own: {method: why its own protocol is missing}.
+    excluded: methods that the space of the file does not have.
 
   Raises:
     InputError: the argument has another form, or an unknown name.
@@ -115,13 +121,16 @@ def choose(
   is_proxy, is_own = rest[:1] == ['proxy'], rest[1:] == ['own']
   method = rest[0] if is_own else ','.join(rest[is_proxy:]) or 'beta_darts'
   reason = f' ({method}: {without_own[method]})' if is_own and method in without_own else ''
-  if dataset not in datasets or method not in (own if is_own else METHODS):
-    known = [*datasets, *METHODS, 'proxy', 'own']
+  methods = [name for name in METHODS if name not in excluded]
+  if dataset not in datasets or method not in (own if is_own else methods):
+    forms = 'DATASET[,proxy][,METHOD]' + (' or DATASET,METHOD,own' if own else '')
+    of_own = f'; own is one of {", ".join(own)}' if own else ''
+    known = [*datasets, *methods, 'proxy', 'own']
     near = [match for word in argument.split(',') if word not in known for match in get_close_matches(word, known, n=1)]
     hint = f' Did you mean {", ".join(near)}?' if near else ''
     raise InputError(
-      f'{file}:{argument}: expected DATASET[,proxy][,METHOD] or DATASET,METHOD,own with DATASET one of '
-      f'{", ".join(datasets)} and METHOD one of {", ".join(METHODS)}; own is one of {", ".join(own)}{reason}.{hint}'
+      f'{file}:{argument}: expected {forms} with DATASET one of {", ".join(datasets)} and METHOD one of '
+      f'{", ".join(methods)}{of_own}{reason}.{hint}'
     )
   return Choice(dataset, method, is_proxy, is_own)
 
