@@ -81,7 +81,9 @@ def read_latencies(path: str) -> Callable[[PlacedOperation], float]:
   def latency(operation: PlacedOperation) -> float:
     if operation not in latencies:
       wanted = ', '.join(f'{name}={value}' for name, value in operation._asdict().items())
-      raise InputError(f'{file} has no latency for {wanted}: measure this supernet with {_SCRIPT}')
+      raise InputError(
+        f'{file} has no latency for {wanted}: measure this supernet at the size of these images with {_SCRIPT}'
+      )
     return latencies[operation]
 
   return latency
