@@ -2,7 +2,7 @@
 
 beta-darts COMMAND …                                            the commands are below
 python -m beta_darts_jax.main --config FILE[:ARGUMENTS] …       beta-darts search or retrain, as the config says;
-                                                                --report RUN… and --export RUN are commands, too
+                                                                --report RUN… and --export RUN also work
 """
 
 import sys

@@ -18,8 +18,9 @@ proxy has C=8, images resized to 16×16, and 10 epochs (3,900 steps on CIFAR). I
 N=5, because shallower supernets find other cells, and it keeps all values of α. It
 takes about a quarter of an hour on two cores.
 
-The default METHOD is beta_darts. Each method uses the protocol above, not the protocol
-of its own paper. It changes only what this list names:
+METHOD is a name of `beta-darts list methods`, by default beta_darts. Each method uses
+the protocol above, not the protocol of its own paper. It changes only what this list
+names:
 
   beta_darts               Beta-Decay
   beta_darts_plus_plus     Beta-Decay and flooding; the level is not published, we chose 0.3 nats

@@ -41,6 +41,8 @@ COMMAND_LINES = {  # arguments: (what `parse` returns, the name of the config)
 MISTAKES_OF_FLAGS = {  # arguments: what the message names
   'search --config digit': 'Did you mean digits?',
   'search --config digits --config.search.epochs=two': 'config.search.epochs=two: expected an integer > 0',
+  'search --config digits --config.search.epochs 3.5': 'config.search.epochs=3.5: expected an integer > 0',
+  'search --config mobile:cifar10,pc_darts': 'METHOD one of beta_darts',
   'search --config digits --config.serch.epochs=2': 'Did you mean config.search.epochs',
   '--config retrain_nas_bench_201:cifar10 --config.data.alpha_split=valid': 'alpha_split: a retraining has no such key',
   '': '--config=FILE',

@@ -62,11 +62,15 @@ def _describe(method: Method) -> str:
 
 
 def _describe_config(file) -> str:
-  """Returns the first line of the docstring, and the arguments in the command lines after it."""
+  """Returns the first line of the docstring, and the arguments in the command lines after it, with their meaning."""
   text = ast.get_docstring(ast.parse(file.read_text(encoding='utf-8'))) or ''
   line, commands, *_ = [*text.split('\n\n'), '', '']
   arguments = dict.fromkeys(re.findall(rf'--config configs/{file.stem}\.py:(\S+)', commands))
-  return line + (f' ARGUMENTS: {" or ".join(arguments)}' if arguments else '')
+  if not arguments:
+    return line
+  names = dict.fromkeys(re.findall('[A-Z]{2,}', ' '.join(arguments)))
+  meanings = [re.search(rf'\b{name} is (?:[^.;]|\.(?=\w))+', text) for name in names]  # up to the end of the sentence
+  return '. '.join([f'{line} ARGUMENTS: {" or ".join(arguments)}', *(found[0] for found in meanings if found)])
 
 
 def _table(meanings: dict[str, str]) -> str:

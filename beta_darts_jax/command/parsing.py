@@ -207,8 +207,11 @@ def _explain_flag(name: str, command: str) -> str:
 def _find_unreadable_number(argv: list[str]) -> str:
   """Returns a message about the first --config.KEY=VALUE whose value should be a number and is none; else ''."""
   keys = {key.name: key for task in DEFAULTS for key in keys_of(task)}
-  for argument in argv:
-    match = re.fullmatch(r'--?config\.([\w.]+)=(.*)', argument)
+  pairs = [
+    argument if '=' in argument else f'{argument}={value}' for argument, value in itertools.pairwise([*argv, ''])
+  ]
+  for pair in pairs:
+    match = re.fullmatch(r'--?config\.([\w.]+)=(.*)', pair)
     key = keys.get(match[1]) if match else None
     if match and key and isinstance(key.default, (int, float)) and not isinstance(key.default, bool):
       try:

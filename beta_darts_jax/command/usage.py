@@ -26,7 +26,7 @@ COMMANDS = {
     'RUN… [--out FILE.html] [--png] [--watch]',
     'Writes the page of one run, finished or not, of several runs, or the index of a folder of runs.',
     {
-      'out': 'file of the page; default report.html in the run',
+      'out': 'file of the page; default report.html in the run, or in the current folder for several runs',
       'png': 'also writes every figure as a PNG',
       'watch': 'writes the page again and again while the run is running',
     },
@@ -34,7 +34,7 @@ COMMANDS = {
   'study': Command('NAME', 'Runs a study of the folder studies/, in a clone.'),
   'query': Command('CELL [--table CSV]', 'Prints the row of a cell in NAS-Bench-201.'),
   'export': Command(
-    'RUN --format torch|stablehlo|safetensors|onnx --out FOLDER [--config FILE]',
+    'RUN [--format torch|stablehlo|safetensors|onnx] --out FOLDER [--config FILE]',
     'Writes the network of a finished retraining for use without this package.',
     {
       'format': 'torch (default), stablehlo, safetensors or onnx',
