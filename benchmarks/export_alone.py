@@ -29,7 +29,7 @@ import torch
 from safetensors.torch import load_file
 from model import Network
 
-assert not any(map(importlib.util.find_spec, ('jax', 'beta_darts_jax')))
+assert not any(map(importlib.util.find_spec, ('jax', 'numpy', 'PIL', 'beta_darts_jax')))
 facts, data = json.load(open('classes.json')), load_file('images.safetensors')
 network = Network().eval()
 network.load_state_dict(load_file('model.safetensors'))
@@ -43,7 +43,7 @@ print(json.dumps(predicted.tolist()))
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('python', type=pathlib.Path, help='interpreter of an environment with torch and safetensors only')
-  python = parser.parse_args().python.absolute()  # not resolved: the link makes the environment
+  python = parser.parse_args().python.absolute()  # resolve() would follow the link out of the environment
   config = read_config('retrain_nas_bench_201')
   config.genotype, config.data.source, config.data.crop_padding, config.data.flip = CELL, 'digits', 1, False
   config.train.epochs, config.train.batch_size = 30, 64
@@ -53,6 +53,7 @@ def main() -> None:
     exported = bd.export(run, 'torch', pathlib.Path(folder) / 'exported')
     save_file({'images': images}, exported / 'images.safetensors')
     ours = np.argmax(bd.load(run)(images), axis=1)
+    subprocess.run([python, 'example.py'], cwd=exported, check=True)
     done = subprocess.run([python, '-c', CLASSIFY], cwd=exported, capture_output=True, text=True)
   if done.returncode:
     sys.exit(done.stderr)

@@ -33,7 +33,7 @@ def run_command(command: str, words: list[str], values: FlagValues) -> int:
     _write_pages(words, values)
   else:
     folder = export(words[0], values.format, values.out)
-    print(f'{folder}\nexample.py needs {NEEDS[values.format]}')
+    print(f'{folder}\nexample.py needs {NEEDS[values.format]}, and pillow for a picture file')
   return 0
 
 

@@ -1,13 +1,14 @@
 """The text of example.py for each format. CLASS is the name of the network's class in this package."""
 
-NEEDS = {  # what example.py imports, besides the standard library
-  'torch': 'torch, safetensors and pillow',
-  'stablehlo': 'jax, flatbuffers and pillow',
-  'safetensors': 'beta_darts_jax, safetensors and pillow',
-  'onnx': 'onnxruntime and pillow',
+NEEDS = {  # what example.py imports; for a picture file also pillow
+  'torch': 'torch and safetensors',
+  'stablehlo': 'jax and flatbuffers',
+  'safetensors': 'beta_darts_jax and safetensors',
+  'onnx': 'onnxruntime and numpy',
 }
 _PICTURE = """\
 if sys.argv[1:]:  # python example.py PICTURE
+  from PIL import Image
   picture = Image.open(sys.argv[1]).convert({1: 'L', 3: 'RGB'}[images.shape[3]]).resize(images.shape[2:0:-1], Image.BOX)
   images[0] = ARRAY.reshape(images.shape[1:])
 """
@@ -19,7 +20,6 @@ import sys
 import torch
 from safetensors.torch import load_file
 from model import Network
-from PIL import Image
 
 facts = json.load(open('classes.json'))
 network = Network().eval()
@@ -36,7 +36,6 @@ import json
 import sys
 import jax.export
 import numpy as np
-from PIL import Image
 
 facts = json.load(open('classes.json'))
 network = jax.export.deserialize(bytearray(open('model.stablehlo', 'rb').read()))
@@ -54,7 +53,6 @@ import jax
 import numpy as np
 from safetensors.numpy import load_file
 import beta_darts_jax as bd
-from PIL import Image
 
 facts = json.load(open('classes.json'))
 network = bd.CLASS(bd.Genotype.parse(facts['genotype']), **facts['network'])
@@ -71,7 +69,6 @@ import json
 import sys
 import numpy as np
 import onnxruntime
-from PIL import Image
 
 facts = json.load(open('classes.json'))
 network = onnxruntime.InferenceSession('model.onnx')
