@@ -240,7 +240,7 @@ def test_a_run_of_each_task_resumes_to_the_same_bits(task, environment, tmp_path
 
 
 @pytest.mark.full
-def test_a_chain_that_is_killed_twice_ends_with_the_same_bits(environment, tmp_path):
+def test_a_chain_that_is_killed_twice_and_stopped_once_ends_with_the_same_bits(environment, tmp_path):
   """A search on streamed pictures, the training of its cell on streamed pictures, the export: tests/chain.py."""
   environment = environment | {'TFDS_DATA_DIR': external('TFDS_STANDINS_DIR'), 'PYTHONPATH': str(ROOT)}
 
@@ -249,18 +249,23 @@ def test_a_chain_that_is_killed_twice_ends_with_the_same_bits(environment, tmp_p
 
   code, _, err = finish(begin('whole'))
   assert code == 0, err
-  outputs = []
-  for run in ('search', 'training'):
+  ends = []
+  for run, step, number in (
+    ('search', 4, signal.SIGKILL),
+    ('training', 4, signal.SIGKILL),
+    ('training', 12, signal.SIGTERM),
+  ):
     process = begin('killed')
-    wait_for_checkpoint(process, tmp_path / 'killed' / run, 4)
-    process.kill()
-    outputs.append(finish(process)[1])  # which ends when the worker processes end
+    wait_for_checkpoint(process, tmp_path / 'killed' / run, step)
+    process.send_signal(number)
+    ends.append(finish(process))  # which ends when the worker processes end
     assert not (tmp_path / 'killed' / run / 'result.json').exists()
+  assert ends[2][0] == 0, ends[2]  # SIGTERM saves the state
   code, out, err = finish(begin('killed'))
   assert code == 0, err
-  for output, steps in zip((outputs[1], out), (15, 12), strict=True):
+  for output, first, steps in zip((ends[1][1], ends[2][1], out), (4, 4, 12), (15, 24, 24), strict=True):
     step, last = map(int, re.search(r'resuming from step (\d+) of (\d+)', output).groups())
-    assert 4 <= step < last == steps, 'the kill was meant to come in the middle of the epoch'
+    assert first <= step < last == steps, 'the signal was meant to come in the middle of the epoch'
 
   whole, killed = tmp_path / 'whole', tmp_path / 'killed'
   for run in ('search', 'training'):
