@@ -12,7 +12,7 @@ endef
 PAGES = README.md docs/evidence/README.md
 PARALLEL = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: search test test-all test-newest test-lowest lint docs benchmark study reproduce evidence clean
+.PHONY: search test test-all test-extras test-newest test-lowest lint docs benchmark study reproduce evidence clean
 
 search: .venv/installed  ## installs the package, then runs a whole search on digits; each takes one to two minutes
 	.venv/bin/python -m beta_darts_jax.main --config configs/digits.py
@@ -22,6 +22,11 @@ test: .venv/installed-dev  ## the quick tests: about four and a half minutes on 
 
 test-all: test  ## the quick tests, then the slow ones: about twenty minutes on two free cores
 	.venv/bin/python -m pytest $(PARALLEL) -m full
+
+test-extras:  ## the tests of exports and loggers, with PyTorch, ONNX, TensorBoard, W&B and MLflow in .venv-extras
+	test -d .venv-extras || $(PYTHON) -m venv .venv-extras
+	.venv-extras/bin/python -m pip install --quiet --editable '.[dev,onnx,tensorboard,wandb,mlflow]'
+	.venv-extras/bin/python -m pytest $(PARALLEL) -m '' tests/retrain/test_export.py tests/report
 
 test-newest:  ## all tests with the newest versions that requirements.txt allows, on Python 3.12
 	$(call in_versions,.venv-newest,3.12,highest)

@@ -107,7 +107,11 @@ def test_wandb_resumes_its_run(monkeypatch, tmp_path):
   monkeypatch.setenv('WANDB_MODE', 'offline')
   log_twice('wandb', tmp_path)
   identity = (tmp_path / 'loggers.json').read_text().split('"')[3]
-  runs = [path for path in (tmp_path / 'wandb').glob('offline-run-*') if path.name.endswith(identity)]
+  runs = sorted(path for path in (tmp_path / 'wandb').glob('offline-run-*') if path.name.endswith(identity))
+  logged = [next(run.glob('*.wandb')).read_bytes() for run in runs]
+  for name in (b'train_loss', b'betas/cell', b'histogram', b'member_1/diagnostics/eigenvalues'):
+    assert name in logged[0], name
+  assert b'valid_accuracy' in logged[1] and TEXTS[1].encode() in logged[1]
   assert len(runs) == 2 and list(runs[0].rglob('media/images/*.png'))
 
 
