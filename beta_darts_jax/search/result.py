@@ -157,6 +157,9 @@ def _describe_population(values) -> list[str]:
   lines = []
   for member in values['members']:
     parts = [f'member {member["member"]}', f'seed {member["seed"]}', _describe_setting(member)]
+    if benchmark := member.get('benchmark'):
+      name = f'{values["dataset"]}_test'
+      parts.append(f'{benchmark[name]:.2f} % rank {benchmark[f"{name}_rank"]:>5}')
     parts += [f'cost {describe_cost(member["cost"])}'] if 'cost' in member else []
     lines.append('  '.join([part for part in parts if part] + [member['genotype'] or 'diverged']))
   lines += [_describe_statistics(setting, values['dataset']) for setting in values['settings']]
@@ -175,7 +178,7 @@ def _describe_statistics(setting, dataset):
   accuracy = setting['valid_accuracy']
   parts = [
     f'valid accuracy of the supernet {_mean_and_std(accuracy, 100)} %',
-    f'{setting["genotypes"]} different cells',
+    f'{setting["genotypes"]} different cell{"s" * (setting["genotypes"] != 1)}',
   ]
   if benchmark := setting.get('benchmark'):
     parts.append(f'benchmark test {_mean_and_std(benchmark[f"{dataset}_test"])} %')

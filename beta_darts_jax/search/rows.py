@@ -2,6 +2,7 @@
 
 import functools
 import math
+import statistics
 
 import numpy as np
 
@@ -60,13 +61,25 @@ def epoch_rows(
   return rows
 
 
-def describe_cell(setup: SearchSetup, row: Row, epoch: int, before: list[Row]) -> str:
-  """Returns what is printed about the cell of an epoch. A second line has the cell if it has changed.
+def describe_cells(setup: SearchSetup, rows: list[Row], epoch: int, before: list[Row]) -> str:
+  """Returns what is printed about the cells of an epoch: `describe_cell`, or the means of a population.
 
-  `before` are the rows of the epochs before. The result for a population is ''.
+  `before` are the rows of the epochs before.
   """
-  if setup.is_population:
+  if not setup.is_population:
+    return describe_cell(setup, rows[0], epoch, before)
+  found = [row for row in rows if row['genotype']]
+  if not found:
     return ''
+  parts = []
+  if all('benchmark' in row for row in found):
+    accuracies = [row['benchmark'][f'{setup.dataset_name}_test'] for row in found]
+    parts.append(f'cells {statistics.fmean(accuracies):.2f} % ({min(accuracies):.2f} … {max(accuracies):.2f})')
+  return '  '.join([*parts, f'skips {statistics.fmean(row["skips"] or 0 for row in found):.1f}'])
+
+
+def describe_cell(setup: SearchSetup, row: Row, epoch: int, before: list[Row]) -> str:
+  """Returns what is printed about the cell of one search. A second line has the cell if it has changed."""
   genotype, previous = row['genotype'], before[-1]['genotype'] if before else None
   parts = []
   if benchmark := row.get('benchmark'):

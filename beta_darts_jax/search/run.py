@@ -13,7 +13,7 @@ from beta_darts_jax.runtime.workdir import Workdir
 from beta_darts_jax.search.cells import all_members_ended, select_cells
 from beta_darts_jax.search.programs import SearchPrograms
 from beta_darts_jax.search.result import SearchResult, summarize, write_genotypes
-from beta_darts_jax.search.rows import describe_cell, epoch_rows, kendall_tau
+from beta_darts_jax.search.rows import describe_cells, epoch_rows, kendall_tau
 from beta_darts_jax.search.setup import SearchSetup
 from beta_darts_jax.spaces.nas_bench_201 import NasBench201
 from beta_darts_jax.spaces.space import ALPHA_NOISE
@@ -51,7 +51,7 @@ def run(setup: SearchSetup, dataset: Dataset, table: NasBench201 | None, workdir
         session.after_chunk(states)
       # ---- evaluate and log ----
       rows = epoch_rows(setup, programs, states, table, epoch, session.finite)
-      session.after_epoch(states, rows, describe_cell(setup, rows[0], epoch, session.rows))
+      session.after_epoch(states, rows, describe_cells(setup, rows, epoch, session.rows))
     rows = session.rows
   loop_seconds = time.perf_counter() - loop_started
 
