@@ -102,7 +102,7 @@ class Curve:
   @functools.cached_property
   def _flat_rows(self) -> list[dict[str, Any]]:
     nested = [(row.get('benchmark') or {}) | (row.get('regularizer_weights') or {}) for row in self.rows]
-    computed = [{**_alpha_spread(row), **_diagnostics(row)} for row in self.rows]
+    computed = [{**_alpha_spread(row), **_diagnostics(row), **_costs(row)} for row in self.rows]
     return [{**row, **more, **most} for row, more, most in zip(self.rows, nested, computed, strict=True)]
 
 
@@ -112,6 +112,11 @@ def _alpha_spread(row: Mapping[str, Any]) -> dict[str, float]:
     return {}
   spreads = [np.log(np.maximum(np.asarray(betas), 1e-12)).std(axis=-1) for betas in row['betas'].values()]
   return {'alpha_spread': float(np.concatenate(spreads).mean())}
+
+
+def _costs(row: Mapping[str, Any]) -> dict[str, float]:
+  """The cost of the cell and the expected cost of a row, as far as the run has costs."""
+  return {f'{name}_cost': row['cost'][name] for name in ('derived', 'expected') if row.get('cost')}
 
 
 def _diagnostics(row: Mapping[str, Any]) -> dict[str, float | None]:
@@ -170,6 +175,7 @@ def architecture_panels(curves: list[Curve]) -> list[Panel]:
     Panel('std of α (mean over edges)', {'alpha_spread': '-'}),
     Panel(title, dict(zip(used, itertools.cycle(_STYLES.values())))),
     Panel('skip connections, (normal) cell', {'skips': '-'}),
+    Panel('cost of the cell', {'derived_cost': '-', 'expected_cost': '--'}, from_zero=True),
   ]
 
 

@@ -208,6 +208,7 @@ class MLflow:
 
 
 LOGGERS: dict[str, type[Logger] | Logger] = {'tensorboard': TensorBoard, 'wandb': WeightsAndBiases, 'mlflow': MLflow}
+BUILT_IN_LOGGERS = frozenset(LOGGERS)  # users may add loggers of their own
 
 
 def find_loggers(names: Iterable[str]) -> list[Logger]:

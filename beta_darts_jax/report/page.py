@@ -90,7 +90,8 @@ def _folders(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
   for path in paths:
     levels = range(1 if is_run_folder(path) else DEPTH + 1)
     files = sorted(file for level in levels for file in path.glob('*/' * level + 'config.json'))
-    found += [file.parent for file in files if not any(map(is_run_folder, file.parent.parents))]
+    below = [file.parent for file in files if is_run_folder(file.parent)]
+    found += [run for run in below if not set(run.parents) & set(below)]  # a run may hold copies of runs
   return found
 
 

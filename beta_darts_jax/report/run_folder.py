@@ -93,8 +93,9 @@ class RunFolder:
 
 
 def is_run_folder(path: pathlib.Path) -> bool:
-  """Returns whether a folder is that of a run."""
-  return (path / 'config.json').is_file()
+  """Returns whether a folder is that of a run: its config.json has the key `task`."""
+  file = path / 'config.json'
+  return file.is_file() and '"task"' in file.read_text(encoding='utf-8', errors='replace')
 
 
 def read_run_folder(path) -> RunFolder:
@@ -105,15 +106,12 @@ def read_run_folder(path) -> RunFolder:
   """
   path = pathlib.Path(path)
   if not is_run_folder(path):
-    raise InputError(f'{path} is not a run folder: it has no config.json')
-  config = read_json(path / 'config.json', 'expected JSON')
-  if 'task' not in config:
-    raise InputError(f'{path} is not a run folder: config.json is not that of a run')
+    raise InputError(f'{path} is not a run folder: it has no config.json of a run')
   diverged = path / 'diverged.txt'
   return RunFolder(
     path=path if path.name else path.resolve(),
     name=path.resolve().name,
-    config=config,
+    config=read_json(path / 'config.json', 'expected JSON'),
     environment=_read_if_there(path / 'environment.json') or {},
     rows=_read_rows(path / 'metrics.jsonl'),
     result=_read_if_there(path / 'result.json'),

@@ -172,16 +172,21 @@ def _searches(run: RunFolder, is_one_of_many: bool) -> list[Search]:
   members = [k for k in run.member_rows if run.values(k).get('genotype') and run.values(k).get('betas')]
   name = [run.name] if is_one_of_many else []
   return [
-    Search(run, k, ', '.join([*name, f'member {k}, seed {run.values(k).get("seed")}'] if run.is_population else name))
+    Search(run, k, ', '.join([*name, *_member_texts(run, k)] if run.is_population else name))
     for k in members[:MAX_MEMBERS]
   ]
 
 
+def _member_texts(run: RunFolder, k: int) -> list[str]:
+  return [text for text in (f'member {k}', f'seed {run.values(k).get("seed")}', run.setting_text(k)) if text]
+
+
 def _cells(runs: Sequence[RunFolder], searches: list[Search]) -> list[Section]:
   drawn = _draw_cells(runs, searches)
-  note = (
-    'The width of an arrow is the lead of its operation over the second one, in β; none is dotted.' if searches else ''
-  )
+  with_arrows = any(not search.space.is_chain for search in searches)
+  note = 'The width of an arrow is the lead of its operation over the second one, in β.' if with_arrows else ''
+  if any('none' in search.space.operation_names and not search.space.keeps_two for search in searches):
+    note += ' An edge with none is absent; its arrow is dotted.'
   if any(len(run.member_rows) > MAX_MEMBERS for run in runs):
     note += f' The page shows the first {MAX_MEMBERS} members with a cell.'
   return [Section('Cells' if len(drawn) > 1 else 'Cell', 'cell', drawn, note)] if drawn else []
@@ -245,8 +250,9 @@ def _type_text(space: SearchSpace, cell_type: str) -> str:
 def _leads(searches: list[Search]) -> list[Section]:
   """Draws the leads of each search, in a section per cell type; the leads of several searches are folded."""
   note = (
-    'Each panel is an edge (source → target). Its height is the lead in β of the first operation over the second one, '
-    'its color is the first operation. A flip is an epoch in which another operation takes the lead.'
+    'Each panel is an edge (source → target), or a layer of a space without cells. Its height is the lead in β of the '
+    'first operation over the second one, its color is the first operation. A flip is an epoch in which another '
+    'operation takes the lead.'
   )
   groups: dict[str, dict[str, list[Drawing]]] = {}  # by cell type and search
   for search in searches:

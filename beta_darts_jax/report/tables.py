@@ -14,6 +14,7 @@ from beta_darts_jax.config import DEFAULTS, keys_of
 from beta_darts_jax.config.schema import BUILT_IN_CHOICES
 from beta_darts_jax.data import describe
 from beta_darts_jax.networks.operations import BUILT_IN
+from beta_darts_jax.report.loggers import BUILT_IN_LOGGERS
 from beta_darts_jax.report.run_folder import RunFolder
 from beta_darts_jax.report.verdict import benchmark_of, find_collapse, percent, state, verdict
 from beta_darts_jax.runtime.workdir import KEPT
@@ -170,8 +171,8 @@ def own_operations(run: RunFolder) -> set[str]:
 
 def _own_parts(run: RunFolder) -> list[str]:
   """Returns the names of operations, regularizers and other parts in the config that are not built in."""
-  own = own_operations(run)
   values = flatten_dict(run.config, sep='.')
+  own = own_operations(run) | set(values.get('loggers', ())) - BUILT_IN_LOGGERS
   for name, choices in BUILT_IN_CHOICES.items():
     value = values.get(name, [])
     own |= set(value if isinstance(value, list) else [value]) - choices
@@ -211,7 +212,10 @@ def _members(run: RunFolder) -> Table:
     values, benchmark = run.values(k), run.values(k).get('benchmark')
     row = {'member': k, 'seed': values.get('seed'), **run.setting(k)}
     row |= {f'{d} test, %': f'{benchmark[f"{d}_test"]:.2f}' if benchmark else '' for d in DATASETS}
-    row |= {f'{d} rank': benchmark[f'{d}_test_rank'] if benchmark else '' for d in DATASETS[:1]}
+    found = benchmark_of(run, k)
+    row |= (
+      {'rank': found.rank, 'regret': f'{found.optimum - found.accuracy:.2f}'} if found else {'rank': '', 'regret': ''}
+    )
     row['supernet validation, %'] = percent(values.get('valid_accuracy'))
     row['cost of the cell'] = describe_cost(values['cost']) if 'cost' in values else ''
     table.append(row | {'cell': values.get('genotype') or 'diverged'})
@@ -267,6 +271,7 @@ def _summary(run: RunFolder) -> dict[str, Any]:
     'regret': _mean([b.optimum - b.accuracy for b in benchmarks], '.2f'),
     'trained cell, test %': percent(tested),
     'supernet validation, %': _mean([100 * a for a in supernets], '.2f'),
+    'cost of the cell': describe_cost(run.values()['cost']) if not run.is_population and 'cost' in run.values() else '',
     'seconds': f'{run.seconds:.0f}' if run.rows else '',
     'date': facts.get('date', ''),
   }

@@ -62,7 +62,8 @@ def _quality(run: RunFolder) -> Verdict:
 
 def _with_table(benchmark: Benchmark, baselines: dict[str, float]) -> str:
   accuracy, rank, optimum = benchmark
-  parts = [f'{accuracy:.2f} %', f'rank {rank:,} of {NUM_CELLS:,} (top {max(100 * rank / NUM_CELLS, 0.01):.2f} %)']
+  top = f' (top {max(100 * rank / NUM_CELLS, 0.01):.2f} %)' if 2 * rank < NUM_CELLS else ''
+  parts = [f'{accuracy:.2f} %', f'rank {rank:,} of {NUM_CELLS:,}{top}']
   if best := baselines.get('best_of_50_by_validation'):
     parts.append(f'{"above" if accuracy > best else "not above"} best-of-50 ({best:.2f})')
   parts.append(f'optimum {optimum:.2f}' if optimum > accuracy else 'the optimum')
@@ -124,14 +125,16 @@ def _population(run: RunFolder) -> Verdict:
 
 
 def find_collapse(run: RunFolder) -> list[str]:
-  """Returns a warning if at least half of the operations of the found cell have no weights."""
-  text = run.values().get('genotype')
-  if not text or not run.is_search or run.is_population:
+  """Returns a warning if most operations of a found (normal) cell, or of the cells of members, have no weights."""
+  texts = [text for k in run.member_rows if (text := run.values(k).get('genotype'))]
+  cells = [Genotype.parse(text).normal.operations for text in texts] if run.is_search and run.result else []
+  without = [sum(name in WITHOUT_WEIGHTS for name in cell) for cell in cells]
+  collapsed = [2 * free > len(cell) for free, cell in zip(without, cells, strict=True)]
+  if not any(collapsed):
     return []
-  operations = [name for cell in Genotype.parse(text).cells for name in cell.operations]
-  free = sum(name in WITHOUT_WEIGHTS for name in operations)
-  collapsed = 2 * free >= len(operations)
-  return [f'the cell has collapsed: {free} of its {len(operations)} operations have no weights.'] if collapsed else []
+  if run.is_population:
+    return [f'in {sum(collapsed)} of {len(cells)} cells most operations have no weights.']
+  return [f'most operations of the cell have no weights: {without[0]} of {len(cells[0])}.']
 
 
 def state(run: RunFolder) -> str:

@@ -22,6 +22,9 @@ from beta_darts_jax.report.run_folder import read_run_folder
 from beta_darts_jax.report.sections import curves_of
 from beta_darts_jax.report.tables import command, compare_runs, next_command
 from beta_darts_jax.report.verdict import find_collapse, verdict
+from beta_darts_jax.spaces.published import PUBLISHED
+
+COLLAPSED = CELL.replace('nor_conv_1x1', 'skip_connect')
 
 
 class Page(HTMLParser):
@@ -113,11 +116,23 @@ def test_runs_are_compared_by_mean_and_spread_of_their_members(tmp_path):
   assert {'cifar100 test, %', 'imagenet16_120 test, %'} <= single.keys()
 
 
-def test_a_cell_with_half_of_its_operations_without_weights_has_collapsed(tmp_path):
-  cells = {'collapsed': CELL, 'sound': CELL.replace('avg_pool_3x3', 'nor_conv_3x3')}
-  runs = {name: make_folder(tmp_path / name, [make_row(0, genotype=cell)]) for name, cell in cells.items()}
-  found = {name: find_collapse(read_run_folder(run)) for name, run in runs.items()}
-  assert found == {'collapsed': ['the cell has collapsed: 3 of its 6 operations have no weights.'], 'sound': []}
+@pytest.mark.parametrize(
+  'cell, warnings', [(CELL, []), (COLLAPSED, ['most operations of the cell have no weights: 4 of 6.'])]
+)
+def test_a_cell_whose_operations_have_mostly_no_weights_gets_a_warning(cell, warnings, tmp_path):
+  rows = [make_row(0, genotype=cell)]
+  assert find_collapse(read_run_folder(make_folder(tmp_path / 'running', rows))) == []
+  assert find_collapse(read_run_folder(make_folder(tmp_path / 'run', rows, {'genotype': cell, 'epoch': 0}))) == warnings
+  members = [{'member': k, 'seed': k, 'genotype': text, 'epoch': 0} for k, text in enumerate((CELL, cell))]
+  rows = [make_row(0, member=k, genotype=member['genotype']) for k, member in enumerate(members)]
+  population = read_run_folder(make_folder(tmp_path / 'population', rows, {'members': members}))
+  assert find_collapse(population) == (['in 1 of 2 cells most operations have no weights.'] if warnings else [])
+
+
+def test_no_published_cell_of_the_darts_space_gets_a_warning(tmp_path):
+  for name in ('DARTS_V1', 'DARTS_V2', 'PC_DARTS_CIFAR'):
+    result = {'genotype': str(PUBLISHED[name]), 'epoch': 0}
+    assert find_collapse(read_run_folder(make_folder(tmp_path / name, [make_row(**result)], result))) == []
 
 
 # ---- pages ----
@@ -315,17 +330,16 @@ def test_index_of_a_folder_has_a_row_and_the_cells_of_each_run(tmp_path):
   report.write([make_search(tmp_path / 'a b')])
   make_retraining(tmp_path / 'trained')
   (make_search(tmp_path / 'damaged') / 'result.json').write_text('{')
-  report.write([make_search(tmp_path / 'more' / 'searches' / 'c')])
-  make_folder(tmp_path / 'more' / 'searches' / 'c' / 'copy', [])  # in a run, so it is not a run of the folder
-  (tmp_path / 'other').mkdir()
-  (tmp_path / 'other' / 'config.json').write_text('{}')
+  report.write([make_search(tmp_path / 'more' / 'c')])
+  make_folder(tmp_path / 'more' / 'c' / 'copy', [])  # in a run, so it is not a run of the folder
+  (tmp_path / 'more' / 'config.json').write_text('{}')  # of another program
   path = report.write([tmp_path])
   assert path == tmp_path / 'index.html'
   text, page = read_page(path)
-  links = [('a%20b/report.html', 'a b'), ('more/searches/c/report.html', 'more/searches/c')]
+  links = [('a%20b/report.html', 'a b'), ('more/c/report.html', 'more/c')]
   assert re.findall('<a href="(.*?)">(.*?)</a>', text) == links
   assert len(page.drawings) == 2 * 1 + 2 and 'copy' not in text
-  assert 'damaged/result.json is damaged' in text and 'other is not a run folder' in text
+  assert 'damaged/result.json is damaged' in text
 
 
 def test_watched_page_loads_itself_again_until_the_run_ends(tmp_path, monkeypatch):
