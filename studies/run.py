@@ -182,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
   closed = [name for name in known_studies() if not load_study(name).arms]
   names = ', '.join(name for name in known_studies() if name not in closed)
   parser.add_argument(
-    'study', metavar='NAME', help=f'{names}, or a Python file. With --tables-only, too: {", ".join(closed)}'
+    'study', metavar='NAME', help=f'{names}, or a Python file. Only with --tables-only: {", ".join(closed)}'
   )
   parser.add_argument('--runs', type=pathlib.Path, default=pathlib.Path('runs/studies'), help='folders of the searches')
   kept = pathlib.Path('docs/evidence')
