@@ -1,6 +1,7 @@
 """Measures the seconds of a bilevel step with each hypergradient and each relaxation, and the ratio to plain DARTS.
 
   python benchmarks/methods.py [--depth 1] [--batch-size 64] [--rounds 5] [--only 'PART; …']
+  python benchmarks/methods.py --space darts --depth 8 --batch-size 32 --scan --steps 1 --rounds 3
 
 All parts run in one process and take turns. A round is one dispatch of --steps steps of every part. The script prints
 the table of README.md.
@@ -15,7 +16,10 @@ import beta_darts_jax as bd
 from beta_darts_jax.method.optimizers import weight_sgd_oles
 from beta_darts_jax.runtime.devices import make_mesh, set_up
 
-SPACE = bd.NAS_BENCH_201
+SPACES = {
+  'nas_bench_201': (bd.NAS_BENCH_201, 'cells_per_stage'),
+  'darts': (bd.DARTS, 'layers'),
+}  # and the name of their depth
 # name → (arguments of make_search_step, attributes of the supernet)
 PARTS = {
   'first order, softmax': ({}, {}),
@@ -26,7 +30,7 @@ PARTS = {
   'Λ-DARTS, finite difference': ({'regularizer': 'lambda_darts_finite_difference', 'order': 'weights_first'}, {}),
   'SDARTS-RS': ({'relaxation': bd.Relaxation(perturbation='random')}, {}),
   'SDARTS-ADV': ({'relaxation': bd.Relaxation(perturbation='adversarial')}, {}),
-  'PC-DARTS, K=4': ({'relaxation': bd.Relaxation(edges=SPACE.edges)}, {'partial_channels': 4}),
+  'PC-DARTS, K=4': ({}, {'partial_channels': 4}),  # and edge weights
   'GDAS': (
     {'relaxation': bd.Relaxation(sampling='gumbel'), 'order': 'weights_first'},
     {'single_path': True, 'undrawn_gradient': True},
@@ -42,8 +46,9 @@ PARTS = {
 
 def parse_arguments():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--space', choices=SPACES, default='nas_bench_201')
   parser.add_argument('--channels', type=int, default=16)
-  parser.add_argument('--depth', type=int, default=1, help='cells per stage')
+  parser.add_argument('--depth', type=int, default=1, help='cells per stage, or cells of the DARTS supernet')
   parser.add_argument('--batch-size', type=int, default=64)
   parser.add_argument('--steps', type=int, default=4, help='steps of a dispatch')
   parser.add_argument('--rounds', type=int, default=5)
@@ -58,10 +63,11 @@ def parse_arguments():
 
 def compile_part(name, options, batch):
   """Returns the CompiledSteps of a part."""
-  parts, attributes = PARTS[name]
-  supernet = bd.Supernet(
-    SPACE, 10, channels=options.channels, cells_per_stage=options.depth, unroll=not options.scan, **attributes
-  )
+  (parts, attributes), (space, depth) = PARTS[name], SPACES[options.space]
+  if 'partial_channels' in attributes:
+    parts = {**parts, 'relaxation': bd.Relaxation(edges=space.edges)}
+  sizes = {'channels': options.channels, depth: options.depth}
+  supernet = bd.Supernet(space, 10, unroll=not options.scan, **sizes, **attributes)
   hyper = bd.Hyperparameters(perturbation=0.1, alignment_weight=0.1, zero_one_weight=10.0)
   mesh = make_mesh(options.batch_size, data=1)
   return CompiledSteps(*search_program(supernet, hyper, **{'regularizer': (), **parts}), batch, mesh)
