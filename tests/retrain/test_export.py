@@ -276,7 +276,7 @@ def test_onnx_has_our_logits_for_any_batch(darts_network, tmp_path):
 @pytest.mark.parametrize('format', FORMATS)
 def test_an_example_has_at_most_ten_lines_below_its_imports(format):
   lines = EXAMPLES[format].strip().splitlines()
-  assert len([line for line in lines if line and not line.startswith(('import', 'from', '"""'))]) <= 10
+  assert len([line for line in lines if line and not line.strip().startswith(('import', 'from', '"""'))]) <= 10
   ast.parse(EXAMPLES[format])
 
 
