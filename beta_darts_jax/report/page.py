@@ -121,11 +121,17 @@ def _index(folder: pathlib.Path, origin: pathlib.Path) -> dict[str, Any]:
   pages = {run.name: run.path / 'report.html' for run in runs}
   return {
     'title': f'Runs in {folder}',
-    'rows': [{'cells': thumbnails(run)} | row for run, row in zip(runs, compare_runs(runs), strict=True)],
+    'rows': [{'cells': thumbnails(run)} | _short(row) for run, row in zip(runs, compare_runs(runs), strict=True)],
     'links': {name: quote(os.path.relpath(page, origin)) for name, page in pages.items() if page.is_file()},
     'legend': operation_legend(runs),
     'damaged': damaged,
   }
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+  """Returns the columns that fit beside each other on the screen of a laptop."""
+  left_out = ('members', 'cifar100 test, %', 'imagenet16_120 test, %', 'regret', 'cost of the cell')
+  return {name: value for name, value in row.items() if name not in left_out}
 
 
 def _render(template: str, values: dict[str, Any]) -> str:

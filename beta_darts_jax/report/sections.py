@@ -189,7 +189,11 @@ def _cells(runs: Sequence[RunFolder], searches: list[Search]) -> list[Section]:
     note += ' An edge with none is absent; its arrow is dotted.'
   if any(len(run.member_rows) > MAX_MEMBERS for run in runs):
     note += f' The page shows the first {MAX_MEMBERS} members with a cell.'
-  return [Section('Cells' if len(drawn) > 1 else 'Cell', 'cell', drawn, note)] if drawn else []
+  chains = [search.space.is_chain for search in searches] or [
+    run.config.get('network', {}).get('stem') == 'mobile' for run in runs
+  ]
+  title = ('Chain' if all(chains) else 'Cell') + 's' * (len(drawn) > 1)
+  return [Section(title, 'cell', drawn, note)] if drawn else []
 
 
 def _draw_cells(runs: Sequence[RunFolder], searches: list[Search], has_texts: bool = True) -> list[Drawing]:
