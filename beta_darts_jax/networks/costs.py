@@ -15,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.networks.mobile.skeleton import stage_plan, stem_stride
-from beta_darts_jax.networks.mobile.stages import runs_of_stage
+from beta_darts_jax.networks.mobile.stages import placed_layers
 from beta_darts_jax.networks.operations import OPERATIONS
 from beta_darts_jax.networks.plan import cell_plan, edge_stride
 from beta_darts_jax.networks.supernet import Supernet
@@ -95,7 +94,8 @@ def placed_operations(
   """Yields (cell type, edge, column of α, operation) for each candidate in each cell, for images of (height, width)."""
   space = supernet.space
   if space.is_chain:
-    yield from _placed_layers(supernet, image_size)
+    for cell_type, row, k, sizes in placed_layers(space, supernet.channels, image_size):
+      yield cell_type, row, k, PlacedOperation(*sizes)
     return
   if space.depth == 'layers':
     cells = [(cell.cell_type, cell.channels) for cell in cell_plan(supernet.layers, supernet.channels)]
@@ -110,18 +110,6 @@ def placed_operations(
       height, width = (stride * pixels // factor for pixels in image_size)
       for k, name in enumerate(space.candidates(cell_type)[e]):
         yield cell_type, e, k, PlacedOperation(name, channels, stride, height, width)
-
-
-def _placed_layers(supernet, image_size):
-  """`placed_operations` of a space without cells."""
-  channels, size = supernet.channels, [math.ceil(pixels / stem_stride(image_size)) for pixels in image_size]
-  for stage in stage_plan(supernet.channels, image_size):
-    for run in runs_of_stage(supernet.space, stage.number):
-      for row in run.rows:
-        stride = 1 if run.first else stage.stride
-        for k, name in enumerate(run.operations):
-          yield run.cell_type, row, k, PlacedOperation(name, stage.channels, stride, *size, input_channels=channels)
-        channels, size = stage.channels, [math.ceil(pixels / stride) for pixels in size]
 
 
 def _parameters(operation: PlacedOperation) -> int:

@@ -1,6 +1,7 @@
 """The stages of a chain: of the supernet, and of the network of a genotype. Arrays are [B, H, W, C]."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from beta_darts_jax.errors import InputError
 from beta_darts_jax.networks.initialization import Module
 from beta_darts_jax.networks.layers import drop_path, scanned
 from beta_darts_jax.networks.mixed_operation import MixedOperation
-from beta_darts_jax.networks.mobile.skeleton import PlannedStage
+from beta_darts_jax.networks.mobile.skeleton import PlannedStage, stage_plan, stem_stride
 from beta_darts_jax.networks.operations import OPERATIONS
 from beta_darts_jax.spaces.genotype import Cell
 from beta_darts_jax.spaces.space import SearchSpace
@@ -44,6 +45,18 @@ def runs_of_stage(space: SearchSpace, stage: int) -> Iterator[Run]:
   for (cell_type, operations), run in itertools.groupby(layers, key=kind):
     equal = list(run)
     yield Run(equal[0][0], cell_type, tuple(row for *_, row in equal), operations)
+
+
+def placed_layers(space: SearchSpace, channels: int, image_size: tuple[int, int]) -> Iterator[tuple]:
+  """Yields (cell type, row and column of α, the fields of a costs.PlacedOperation) for each candidate of each layer."""
+  width, size = channels, [math.ceil(pixels / stem_stride(image_size)) for pixels in image_size]
+  for stage in stage_plan(channels, image_size):
+    for run in runs_of_stage(space, stage.number):
+      for row in run.rows:
+        stride = 1 if run.first else stage.stride
+        for k, name in enumerate(run.operations):
+          yield run.cell_type, row, k, (name, stage.channels, stride, *size, width)
+        width, size = stage.channels, [math.ceil(pixels / stride) for pixels in size]
 
 
 class SearchStage(Module):
