@@ -1,11 +1,11 @@
 """Compiles the bilevel step for TPU slices on a machine without a TPU: memory, FLOPs, collectives, estimated cycles.
 
   pip install -e '.[pods]'   # libtpu, in an environment of its own: with it JAX looks for a TPU
-  python benchmarks/tpu_aot.py [--slices v5e:4x4,v5e:8x8] [--channels 16] [--dtype bfloat16]
+  python benchmarks/tpu_aot.py [--programs nas_bench_201,darts] [--slices v5e:4x4,v5e:8x8] [--dtype bfloat16]
 
-It prints the table of README.md. The projected speed is the compiler's estimate: the cycles of the fusions of one step
-at 1.5 GHz (v5e: 197 TFLOP/s in bfloat16 from four 128×128 MXUs). The time of collectives and of the host is not
-counted.
+It prints the table of README.md. `--dearest 10` also lists the dearest instructions of each program. The projected
+speed is the compiler's estimate: the cycles of the fusions of one step at 1.5 GHz (v5e: 197 TFLOP/s in bfloat16 from
+four 128×128 MXUs). The time of collectives and of the host is not counted.
 """
 
 import argparse
@@ -14,7 +14,9 @@ import functools
 import os
 import re
 import time
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,46 +28,73 @@ import beta_darts_jax as bd
 from beta_darts_jax.runtime.devices import STRATEGIES, map_members, shard_population
 
 CLOCK = 1.5e9  # hertz
-IMAGE_SHAPE = (32, 32, 3)
 COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'collective-permute', 'all-to-all')
-SPACES = {'nas_bench_201': (bd.NAS_BENCH_201, {'cells_per_stage': 5}), 'darts': (bd.DARTS, {'layers': 8})}
 
 
-def search_step(space, options, unroll):
-  """Returns (bilevel step, shapes of its state) of a search space, given by name."""
-  space, sizes = SPACES[space]
-  sizes = sizes if not options.depth else dict.fromkeys(sizes, options.depth)
-  dtype = jnp.dtype(options.dtype)
-  supernet = bd.Supernet(space, 10, channels=options.channels, unroll=unroll, dtype=dtype, **sizes)
+class Program(NamedTuple):
+  """A bilevel step: attributes of its supernet, arguments of make_search_step, and pixels a side of an image."""
+
+  space: bd.SearchSpace
+  supernet: Mapping[str, Any] = MappingProxyType({})
+  parts: Mapping[str, Any] = MappingProxyType({})
+  size: int = 32
+  unroll: bool = False  # as in the config of the space
+
+
+PROGRAMS = {
+  'nas_bench_201': Program(bd.NAS_BENCH_201, {'cells_per_stage': 5}, unroll=True),
+  'darts': Program(bd.DARTS, {'layers': 8}),
+  'darts_imagenet': Program(
+    bd.DARTS_WITH_NONE,
+    {'layers': 8, 'stem': 'imagenet', 'partial_channels': 2, 'num_classes': 1000},
+    {'relaxation': bd.Relaxation(edges=bd.DARTS_WITH_NONE.edges)},
+    size=224,
+  ),
+  'mobile': Program(bd.MOBILE),
+  'mobile_gdas': Program(
+    bd.MOBILE, {'single_path': True}, {'relaxation': bd.Relaxation('gumbel'), 'order': 'weights_first'}
+  ),
+  'mobile_proxyless': Program(bd.MOBILE, {'single_path': True, 'paths': 2}, {'relaxation': bd.Relaxation('two_paths')}),
+}
+
+
+def search_step(program, options, unroll):
+  """Returns (bilevel step, shapes of its state) of a Program."""
+  space, parts = program.space, program.parts
+  attributes = {'num_classes': 10, 'channels': options.channels, 'unroll': unroll} | program.supernet
+  if options.depth and space.depth:
+    attributes[space.depth] = options.depth
+  supernet = bd.Supernet(space, dtype=jnp.dtype(options.dtype), **attributes)
+  relaxation = parts.get('relaxation', bd.Relaxation())
 
   def initial_state(seed):
-    alphas = space.init_alphas(jax.random.key(seed))
-    images = jnp.zeros((1, *IMAGE_SHAPE))
-    variables = supernet.init(jax.random.key(seed), images, bd.softmax_betas(alphas))
-    return bd.SearchState.create(variables, alphas, seed)
+    key = jax.random.key(seed)
+    alphas = space.init_alphas(key)
+    variables = supernet.init(key, jnp.zeros((1, program.size, program.size, 3)), bd.softmax_betas(alphas))
+    return bd.SearchState.create(variables, alphas, seed, relaxation.init_edge_logits(key, space))
 
-  return bd.make_search_step(supernet), jax.eval_shape(initial_state, np.uint32(0))
+  return bd.make_search_step(supernet, **parts), jax.eval_shape(initial_state, np.uint32(0))
 
 
-def batch_shapes(options):
-  images = jax.ShapeDtypeStruct((options.batch_size, *IMAGE_SHAPE), jnp.float32)
+def batch_shapes(program, options):
+  images = jax.ShapeDtypeStruct((options.batch_size, program.size, program.size, 3), jnp.float32)
   return images, jax.ShapeDtypeStruct((options.batch_size,), jnp.int32)
 
 
-def step_flops(space, options):
+def step_flops(program, options):
   """Returns the FLOPs of a step by XLA's analysis of the unrolled program before it is compiled.
 
   The program is unrolled because XLA counts one turn of a loop.
   """
-  step, state = search_step(space, options, unroll=True)
-  batch = batch_shapes(options)
+  step, state = search_step(program, options, unroll=True)
+  batch = batch_shapes(program, options)
   hyper = jax.tree.map(np.float32, bd.Hyperparameters())
   return step.trace(state, batch, batch, hyper).lower(lowering_platforms=('tpu',)).cost_analysis()['flops']
 
 
-def compile_step(space, options, layout, mesh):
+def compile_step(program, options, layout, mesh):
   """Returns the compiled bilevel step of the layout's members; batches are split over 'data' of the mesh."""
-  step, state = search_step(space, options, options.unroll)
+  step, state = search_step(program, options, program.unroll)
 
   def take_step(member, shared):
     del shared
@@ -83,15 +112,17 @@ def compile_step(space, options, layout, mesh):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((layout.members, *x.shape), x.dtype, sharding=sharding), tree)
 
   hyper = jax.tree.map(np.float32, bd.Hyperparameters())
-  arguments = for_members(state), for_members(batch_shapes(options), 'data'), for_members(hyper)
+  arguments = for_members(state), for_members(batch_shapes(program, options), 'data'), for_members(hyper)
   return jax.jit(take_steps, donate_argnums=0).lower(*arguments).compile()
 
 
 # ---- what the compiled program executes ----
 
 
-def count_executed(text):
-  """Returns the cycles and the collectives of one run of a compiled program, a Counter; loops count with their turns.
+def executed_instructions(text):
+  """Returns [(times, instruction)] of one run of a compiled program; loops count with their turns.
+
+  Of a conditional, the branch with most cycles counts.
 
   Args:
     text: of the compiled program (HLO).
@@ -104,30 +135,39 @@ def count_executed(text):
   entry = next(name for name, block in computations.items() if block.startswith('ENTRY'))
 
   @functools.cache
-  def count(name):
-    total = collections.Counter()
-    for line in computations[name].splitlines()[1:]:
-      total.update(count_line(line))
-    return total
+  def instructions_of(name):
+    lines = computations[name].splitlines()[1:]
+    return [instruction for line in lines for instruction in [(1, line), *called_by(line)]]
 
-  def count_line(line):
-    counts = collections.Counter()
-    if cycles := re.search(r'"estimated_cycles":"?(\d+)', line):
-      counts['cycles'] = int(cycles[1])
-    if kind := re.search(rf' ({"|".join(COLLECTIVES)})(?:-start)?\(', line):
-      counts[kind[1]] += 1
+  def called_by(line):
     if ' while(' in line:
       turns = count_turns(line, computations)
-      counts.update({key: turns * n for key, n in count(named_in(line, 'body')).items()})
-    elif ' call(' in line:
-      counts.update(count(named_in(line, 'to_apply')))
-    elif ' conditional(' in line:  # the branch with most cycles
+      return [(turns * times, called) for times, called in instructions_of(named_in(line, 'body'))]
+    if ' call(' in line:
+      return instructions_of(named_in(line, 'to_apply'))
+    if ' conditional(' in line:
       listed = re.search(r'branch_computations=\{([^}]*)', line) or re.search(r'(true_computation=.*)', line)
-      branches = [count(name) for name in re.findall(r'%([\w.\-]+)', listed[1]) if name in computations]
-      counts.update(max(branches, key=lambda branch: branch['cycles']))
-    return counts
+      branches = [instructions_of(name) for name in re.findall(r'%([\w.\-]+)', listed[1]) if name in computations]
+      return max(branches, key=lambda branch: sum(times * cycles_of(called) for times, called in branch))
+    return []
 
-  return count(entry)
+  return instructions_of(entry)
+
+
+def cycles_of(line):
+  """Returns the compiler's estimate for an instruction, or 0."""
+  cycles = re.search(r'"estimated_cycles":"?(\d+)', line)
+  return int(cycles[1]) if cycles else 0
+
+
+def count_executed(text):
+  """Returns the cycles and the collectives of one run of a compiled program, a Counter."""
+  counts = collections.Counter()
+  for times, line in executed_instructions(text):
+    counts['cycles'] += times * cycles_of(line)
+    if kind := re.search(rf' ({"|".join(COLLECTIVES)})(?:-start)?\(', line):
+      counts[kind[1]] += times
+  return counts
 
 
 def named_in(line, attribute):
@@ -159,14 +199,16 @@ class Layout(NamedTuple):
     return text + (f' by {self.strategy}' if self.members > self.population else '')
 
 
-def layouts(space, chips):
+def layouts(name, chips, one_search):
   """Returns the layouts to compile: one search over all chips, one search on each chip, and one on each four chips."""
   chosen = [Layout(1, chips, members=1)]
+  if one_search:
+    return chosen
   if chips > 1:
     chosen.append(Layout(chips, 1, members=chips))
-  elif space == 'nas_bench_201':
+  elif name == 'nas_bench_201':
     chosen += [Layout(1, 1, members=8, strategy=strategy) for strategy in STRATEGIES]
-  if chips > 4 and space == 'nas_bench_201':
+  if chips > 4 and name == 'nas_bench_201':
     chosen.append(Layout(chips // 4, 4, members=chips // 4))
   return chosen
 
@@ -182,32 +224,44 @@ def print_row(name, compiled, seconds, members, flops):
   print(f'| {" | ".join(row)} | {members * CLOCK / cycles:.1f} | {seconds:.0f} |', flush=True)
 
 
-def measure_slice(space, name, options, flops):
-  """Prints a row for each layout of a space on a slice."""
-  bounds = {'chips_per_host_bounds': (1, 1, 1)} if name.endswith('1x1') else {}
-  chips = np.array(topologies.get_topology_desc(name, 'tpu', **bounds).devices)
-  for layout in layouts(space, len(chips)):
+def print_dearest(text, number):
+  """Prints the instructions with most cycles: million cycles of all turns, turns, shape with layout, name in JAX."""
+  costs = [(times * cycles_of(line), times, line) for times, line in executed_instructions(text)]
+  for cycles, times, line in sorted(costs, key=lambda cost: -cost[0])[:number]:
+    shape = re.search(r'= (.*?) [\w\-]+\(', line)[1]
+    name = re.search(r'op_name="([^"]*)"', line)
+    print(f'{cycles / 1e6:.3f} in {times} turns: {shape}, {name and name[1]}', flush=True)
+
+
+def measure_slice(name, slice_name, options, flops):
+  """Prints a row for each layout of a program, given by name, on a slice."""
+  bounds = {'chips_per_host_bounds': (1, 1, 1)} if slice_name.endswith('1x1') else {}
+  chips = np.array(topologies.get_topology_desc(slice_name, 'tpu', **bounds).devices)
+  for layout in layouts(name, len(chips), options.one_search):
     grid = chips.reshape(layout.population, layout.data)
     mesh = Mesh(grid, ('population', 'data'), axis_types=(AxisType.Auto,) * 2)
-    started = time.perf_counter()
-    compiled = compile_step(space, options, layout, mesh)
-    seconds = time.perf_counter() - started
-    print_row(f'{space}, {name}, {layout}', compiled, seconds, layout.members, flops * layout.members / len(chips))
+    started = time.process_time()
+    compiled = compile_step(PROGRAMS[name], options, layout, mesh)
+    seconds = time.process_time() - started
+    flops_a_chip = flops * layout.members / len(chips)
+    print_row(f'{name}, {slice_name}, {layout}', compiled, seconds, layout.members, flops_a_chip)
+    print_dearest(compiled.as_text(), options.dearest)
 
 
 def parse_arguments():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--slices', default='v5e:1x1,v5e:2x2,v5e:4x4,v5e:8x8')
-  parser.add_argument('--spaces', default=','.join(SPACES))
+  parser.add_argument('--programs', default='nas_bench_201,darts', help=f'some of {", ".join(PROGRAMS)}')
+  parser.add_argument('--one-search', action='store_true', help='compile no populations')
   parser.add_argument('--channels', type=int, default=16)
   parser.add_argument('--depth', type=int, default=0, help='cells per stage (5), or cells of the DARTS supernet (8)')
   parser.add_argument('--batch-size', type=int, default=64)
   parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='bfloat16')
-  parser.add_argument('--unroll', action='store_true', help='compile every edge separately, which takes many minutes')
+  parser.add_argument('--dearest', type=int, default=0, help='number of fusions to list')
   options = parser.parse_args()
-  options.spaces = options.spaces.split(',')
-  if unknown := sorted(set(options.spaces) - set(SPACES)):
-    parser.error(f'--spaces={",".join(unknown)}: expected some of {", ".join(SPACES)}')
+  options.programs = options.programs.split(',')
+  if unknown := sorted(set(options.programs) - set(PROGRAMS)):
+    parser.error(f'--programs={",".join(unknown)}: expected some of {", ".join(PROGRAMS)}')
   return options
 
 
@@ -218,12 +272,12 @@ def main():
   os.environ |= {'TPU_SKIP_MDS_QUERY': '1', 'TPU_ACCELERATOR_TYPE': 'v5litepod-16', 'TPU_WORKER_HOSTNAMES': 'localhost'}
   os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'
   print('| program, slice, mesh (population × data) | MiB a chip | GFLOP a chip | collectives a step | ', end='')
-  print('cycles, 10⁶ | projected steps/s | compile, s |')
+  print('cycles, 10⁶ | projected steps/s | compile, CPU s |')
   print('|---|---|---|---|---|---|---|', flush=True)
-  for space in options.spaces:
-    flops = step_flops(space, options)
-    for name in options.slices.split(','):
-      measure_slice(space, name, options, flops)
+  for name in options.programs:
+    flops = step_flops(PROGRAMS[name], options)
+    for slice_name in options.slices.split(','):
+      measure_slice(name, slice_name, options, flops)
 
 
 if __name__ == '__main__':
