@@ -29,7 +29,8 @@ import torch
 from safetensors.torch import load_file
 from model import Network
 
-assert not any(map(importlib.util.find_spec, ('jax', 'numpy', 'PIL', 'beta_darts_jax')))
+found = list(filter(importlib.util.find_spec, ('jax', 'numpy', 'PIL', 'beta_darts_jax')))
+assert not found, f'expected an environment without {found}'
 facts, data = json.load(open('classes.json')), load_file('images.safetensors')
 network = Network().eval()
 network.load_state_dict(load_file('model.safetensors'))

@@ -84,5 +84,6 @@ if __name__ == '__main__':
   try:
     sys.argv[:] = find_configs(sys.argv)
   except InputError as error:
-    sys.exit(f'error: {error}')
+    print('error:', error, file=sys.stderr)
+    sys.exit(2)
   app.run(main)

@@ -88,14 +88,15 @@ def main():
     assert succeeds(folder, 'whole', processes, 2 * processes)
     seconds, whole = time.perf_counter() - began, read_outcome(folder / 'whole')
     print(f'a run without a fault takes {seconds:.0f} s', flush=True)
-    survived, longest = 0, 0.0
+    too_late, survived, longest = 0, 0, 0.0
     for k in range(options.kills):
       moment, victim = rng.uniform(0, seconds), rng.randrange(processes)
       ends, waited = kill_one(folder, f'run{k}', processes, moment, victim)
       has_same_bits = succeeds(folder, f'run{k}', processes, 2 * processes) and equal(
         read_outcome(folder / f'run{k}'), whole
       )
-      survived, longest = survived + has_same_bits, max(longest, waited)
+      had_ended = all(status == 0 for status, _ in ends)  # the kill came too late
+      too_late, survived, longest = too_late + had_ended, survived + has_same_bits, max(longest, waited)
       then = 'the same bits' if has_same_bits else 'LOST'
       print(f'process {victim} after {moment:.0f} s: the others end in {waited:.1f} s {ends}, then {then}', flush=True)
     kill_one(folder, 'moved', processes, 0.8 * seconds, 0)
@@ -104,7 +105,7 @@ def main():
     time.sleep(0.6 * seconds)
     one.terminate()
     moves &= finish([one])[0][0] in (0, -15) and succeeds(folder, 'back', processes, 2 * processes)
-    print(f'| one of {processes} processes killed | {options.kills} | {survived} | {longest:.0f} s |')
+    print(f'| one of {processes} processes killed | {options.kills} | {survived} | {too_late} | {longest:.0f} s |')
     print(f'{processes} → 1 and 1 → {processes} processes: {"finished" if moves else "LOST"}')
 
 

@@ -3,7 +3,7 @@
   pip install -e '.[pods]'   # libtpu, in an environment of its own: with it JAX looks for a TPU
   python benchmarks/tpu_aot.py [--programs nas_bench_201,darts] [--slices v5e:4x4,v5e:8x8] [--dtype bfloat16]
 
-It prints the table of README.md. `--dearest 10` also lists the dearest instructions of each program. The projected
+It prints the table of README.md. `--costliest 10` also lists the costliest instructions of each program. The projected
 speed is the compiler's estimate: the cycles of the fusions of one step at 1.5 GHz (v5e: 197 TFLOP/s in bfloat16 from
 four 128×128 MXUs). The time of collectives and of the host is not counted.
 """
@@ -224,9 +224,9 @@ def print_row(name, compiled, seconds, members, flops):
   print(f'| {" | ".join(row)} | {members * CLOCK / cycles:.1f} | {seconds:.0f} |', flush=True)
 
 
-def print_dearest(text, number):
+def print_costliest(text, number):
   """Prints the instructions with most cycles: million cycles of all turns, turns, shape with layout, name in JAX."""
-  costs = [(times * cycles_of(line), times, line) for times, line in executed_instructions(text)]
+  costs = [(times * cycles_of(line), times, line) for times, line in executed_instructions(text) if cycles_of(line)]
   for cycles, times, line in sorted(costs, key=lambda cost: -cost[0])[:number]:
     shape = re.search(r'= (.*?) [\w\-]+\(', line)[1]
     name = re.search(r'op_name="([^"]*)"', line)
@@ -245,7 +245,7 @@ def measure_slice(name, slice_name, options, flops):
     seconds = time.process_time() - started
     flops_a_chip = flops * layout.members / len(chips)
     print_row(f'{name}, {slice_name}, {layout}', compiled, seconds, layout.members, flops_a_chip)
-    print_dearest(compiled.as_text(), options.dearest)
+    print_costliest(compiled.as_text(), options.costliest)
 
 
 def parse_arguments():
@@ -254,10 +254,10 @@ def parse_arguments():
   parser.add_argument('--programs', default='nas_bench_201,darts', help=f'some of {", ".join(PROGRAMS)}')
   parser.add_argument('--one-search', action='store_true', help='compile no populations')
   parser.add_argument('--channels', type=int, default=16)
-  parser.add_argument('--depth', type=int, default=0, help='cells per stage (5), or cells of the DARTS supernet (8)')
+  parser.add_argument('--depth', type=int, default=0, help='cells per stage (5), or cells of DARTS (8)')
   parser.add_argument('--batch-size', type=int, default=64)
   parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='bfloat16')
-  parser.add_argument('--dearest', type=int, default=0, help='number of fusions to list')
+  parser.add_argument('--costliest', type=int, default=0, help='number of fusions to list')
   options = parser.parse_args()
   options.programs = options.programs.split(',')
   if unknown := sorted(set(options.programs) - set(PROGRAMS)):

@@ -18,7 +18,7 @@ proxy has five cells, C=8, a tenth of the images, resized to 16×16, and 10 epoc
 steps on CIFAR). The values of α are those of the full size. So λ stays below 0.5. The
 proxy shows that everything works, in about a quarter of an hour on two cores.
 
-METHOD is one of the methods that configs/nas_bench_201.py describes. The default is
+METHOD is a name of `beta-darts list methods`. The default is
 beta_darts. Each method uses the protocol above, not the protocol of its own paper.
 Three methods differ from their form on NAS-Bench-201: gdas gives a gradient to the drawn
 operations alone, drnas ranks the edges by the largest softmax(α), and lambda_darts updates

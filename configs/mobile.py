@@ -8,15 +8,15 @@ widths of MobileNetV2. Each of its 21 layers chooses the kernel size 3, 5 or 7 a
 expansion 3 or 6. The 15 layers that keep the shape may also be left out. MobileNetV2
 is one network of the space, with the name MOBILENET_V2.
 
-A search has DATASET cifar10, cifar100 or svhn. The supernet has C=16, the widths of
+DATASET is cifar10, cifar100 or svhn. The supernet has C=16, the widths of
 MobileNetV2 1.0. The search has 50 epochs with batch size 64, as that of β-DARTS in the
 DARTS space. λ of beta_darts grows by 0.5 per 390 steps, to 25 on CIFAR. Nobody has
 published λ for this space, so try several values of --config.search.beta_decay_weight.
 This size is for accelerators. proxy has C=4, two layers in a stage, a tenth of the
 images, resized to 16×16, and 10 epochs. It keeps the values of α, so λ stays below 0.5.
 
-METHOD is one of the methods that configs/nas_bench_201.py describes, without pc_darts,
-darts_minus and lambda_darts, which need cells. proxyless is the two-path sampling of
+METHOD is a name of `beta-darts list methods`, without pc_darts, darts_minus and
+lambda_darts, which need cells. proxyless is the two-path sampling of
 ProxylessNAS, with the settings of α of its official program: Adam with learning rate
 1e-3, b1 = 0 and no decay. gdas and proxyless compute one or two operations of each
 layer, so their memory does not grow with the number of operations. Search for cheap
@@ -40,7 +40,7 @@ from beta_darts_jax.config.named_methods import METHODS, apply_method, choose, s
 from beta_darts_jax.errors import InputError
 
 DATASETS = ('cifar10', 'cifar100', 'svhn')
-NEED_CELLS = ('pc_darts', 'darts_minus', 'lambda_darts')
+NEED_CELLS = dict.fromkeys(('pc_darts', 'darts_minus', 'lambda_darts'), 'it needs cells')
 RETRAINED = ('cifar10', 'cifar100', 'imagenet')
 WITHOUT_OWN = dict.fromkeys(METHODS, 'its program does not search in this space, or its protocol is not taken over')
 

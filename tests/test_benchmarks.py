@@ -106,5 +106,5 @@ def test_export_prints_a_row_for_each_format():
 @pytest.mark.full
 @pytest.mark.skipif(find_spec('libtpu') is None, reason='libtpu is not installed')
 def test_tpu_aot_prints_a_row_for_each_layout():
-  rows = rows_of(run('tpu_aot.py', *SMALL, '--slices=v5e:1x1', '--programs=nas_bench_201', '--dearest=1'))
+  rows = rows_of(run('tpu_aot.py', *SMALL, '--slices=v5e:1x1', '--programs=nas_bench_201', '--costliest=1'))
   assert [row[0].split(', ', 2)[2] for row in rows] == ['1 × 1', '1 × 1, 8 members by map', '1 × 1, 8 members by vmap']

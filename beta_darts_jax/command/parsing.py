@@ -207,9 +207,8 @@ def _explain_flag(name: str, command: str) -> str:
 def _find_unreadable_number(argv: list[str]) -> str:
   """Returns a message about the first --config.KEY=VALUE whose value should be a number and is none; else ''."""
   keys = {key.name: key for task in DEFAULTS for key in keys_of(task)}
-  pairs = [
-    argument if '=' in argument else f'{argument}={value}' for argument, value in itertools.pairwise([*argv, ''])
-  ]
+  following = itertools.pairwise([*argv, ''])
+  pairs = [word if '=' in word else f'{word}={"" if value.startswith("-") else value}' for word, value in following]
   for pair in pairs:
     match = re.fullmatch(r'--?config\.([\w.]+)=(.*)', pair)
     key = keys.get(match[1]) if match else None

@@ -1,7 +1,8 @@
 """The named methods of the configs of the spaces, and what these files do in the same way."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -102,7 +103,7 @@ def choose(
   datasets: Iterable[str],
   own: Mapping[str, Values],
   without_own: Mapping[str, str],
-  excluded: Collection[str] = (),
+  excluded: Mapping[str, str] = MappingProxyType({}),
 ) -> Choice:
   """Reads `DATASET[,proxy][,METHOD]` or `DATASET,METHOD,own`.
 
@@ -112,7 +113,7 @@ def choose(
     datasets: allowed names.
     own: {method: the values that `own` changes}.
     without_own: {method: why its own protocol is missing}.
-    excluded: methods that the space of the file does not have.
+    excluded: {method: why the space of the file does not have it}.
 
   Raises:
     InputError: the argument has another form, or an unknown name.
@@ -120,12 +121,13 @@ def choose(
   dataset, *rest = argument.split(',')
   is_proxy, is_own = rest[:1] == ['proxy'], rest[1:] == ['own']
   method = rest[0] if is_own else ','.join(rest[is_proxy:]) or 'beta_darts'
-  reason = f' ({method}: {without_own[method]})' if is_own and method in without_own else ''
+  reasons = {**(without_own if is_own else {}), **excluded}
+  reason = f' ({method}: {reasons[method]})' if method in reasons else ''
   methods = [name for name in METHODS if name not in excluded]
   if dataset not in datasets or method not in (own if is_own else methods):
     forms = 'DATASET[,proxy][,METHOD]' + (' or DATASET,METHOD,own' if own else '')
     of_own = f'; own is one of {", ".join(own)}' if own else ''
-    known = [*datasets, *methods, 'proxy', 'own']
+    known = [*datasets, *METHODS, 'proxy', 'own']
     near = [match for word in argument.split(',') if word not in known for match in get_close_matches(word, known, n=1)]
     hint = f' Did you mean {", ".join(near)}?' if near else ''
     raise InputError(

@@ -129,7 +129,7 @@ def _index(folder: pathlib.Path, origin: pathlib.Path) -> dict[str, Any]:
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
-  """Returns the columns that fit beside each other on the screen of a laptop."""
+  """Returns the columns that fit on the screen of a laptop."""
   left_out = ('members', 'cifar100 test, %', 'imagenet16_120 test, %', 'regret', 'cost of the cell')
   return {name: value for name, value in row.items() if name not in left_out}
 

@@ -93,9 +93,14 @@ class RunFolder:
 
 
 def is_run_folder(path: pathlib.Path) -> bool:
-  """Returns whether a folder is that of a run: its config.json has the key `task`."""
+  """Returns whether a folder is that of a run: its config.json has the key `task`, or is damaged."""
   file = path / 'config.json'
-  return file.is_file() and '"task"' in file.read_text(encoding='utf-8', errors='replace')
+  if not file.is_file():
+    return False
+  try:
+    return 'task' in json.loads(file.read_bytes())
+  except (ValueError, TypeError):  # reading the run names it as damaged
+    return True
 
 
 def read_run_folder(path) -> RunFolder:

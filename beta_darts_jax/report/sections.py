@@ -186,7 +186,7 @@ def _cells(runs: Sequence[RunFolder], searches: list[Search]) -> list[Section]:
   with_arrows = any(not search.space.is_chain for search in searches)
   note = 'The width of an arrow is the lead of its operation over the second one, in β.' if with_arrows else ''
   if any('none' in search.space.operation_names and not search.space.keeps_two for search in searches):
-    note += ' An edge with none is absent; its arrow is dotted.'
+    note += ' A dotted arrow is none: the network has no such edge.'
   if any(len(run.member_rows) > MAX_MEMBERS for run in runs):
     note += f' The page shows the first {MAX_MEMBERS} members with a cell.'
   chains = [search.space.is_chain for search in searches] or [

@@ -125,9 +125,9 @@ def _population(run: RunFolder) -> Verdict:
 
 
 def find_collapse(run: RunFolder) -> list[str]:
-  """Returns a warning if most operations of a found (normal) cell, or of the cells of members, have no weights."""
+  """Returns a warning if most operations of a found (normal) cell or chain, or of those of members, have no weights."""
   texts = [text for k in run.member_rows if (text := run.values(k).get('genotype'))]
-  cells = [Genotype.parse(text).normal.operations for text in texts] if run.is_search and run.result else []
+  cells = [Genotype.parse(text).main_operations for text in texts] if run.is_search and run.result else []
   without = [sum(name in WITHOUT_WEIGHTS for name in cell) for cell in cells]
   collapsed = [2 * free > len(cell) for free, cell in zip(without, cells, strict=True)]
   if not any(collapsed):

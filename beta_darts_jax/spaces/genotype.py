@@ -65,6 +65,12 @@ class Genotype:
     return 'nas_bench_201' if len(self.cells) == 1 else 'mobile'
 
   @property
+  def main_operations(self) -> list[str]:
+    """The operations of the (normal) cell, or of all layers of a chain."""
+    cells = self.cells if self.skeleton == 'mobile' else [self.normal]
+    return [name for cell in cells for name in cell.operations]
+
+  @property
   def operations_by_place(self) -> dict[Place, str]:
     """The operation of each edge."""
     return {
