@@ -74,7 +74,7 @@ def test_batch_norm_equals_flax(affine):
 
 
 def test_the_form_of_accelerators_has_the_values_and_gradients_of_batch_normalization(monkeypatch):
-  """It takes mean and variance in one pass with a shift. No other test has this shape: JAX traces a form once a shape."""
+  """One pass with a shift. No other test has this shape: JAX traces a form once for each shape."""
   monkeypatch.setattr(kernels, 'FORCE_PLAIN', True)
   x, scale, shift = 3 + jax.random.normal(KEY, (5, 4, 3, 2)), jnp.float32(2), jnp.array([2.5, -1.0])
 
