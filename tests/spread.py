@@ -2,9 +2,9 @@
 
   python tests/spread.py OUT.npz CASES [PROCESSES PROCESS PORT]
 
-CASES is a JSON list of {name, population, data, members: [seed, …], steps, dtype, strategy, ulp, unroll}. For each case
-OUT.npz holds NAME/0, NAME/1 and NAME/2: the members' α [M, 3, 3], their training losses summed over the steps [M], and
-the weights of their stems [M, …]. With PROCESSES, each process has one device; otherwise one process has eight.
+CASES is a JSON list of {name, population, data, members: [seed, …], steps, dtype, strategy, ulp, unroll, diverging}.
+For each case OUT.npz holds NAME/0, NAME/1 and NAME/2: the members' α [M, 3, 3], their training losses summed over the
+steps [M], and the weights of their stems [M, …]. The processes have eight devices together.
 """
 
 import dataclasses
@@ -67,16 +67,17 @@ def make_state(seed, dtype, ulp):
   return state
 
 
-def make_hyper(seed, dtype):
+def make_hyper(seed, dtype, diverges=False):
   """Hyperparameters of a member; λ differs between members."""
-  hyper = Hyperparameters(alpha_learning_rate=3e-3, beta_decay_weight=5.0 * seed)
+  rate = {'learning_rate': 1e300} if diverges else {}
+  hyper = Hyperparameters(alpha_learning_rate=3e-3, beta_decay_weight=5.0 * seed, **rate)
   return jax.tree.map(dtype, hyper)
 
 
 PROGRAMS = {}
 
 
-def run(population, data, members, steps, dtype, strategy='map', ulp=False, unroll=False):
+def run(population, data, members, steps, dtype, strategy='map', ulp=False, unroll=False, diverging=()):
   dtype = np.dtype(dtype).type
   mesh = make_mesh(BATCH, len(members), population, data)
 
@@ -87,7 +88,7 @@ def run(population, data, members, steps, dtype, strategy='map', ulp=False, unro
   arguments = (
     stack([make_state(seed, dtype, ulp) for seed in members]),
     stack([order[:: 1 - 2 * (seed % 2)] for seed in members]),
-    stack([make_hyper(seed, dtype) for seed in members]),
+    stack([make_hyper(seed, dtype, seed in diverging) for seed in members]),
     replicate((half(0), half(1)), mesh),
     replicate(np.int32(steps), mesh),
   )
@@ -105,8 +106,7 @@ def main():
   out, cases, *cluster = sys.argv[1:]
   processes, process, port = map(int, cluster or (1, 0, 0))
   coordinator = f'localhost:{port}' if port else ''
-  devices = 1 if port else 8
-  set_up(cpu_devices=devices, coordinator=coordinator, processes=processes, process=process)
+  set_up(cpu_devices=8 // processes, coordinator=coordinator, processes=processes, process=process)
   jax.config.update('jax_enable_x64', True)
   results = {}
   for case in json.loads(cases):

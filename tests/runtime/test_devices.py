@@ -46,7 +46,7 @@ def finish(process):
 
 
 def spread(out, cases, processes=0):
-  """Runs tests/spread.py in `processes` processes of one device, or in one process of eight: {name: arrays}."""
+  """Runs tests/spread.py in `processes` processes, or in one. They have eight devices together: {name: arrays}."""
   command, port = [HERE / 'spread.py', out, json.dumps(cases)], free_port()
   running = [start(*command, *cluster) for cluster in [(processes, i, port) for i in range(processes)] or [()]]
   for code, _, err in map(finish, running):
@@ -65,6 +65,10 @@ def distance(a, b):
 
 
 POPULATION = [0, 1, 2, 3]
+SIXTEEN = [  # the members on eight devices
+  case('sixteen', population=8, members=[*range(16)], steps=3),
+  case('sixteen, one diverges', population=8, members=[*range(16)], steps=3, diverging=[5]),
+]
 
 
 @pytest.fixture(scope='module')
@@ -75,6 +79,7 @@ def one_process(tmp_path_factory):
     cases += [case(f'{name}, float32, {steps}', data=devices, steps=steps, dtype='float32') for steps in (3, 20)]
   cases.append(case('one ulp', dtype='float32', ulp=True))
   cases += [case(s, population=2, data=2, members=POPULATION, strategy=s, unroll=s == 'map') for s in ('map', 'vmap')]
+  cases += SIXTEEN
   return spread(tmp_path_factory.mktemp('spread') / 'out.npz', cases)
 
 
@@ -129,13 +134,30 @@ def test_a_member_takes_the_trajectory_of_a_single_run(one_process, strategy):
   assert np.abs(alphas[0] - alphas[1]).max() > 1e-3  # the members differ
 
 
+@pytest.fixture(scope='module')
+def four_processes(tmp_path_factory):
+  """Each has two devices."""
+  cases = [case('shared', population=2, data=4, members=[0, 1]), SIXTEEN[1]]
+  return spread(tmp_path_factory.mktemp('spread') / 'out.npz', cases, processes=4)
+
+
 @pytest.mark.full
-def test_four_processes_take_the_trajectory_of_one_process(one_process, tmp_path):
+def test_four_processes_take_the_trajectory_of_one_process(one_process, four_processes):
   """Two processes share each member, and each of them has half of a batch."""
-  members = [0, 1]
-  together = spread(tmp_path / 'out.npz', [case('run', 2, 2, members)], processes=4)['run']
-  for i, seed in enumerate(members):
-    assert distance([array[i] for array in together], [array[0] for array in one_process[f'single {seed}']]) < 1e-9
+  for i, seed in enumerate((0, 1)):
+    member, single = four_processes['shared'], one_process[f'single {seed}']
+    assert distance([array[i] for array in member], [array[0] for array in single]) < 1e-9
+
+
+@pytest.mark.full
+def test_a_member_that_diverges_changes_no_other_member(one_process, four_processes):
+  """16 members on 1 and on 4 processes, in float64: the same bits with and without the member that diverges."""
+  one, four = (results['sixteen, one diverges'] for results in (one_process, four_processes))
+  for whole, diverged, spread_out in zip(one_process['sixteen'], one, four, strict=True):
+    np.testing.assert_array_equal(diverged, spread_out)
+    is_finite = np.isfinite(diverged.reshape(16, -1)).all(axis=1)
+    assert np.flatnonzero(~is_finite).tolist() == [5] and np.isfinite(whole).all()
+    np.testing.assert_array_equal(diverged[is_finite], whole[is_finite])
 
 
 @pytest.mark.full
@@ -180,10 +202,11 @@ def test_a_stopped_run_of_two_processes_resumes_in_one_process_of_four_devices(t
     for folder in (run, tmp_path / 'whole')
   )
   assert [row['epoch'] for row in rows] == [0, 1, 2] and json.loads((run / 'result.json').read_text())['genotype']
-  for row, other in zip(rows[:2], whole[:2], strict=True):  # float32: the third epoch amplifies rounding
+  # float32: rounding grows after the first epoch. One step changes the loss by 6e-3 of it.
+  for row, other, bound in zip(rows[:2], whole[:2], (1e-5, 5e-3), strict=True):
     assert row['genotype'] == other['genotype']
     for name in ('train_loss', 'valid_loss', 'beta_decay'):
-      np.testing.assert_allclose(row[name], other[name], rtol=1e-3)
+      np.testing.assert_allclose(row[name], other[name], rtol=bound)
 
 
 @pytest.mark.parametrize(
