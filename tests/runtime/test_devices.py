@@ -166,6 +166,7 @@ def test_a_stopped_run_of_two_processes_resumes_in_one_process_of_four_devices(t
   arguments = [
     '-m', 'beta_darts_jax.main', '--config=configs/digits.py', '--config.supernet.channels=2',
     '--config.search.epochs=3', '--config.search.steps_per_dispatch=1', '--config.checkpoint.every_steps=5',
+    '--config.search.learning_rate=0.002',
     '--config.retrain.epochs=0', '--config.space.nodes=2', "--config.space.operations=('skip_connect', 'nor_conv_3x3')",
   ]  # fmt: skip
 
@@ -202,11 +203,11 @@ def test_a_stopped_run_of_two_processes_resumes_in_one_process_of_four_devices(t
     for folder in (run, tmp_path / 'whole')
   )
   assert [row['epoch'] for row in rows] == [0, 1, 2] and json.loads((run / 'result.json').read_text())['genotype']
-  # float32: rounding grows after the first epoch. One step changes the loss by 6e-3 of it.
-  for row, other, bound in zip(rows[:2], whole[:2], (1e-5, 5e-3), strict=True):
+  # With this learning rate one step changes the loss by 4e-4 of it, and float32 rounding by 2e-6 in two epochs.
+  for row, other in zip(rows[:2], whole[:2], strict=True):
     assert row['genotype'] == other['genotype']
     for name in ('train_loss', 'valid_loss', 'beta_decay'):
-      np.testing.assert_allclose(row[name], other[name], rtol=bound)
+      np.testing.assert_allclose(row[name], other[name], rtol=1e-4)
 
 
 @pytest.mark.parametrize(
