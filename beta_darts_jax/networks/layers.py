@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from beta_darts_jax.networks.initialization import Module, uniform_fan_in
-from beta_darts_jax.networks.kernels import channel_sums, convolution, depthwise
+from beta_darts_jax.networks.kernels import by_platform, channel_sums, convolution, depthwise, written_out_sums
 
 MOMENTUM = 0.9  # of the running statistics: PyTorch's 0.1 in Flax's terms
 EPSILON = 1e-5  # added to the variance, as in PyTorch
@@ -66,35 +66,52 @@ def at_least_float32(x):
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-@jax.custom_vjp
-def batch_normalize(x, scale):
-  """Computes scale·(x − mean)/√(variance + EPSILON) over all axes but the last; the variance is biased, in two passes.
-
-  The gradients are those of Ioffe and Szegedy (2015), section 3. Both of their sums are taken in one reading of x and
-  the cotangent, so a mixing weight given as `scale` costs nothing. XLA's own gradients take twice as long on CPU.
-
-  x is [..., C], and `scale` is [C] or a scalar. Returns (y [..., C], mean [C], variance [C]). No gradient flows through
-  mean and variance. They are float32 for bfloat16.
-  """
-  return _normalize(x, scale)[:3]
-
-
-@jax.jit  # many small operations: traced once for all layers of a shape
-def _normalize(x, scale):
-  axes = tuple(range(x.ndim - 1))
-  mean = jnp.mean(at_least_float32(x), axes)
+def two_pass_moments(x, shift):
+  """Returns the mean and the biased variance over all axes but the last, at least float32: [..., C] → [C], [C]."""
+  del shift
+  mean = jnp.mean(at_least_float32(x), range(x.ndim - 1))
 
   def squares(x):
     return (jnp.square(at_least_float32(x) - mean),)
 
-  variance = channel_sums(mean[0], x, function=squares)[0] * (x.shape[-1] / x.size)
+  return mean, written_out_sums(mean[0], x, function=squares)[0] * (x.shape[-1] / x.size)
+
+
+def one_pass_moments(x, shift):
+  """Computes `two_pass_moments` in one reading of x, which the TPU's compiler does within the convolution that makes x.
+
+  The variance is E[(x − shift)²] − E[x − shift]² (Chan, Golub and LeVeque, 1983: Algorithms for computing the sample
+  variance). Its relative error in float32 is about 1e-7·((mean − shift)/std)².
+  """
+  shifted, axes = at_least_float32(x) - shift, range(x.ndim - 1)
+  mean, square = jnp.mean(shifted, axes), jnp.mean(jnp.square(shifted), axes)
+  return mean + shift, jnp.maximum(square - jnp.square(mean), 0)
+
+
+@jax.custom_vjp
+def batch_normalize(x, scale, shift):
+  """Computes scale·(x − mean)/√(variance + EPSILON) over all axes but the last; the variance is biased.
+
+  The gradients are those of Ioffe and Szegedy (2015), section 3. Both of their sums are taken in one reading of x and
+  the cotangent, so a mixing weight given as `scale` costs nothing. XLA's own gradients take twice as long on CPU.
+
+  x is [..., C], and `scale` is [C] or a scalar. `shift` [C] is a guess of the mean, see `one_pass_moments`.
+  Returns (y [..., C], mean [C], variance [C]). No gradient flows through mean and variance. They are float32 for
+  bfloat16.
+  """
+  return _normalize(x, scale, shift)[:3]
+
+
+@jax.jit  # many small operations: traced once for all layers of a shape
+def _normalize(x, scale, shift):
+  mean, variance = by_platform(x, shift, cpu=two_pass_moments, default=one_pass_moments)
   mean, inverse = lax.optimization_barrier((mean, lax.rsqrt(variance + EPSILON)))
   y = (at_least_float32(x) - mean) * (inverse * scale)
   return y.astype(x.dtype), mean, variance, inverse
 
 
-def _batch_normalize_forward(x, scale):
-  y, mean, variance, inverse = _normalize(x, scale)
+def _batch_normalize_forward(x, scale, shift):
+  y, mean, variance, inverse = _normalize(x, scale, shift)
   return (y, mean, variance), (x, scale, mean, inverse)
 
 
@@ -110,14 +127,15 @@ def _batch_normalize_backward(residuals, cotangents):
   along_ones, along_y = lax.optimization_barrier((along_ones, along_centred * inverse))
   projected = cotangent - along_ones / count - (at_least_float32(x) - mean) * (inverse * along_y / count)
   scale_gradient = along_y if scale.ndim else jnp.sum(along_y)
-  return (projected * (inverse * scale)).astype(x.dtype), scale_gradient.astype(scale.dtype)
+  x_gradient = (projected * (inverse * scale)).astype(x.dtype)
+  return x_gradient, scale_gradient.astype(scale.dtype), jnp.zeros_like(mean)
 
 
 batch_normalize.defvjp(_batch_normalize_forward, _batch_normalize_backward)
 
 
 class BatchNorm(Module):
-  """PyTorch's BatchNorm: momentum 0.1, epsilon 1e-5, two-pass variance.
+  """PyTorch's BatchNorm: momentum 0.1, epsilon 1e-5.
 
   The running variance is the biased one, as in Flax; PyTorch keeps the unbiased one. Parameters and statistics are at
   least float32, whatever `dtype` is.
@@ -134,7 +152,7 @@ class BatchNorm(Module):
     scale = self.param('scale', nn.initializers.ones, channels) if self.affine else jnp.ones((), mean.value.dtype)
     x = x.astype(self.dtype or x.dtype)
     if train:
-      y, batch_mean, batch_var = batch_normalize(x, _times(scale, weight))
+      y, batch_mean, batch_var = batch_normalize(x, _times(scale, weight), mean.value)
       if not self.is_initializing():
         mean.value = MOMENTUM * mean.value + (1 - MOMENTUM) * batch_mean
         var.value = MOMENTUM * var.value + (1 - MOMENTUM) * batch_var

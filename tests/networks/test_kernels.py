@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from beta_darts_jax.networks import kernels
+from beta_darts_jax.networks.layers import one_pass_moments, two_pass_moments
 
 KEY = jax.random.key(0)
 
@@ -37,6 +38,15 @@ def test_written_out_channel_sums_equal_the_plain_ones(shape):
   plain = kernels.plain_sums(0.0, a, b, function=function)
   for form in (kernels.written_out_sums, kernels.channel_sums):
     np.testing.assert_allclose(form(jnp.float32(0), a, b, function=function), plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('mean, shift', [(0.3, 0.0), (100.0, 99.99)])
+def test_one_pass_moments_equal_those_of_two_passes(mean, shift):
+  """Also where the mean is 10,000 times the standard deviation, if the shift is close to it."""
+  x = mean + 0.01 * jnp.cos(jnp.arange(2 * 3 * 8 * 5.0)).reshape(2, 3, 8, 5)
+  shifts = jnp.full(5, shift)
+  for a, b in zip(one_pass_moments(x, shifts), two_pass_moments(x, shifts), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-3)
 
 
 def test_convolution_has_second_derivatives():

@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from beta_darts_jax.networks import kernels
 from beta_darts_jax.networks.kernels import convolution
-from beta_darts_jax.networks.layers import BatchNorm, Conv, FactorizedReduce
+from beta_darts_jax.networks.layers import BatchNorm, Conv, FactorizedReduce, batch_normalize
 from beta_darts_jax.networks.operations import OPERATIONS
 
 KEY = jax.random.key(0)
@@ -70,6 +71,23 @@ def test_batch_norm_equals_flax(affine):
   for train in (True, False):
     results = [jax.jit(everything, static_argnums=(0, 1))(apply, train) for apply in (apply_ours, apply_plain)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), *results)
+
+
+def test_the_form_of_accelerators_has_the_values_and_gradients_of_batch_normalization(monkeypatch):
+  """One pass with a shift. No other test has this shape: JAX traces a form once for each shape."""
+  monkeypatch.setattr(kernels, 'FORCE_PLAIN', True)
+  x, scale, shift = 3 + jax.random.normal(KEY, (5, 4, 3, 2)), jnp.float32(2), jnp.array([2.5, -1.0])
+
+  def ours(x, scale):
+    return batch_normalize(x, scale, shift)[0]
+
+  def expected(x, scale):
+    return scale * (x - x.mean((0, 1, 2))) / jnp.sqrt(jnp.var(x, (0, 1, 2)) + 1e-5)
+
+  (y, pull), (plain, plain_pull) = jax.vjp(ours, x, scale), jax.vjp(expected, x, scale)
+  np.testing.assert_allclose(y, plain, atol=1e-5)
+  for gradient, other in zip(pull(jnp.cos(y)), plain_pull(jnp.cos(y)), strict=True):
+    np.testing.assert_allclose(gradient, other, rtol=1e-4, atol=1e-5)
 
 
 def test_batch_norm_of_bfloat16_keeps_float32_statistics():
