@@ -2,8 +2,8 @@
 
   python benchmarks/first_step.py [--config nas_bench_201:cifar10,proxy] [--rounds 3]
 
-The first round is cold: it compiles every program. The next ones find the programs in JAX's compilation cache. The
-images were read before, so all rounds find them in their cache. It prints a row of README.md.
+The first round is cold: it decodes the images and compiles every program. The next ones find the programs in JAX's
+compilation cache, and the images of CIFAR in the cache beside it. It prints a row of README.md.
 """
 
 import argparse
