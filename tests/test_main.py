@@ -16,9 +16,10 @@ from absl import flags
 
 from beta_darts_jax import InputError, main, report, run_search
 from beta_darts_jax.command import parsing
-from beta_darts_jax.command.names import KINDS, describe_names
+from beta_darts_jax.command.names import KINDS, describe_config, describe_names
 from beta_darts_jax.command.usage import COMMANDS
 from beta_darts_jax.config import default, default_retrain
+from beta_darts_jax.config.shipped import configs
 from beta_darts_jax.report import commands
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -224,11 +225,21 @@ def test_list_shows_the_names_of_each_kind():
   for kind, name in (
     ('configs', 'digits '), ('data', 'folder:PATH'), ('methods', 'drnas '), ('spaces', 's4 '),
     ('operations', 'dil_conv_5x5'), ('cells', 'nas_bench_201  BETA_DARTS'), ('parts', 'relaxation.sampling '),
+    ('parts', 'train.schedule '), ('parts', 'wandb'),
   ):  # fmt: skip
     assert name in describe_names(kind) and describe_names(kind) in describe_names()
   assert COMMANDS['list'].arguments == f'[{"|".join(KINDS)}]'
   with pytest.raises(InputError, match='list none: expected one of configs, data'):
     describe_names('none')
+
+
+def test_list_shows_the_arguments_of_each_config_that_takes_some():
+  for name, file in configs().items():
+    needs_or_takes_arguments = re.search(r'^def get_config\(\w', file.read_text(), re.MULTILINE)
+    assert ('ARGUMENTS: ' in describe_config(file)) == bool(needs_or_takes_arguments), name
+  assert describe_config(configs()['robust_darts']).endswith(
+    'ARGUMENTS: SPACE,DATASET[,proxy]. SPACE is s1, s2, s3 or s4. DATASET is cifar10, cifar100 or svhn'
+  )
 
 
 def test_cli_leaves_signals_outside_the_training_loop_to_the_system():

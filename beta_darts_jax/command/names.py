@@ -6,10 +6,11 @@ import textwrap
 
 from beta_darts_jax.config import keys_of
 from beta_darts_jax.config.named_methods import METHODS, Method
-from beta_darts_jax.config.schema import BUILT_IN_CHOICES
+from beta_darts_jax.config.schema import BUILT_IN_CHOICES, DEFAULTS
 from beta_darts_jax.config.shipped import configs
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.networks import OPERATIONS
+from beta_darts_jax.report.loggers import LOGGERS
 from beta_darts_jax.spaces import PUBLISHED, SPACES
 
 KINDS = {  # kind: where its names are used
@@ -40,11 +41,13 @@ def describe_names(kind: str = '') -> str:
 
 def _lines(kind: str) -> str:
   if kind == 'configs':
-    return _table({name: _describe_config(file) for name, file in configs().items()})
+    return _table({name: describe_config(file) for name, file in configs().items()})
   if kind == 'methods':
     return _table({name: _describe(method) for name, method in METHODS.items()})
   if kind == 'parts':
-    return _table({key.name: ', '.join(key.choices or ()) for key in keys_of('search') if key.name in BUILT_IN_CHOICES})
+    keys = {key.name: key for task in DEFAULTS for key in keys_of(task)}
+    parts = {name: ', '.join(keys[name].choices or ()) for name in BUILT_IN_CHOICES}
+    return _table({**parts, 'loggers': ', '.join(LOGGERS)})
   if kind == 'cells':
     skeletons = {name: genotype.skeleton for name, genotype in PUBLISHED.items()}
     families = dict.fromkeys(skeletons.values())
@@ -61,7 +64,7 @@ def _describe(method: Method) -> str:
   return f'{method.meaning} ({values})' if values else method.meaning
 
 
-def _describe_config(file) -> str:
+def describe_config(file) -> str:
   """Returns the first line of the docstring, and the arguments in the command lines after it, with their meaning."""
   text = ast.get_docstring(ast.parse(file.read_text(encoding='utf-8'))) or ''
   line, commands, *_ = [*text.split('\n\n'), '', '']
