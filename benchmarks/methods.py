@@ -2,9 +2,10 @@
 
   python benchmarks/methods.py [--depth 1] [--batch-size 64] [--rounds 5] [--only 'PART; …']
   python benchmarks/methods.py --space darts --depth 8 --batch-size 32 --scan --steps 1 --rounds 3
+  python benchmarks/methods.py --space mobile --batch-size 32 --scan --steps 1 --rounds 3 --only 'PART; …'
 
 All parts run in one process and take turns. A round is one dispatch of --steps steps of every part. The script prints
-the table of README.md.
+the table of README.md. The space mobile has one depth, and no parts that need cells.
 """
 
 import argparse
@@ -19,7 +20,8 @@ from beta_darts_jax.runtime.devices import make_mesh, set_up
 SPACES = {
   'nas_bench_201': (bd.NAS_BENCH_201, 'cells_per_stage'),
   'darts': (bd.DARTS, 'layers'),
-}  # and the name of their depth
+  'mobile': (bd.MOBILE, ''),
+}  # and the name of their depth, if it may vary
 # name → (arguments of make_search_step, attributes of the supernet)
 PARTS = {
   'first order, softmax': ({}, {}),
@@ -35,6 +37,7 @@ PARTS = {
     {'relaxation': bd.Relaxation(sampling='gumbel'), 'order': 'weights_first'},
     {'single_path': True, 'undrawn_gradient': True},
   ),
+  'ProxylessNAS': ({'relaxation': bd.Relaxation(sampling='two_paths')}, {'single_path': True, 'paths': 2}),
   'SNAS': ({'relaxation': bd.Relaxation(sampling='soft_gumbel')}, {}),
   'DrNAS': ({'relaxation': bd.Relaxation(sampling='pathwise_dirichlet')}, {}),
   'DrNAS, gamma variables': ({'relaxation': bd.Relaxation(sampling='dirichlet')}, {}),
@@ -66,8 +69,8 @@ def compile_part(name, options, batch):
   (parts, attributes), (space, depth) = PARTS[name], SPACES[options.space]
   if 'partial_channels' in attributes:
     parts = {**parts, 'relaxation': bd.Relaxation(edges=space.edges)}
-  sizes = {'channels': options.channels, depth: options.depth}
-  supernet = bd.Supernet(space, 10, unroll=not options.scan, **sizes, **attributes)
+  sizes = {depth: options.depth} if depth else {}
+  supernet = bd.Supernet(space, 10, channels=options.channels, unroll=not options.scan, **sizes, **attributes)
   hyper = bd.Hyperparameters(perturbation=0.1, alignment_weight=0.1, zero_one_weight=10.0)
   mesh = make_mesh(options.batch_size, data=1)
   return CompiledSteps(*search_program(supernet, hyper, **{'regularizer': (), **parts}), batch, mesh)

@@ -63,7 +63,11 @@ class DepthwiseConv(Module):
 
 def at_least_float32(x):
   """Casts bfloat16 and float16 to float32; other floats stay as they are."""
-  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  return x.astype(_type_of_moments(x))
+
+
+def _type_of_moments(x):
+  return jnp.promote_types(x.dtype, jnp.float32)
 
 
 def two_pass_moments(x, shift):
@@ -78,7 +82,7 @@ def two_pass_moments(x, shift):
 
 
 def one_pass_moments(x, shift):
-  """Computes `two_pass_moments` in one reading of x, which the TPU's compiler does within the convolution that makes x.
+  """Computes `two_pass_moments` in one reading of x. The TPU's compiler sums within the convolution that makes x.
 
   The variance is E[(x − shift)²] − E[x − shift]² (Chan, Golub and LeVeque, 1983: Algorithms for computing the sample
   variance). Its relative error in float32 is about 1e-7·((mean − shift)/std)².
@@ -95,9 +99,10 @@ def batch_normalize(x, scale, shift):
   The gradients are those of Ioffe and Szegedy (2015), section 3. Both of their sums are taken in one reading of x and
   the cotangent, so a mixing weight given as `scale` costs nothing. XLA's own gradients take twice as long on CPU.
 
-  x is [..., C], and `scale` is [C] or a scalar. `shift` [C] is a guess of the mean, see `one_pass_moments`.
+  x is [..., C], and `scale` is [C] or a scalar. `shift` [C] is a guess of the mean, see `one_pass_moments`. It has the
+  type of the moments.
   Returns (y [..., C], mean [C], variance [C]). No gradient flows through mean and variance. They are float32 for
-  bfloat16.
+  bfloat16, and otherwise of the type of x.
   """
   return _normalize(x, scale, shift)[:3]
 
@@ -152,7 +157,8 @@ class BatchNorm(Module):
     scale = self.param('scale', nn.initializers.ones, channels) if self.affine else jnp.ones((), mean.value.dtype)
     x = x.astype(self.dtype or x.dtype)
     if train:
-      y, batch_mean, batch_var = batch_normalize(x, _times(scale, weight), mean.value)
+      shift = mean.value.astype(_type_of_moments(x))
+      y, batch_mean, batch_var = batch_normalize(x, _times(scale, weight), shift)
       if not self.is_initializing():
         mean.value = MOMENTUM * mean.value + (1 - MOMENTUM) * batch_mean
         var.value = MOMENTUM * var.value + (1 - MOMENTUM) * batch_var

@@ -17,6 +17,7 @@ from beta_darts_jax import (
   softmax_betas,
 )
 from beta_darts_jax.networks import kernels
+from beta_darts_jax.networks.layers import batch_normalize
 from beta_darts_jax.retrain.recipe import Recipe
 from beta_darts_jax.retrain.step import create_state, make_train_step
 from beta_darts_jax.spaces.published import PUBLISHED
@@ -94,6 +95,7 @@ def test_force_plain_reaches_every_kernel(monkeypatch):
   def everything(x, kernel):
     y = kernels.depthwise(x, kernel) + kernels.convolution(x, jnp.tile(kernel, (1, 1, 2, 1)), padding=(1, 1))
     y = kernels.no_refusion(kernels.average_pool(y) + kernels.max_pool(y), x[0, 0, 0, 0])
+    y = batch_normalize(y, x[0, 0, 0, 0], x[0, 0, 0])[0]
     return jnp.sum(kernels.channel_sums(x[0, 0, 0, 0], y, function=lambda y: (y,)))
 
   assert 'platform_index' not in str(jax.make_jaxpr(jax.grad(everything, (0, 1)))(x, kernel))

@@ -74,8 +74,9 @@ def test_batch_norm_equals_flax(affine):
 
 
 def test_the_form_of_accelerators_has_the_values_and_gradients_of_batch_normalization(monkeypatch):
-  """One pass with a shift. No other test has this shape: JAX traces a form once for each shape."""
+  """One pass with a shift."""
   monkeypatch.setattr(kernels, 'FORCE_PLAIN', True)
+  jax.clear_caches()  # JAX traces a form once for each shape
   x, scale, shift = 3 + jax.random.normal(KEY, (5, 4, 3, 2)), jnp.float32(2), jnp.array([2.5, -1.0])
 
   def ours(x, scale):
@@ -88,6 +89,17 @@ def test_the_form_of_accelerators_has_the_values_and_gradients_of_batch_normaliz
   np.testing.assert_allclose(y, plain, atol=1e-5)
   for gradient, other in zip(pull(jnp.cos(y)), plain_pull(jnp.cos(y)), strict=True):
     np.testing.assert_allclose(gradient, other, rtol=1e-4, atol=1e-5)
+  jax.clear_caches()
+
+
+def test_batch_norm_of_float32_images_in_64_bit_mode():
+  """The running statistics and the parameters are float64 there."""
+  with jax.enable_x64(True):
+    x, module = jnp.arange(24, dtype=jnp.float32).reshape(2, 3, 2, 2), BatchNorm(affine=True)
+    variables = jax.tree.map(np.float64, module.init(KEY, x, True))
+    y, updates = module.apply(variables, x, True, mutable=['batch_stats'])
+  assert y.dtype == np.float32 and updates['batch_stats']['mean'].dtype == np.float64
+  np.testing.assert_allclose(updates['batch_stats']['mean'], 0.1 * np.float64(x).mean((0, 1, 2)), rtol=1e-6)
 
 
 def test_batch_norm_of_bfloat16_keeps_float32_statistics():
