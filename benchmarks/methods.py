@@ -37,7 +37,10 @@ PARTS = {
     {'relaxation': bd.Relaxation(sampling='gumbel'), 'order': 'weights_first'},
     {'single_path': True, 'undrawn_gradient': True},
   ),
-  'ProxylessNAS': ({'relaxation': bd.Relaxation(sampling='two_paths')}, {'single_path': True, 'paths': 2}),
+  'ProxylessNAS': (
+    {'relaxation': bd.Relaxation(sampling='two_paths'), 'order': 'weights_first'},
+    {'single_path': True, 'paths': 2},
+  ),
   'SNAS': ({'relaxation': bd.Relaxation(sampling='soft_gumbel')}, {}),
   'DrNAS': ({'relaxation': bd.Relaxation(sampling='pathwise_dirichlet')}, {}),
   'DrNAS, gamma variables': ({'relaxation': bd.Relaxation(sampling='dirichlet')}, {}),

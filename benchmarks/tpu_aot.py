@@ -54,7 +54,11 @@ PROGRAMS = {
   'mobile_gdas': Program(
     bd.MOBILE, {'single_path': True}, {'relaxation': bd.Relaxation('gumbel'), 'order': 'weights_first'}
   ),
-  'mobile_proxyless': Program(bd.MOBILE, {'single_path': True, 'paths': 2}, {'relaxation': bd.Relaxation('two_paths')}),
+  'mobile_proxyless': Program(
+    bd.MOBILE,
+    {'single_path': True, 'paths': 2},
+    {'relaxation': bd.Relaxation('two_paths'), 'order': 'weights_first'},
+  ),
 }
 
 

@@ -31,8 +31,7 @@ def operation_shares(genotype: Genotype) -> dict[str, float]:
 
 def num_skips(genotype: Genotype) -> int:
   """Returns the number of skip connections of the normal cell, or of all stages of a chain."""
-  cells = genotype.cells if genotype.skeleton == 'mobile' else [genotype.normal]
-  return sum(cell.operations.count('skip_connect') for cell in cells)
+  return genotype.main_operations.count('skip_connect')
 
 
 def entropies(betas) -> dict[str, np.ndarray]:

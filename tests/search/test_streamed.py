@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from conftest import external
 from PIL import Image
 from small_run import final_state, make_config, read_rows, stop_at_once
 
@@ -35,8 +36,9 @@ def folder(tmp_path_factory):
   return f'folder:{path}'
 
 
-def load_both(folder):
-  return load(folder), load(folder, residence=Residence('stream'))
+def load_both(source, data_dir='', image_size=0):
+  arguments = source, data_dir, image_size
+  return load(*arguments), load(*arguments, residence=Residence('stream'))
 
 
 def test_streamed_images_stay_on_the_disk_and_are_those_of_the_arrays(folder):
@@ -96,11 +98,14 @@ def test_what_a_streamed_search_cannot_do(key, value, named, folder):
 
 
 @pytest.mark.full
-def test_resident_and_streamed_searches_take_the_same_steps(folder):
-  """In float64, with augmentation on the device."""
-  config, ends = make_config(data__crop_padding=1, data__workers=0), []
+@pytest.mark.parametrize('source', ['folder', 'records'])
+def test_resident_and_streamed_searches_take_the_same_steps(source, folder):
+  """In float64, with augmentation on the device. The records are a tenth of the stand-in of ImageNet."""
+  fraction = 1.0 if source == 'folder' else 0.1
+  config, ends = make_config(data__crop_padding=1, data__workers=0, data__fraction=fraction), []
+  both = load_both(folder) if source == 'folder' else load_both('imagenet2012', external('TFDS_STANDINS_DIR'), 8)
   with jax.enable_x64(True):
-    for dataset, feed_class in zip(load_both(folder), (ResidentFeed, StreamedFeed), strict=True):
+    for dataset, feed_class in zip(both, (ResidentFeed, StreamedFeed), strict=True):
       setup = make_search_setup(config, dataset)
       feed = feed_class(setup, dataset)
       feed._steps = 2  # of a block: an epoch has three
