@@ -3,7 +3,7 @@
   python benchmarks/first_step.py [--config nas_bench_201:cifar10,proxy] [--rounds 3]
 
 The first round is cold: it decodes the images and compiles every program. The next ones find the programs in JAX's
-compilation cache, and the images of CIFAR in the cache beside it. It prints a row of README.md.
+compilation cache, and the images of CIFAR in the cache of decoded images. It prints a row of README.md.
 """
 
 import argparse
