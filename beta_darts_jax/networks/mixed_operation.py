@@ -77,7 +77,10 @@ class MixedOperation(Module):
     return total
 
   def _drawn_operations(self, x, train, betas, nothing):
-    """Computes the drawn operations alone; `nothing` is the output of `none`."""
+    """Computes the drawn operations alone; `nothing` is the output of `none`.
+
+    The backward pass computes them again. Otherwise JAX would keep memory for what each candidate might have to keep.
+    """
 
     def branch(mixed, x, betas, k=0):
       name = mixed.operations[k]
@@ -86,7 +89,11 @@ class MixedOperation(Module):
     branches = [functools.partial(branch, k=k) for k in range(len(self.operations))]
     if self.paths == 1:
       drawn = jnp.argmax(betas)
-      y = nn.switch(drawn, branches, self, x, betas)
+
+      def only_path(mixed, x, betas):
+        return nn.switch(drawn, branches, mixed, x, betas)
+
+      y = nn.remat(only_path)(self, x, betas)
       return y + (jnp.sum(betas) - betas[drawn]).astype(y.dtype) if self.undrawn_gradient else y
     weights, drawn = lax.top_k(betas, min(self.paths, len(branches)))
     branches.append(lambda mixed, x, betas: nothing)
@@ -96,7 +103,7 @@ class MixedOperation(Module):
 
     # one loop body, so that the program has each operation once
     add_paths = nn.scan(
-      add_path,
+      nn.remat(add_path, prevent_cse=False),
       variable_broadcast='params',
       variable_carry='batch_stats',
       split_rngs={'params': False, 'draw': True},
