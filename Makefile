@@ -39,8 +39,9 @@ lint: .venv/installed-dev
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-benchmark: .venv/installed-benchmark  ## times our step and PyTorch's: about twenty minutes on two cores
+benchmark: .venv/installed-benchmark  ## times our step, PyTorch's and each method: about forty minutes on two cores
 	.venv/bin/python benchmarks/compare.py
+	.venv/bin/python benchmarks/methods.py
 
 study: .venv/installed-dev  ## runs the study STUDY, or continues it, and writes docs/evidence/STUDY
 	.venv/bin/python -m studies.run $(or $(STUDY),smoke) --pages $(PAGES)
