@@ -63,16 +63,11 @@ class DepthwiseConv(Module):
 
 def at_least_float32(x):
   """Casts bfloat16 and float16 to float32; other floats stay as they are."""
-  return x.astype(_type_of_moments(x))
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _type_of_moments(x):
-  return jnp.promote_types(x.dtype, jnp.float32)
-
-
-def two_pass_moments(x, shift):
+def two_pass_moments(x, unused_shift):
   """Returns the mean and the biased variance over all axes but the last, at least float32: [..., C] → [C], [C]."""
-  del shift
   mean = jnp.mean(at_least_float32(x), range(x.ndim - 1))
 
   def squares(x):
@@ -157,7 +152,7 @@ class BatchNorm(Module):
     scale = self.param('scale', nn.initializers.ones, channels) if self.affine else jnp.ones((), mean.value.dtype)
     x = x.astype(self.dtype or x.dtype)
     if train:
-      shift = mean.value.astype(_type_of_moments(x))
+      shift = mean.value.astype(at_least_float32(x).dtype)  # in 64-bit mode it is float64, and x may be float32
       y, batch_mean, batch_var = batch_normalize(x, _times(scale, weight), shift)
       if not self.is_initializing():
         mean.value = MOMENTUM * mean.value + (1 - MOMENTUM) * batch_mean
