@@ -9,6 +9,7 @@ finished by all of them. It prints the rows of docs/faults.md.
 """
 
 import argparse
+import atexit
 import os
 import pathlib
 import random
@@ -45,10 +46,13 @@ def start(folder, run, processes, devices):
   if processes > 1:
     shared += [f'--config.parallel.coordinator=localhost:{free_port()}', f'--config.parallel.processes={processes}']
   outputs = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.PIPE, 'text': True}
-  return [
+  started = [
     subprocess.Popen([*shared, *([f'--config.parallel.process={i}'] if processes > 1 else [])], cwd=ROOT, **outputs)
     for i in range(processes)
   ]
+  for process in started:
+    atexit.register(process.kill)  # if an assertion fails; nothing happens to a process that has ended
+  return started
 
 
 def finish(processes):

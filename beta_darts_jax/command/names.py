@@ -24,8 +24,8 @@ KINDS = {  # kind: where its names are used
   'spaces': '--config.space.name=NAME',
   'operations': """--config.space.operations="('NAME', …)" and bd.OPERATIONS""",
   'parts': (
-    '--config.KEY=NAME, for example --config.relaxation.sampling=gumbel, or several:\n'
-    """  --config.loggers="('tensorboard',)". network and train are keys of retrainings."""
+    '--config.KEY=NAME, for example --config.relaxation.sampling=gumbel, and for several:\n'
+    """  --config.loggers="('tensorboard',)". network.* and train.* belong to retrainings."""
   ),
   'cells': '--config.genotype=NAME and bd.PUBLISHED',
 }

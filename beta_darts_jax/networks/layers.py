@@ -80,7 +80,8 @@ def one_pass_moments(x, shift):
   """Computes `two_pass_moments` in one reading of x. The TPU's compiler sums within the convolution that makes x.
 
   The variance is E[(x − shift)²] − E[x − shift]² (Chan, Golub and LeVeque, 1983: Algorithms for computing the sample
-  variance). Its relative error in float32 is about 1e-7·((mean − shift)/std)².
+  variance). Its relative error in float32 is about 1e-7·((mean − shift)/std)². So the mean may be some
+  tens of standard deviations away from the shift, which is the running mean.
   """
   shifted, axes = at_least_float32(x) - shift, range(x.ndim - 1)
   mean, square = jnp.mean(shifted, axes), jnp.mean(jnp.square(shifted), axes)
@@ -152,7 +153,8 @@ class BatchNorm(Module):
     scale = self.param('scale', nn.initializers.ones, channels) if self.affine else jnp.ones((), mean.value.dtype)
     x = x.astype(self.dtype or x.dtype)
     if train:
-      shift = mean.value.astype(at_least_float32(x).dtype)  # in 64-bit mode it is float64, and x may be float32
+      # in 64-bit mode the running mean is float64, and x may be float32
+      shift = jnp.where(jnp.isfinite(mean.value), mean.value, 0).astype(at_least_float32(x).dtype)
       y, batch_mean, batch_var = batch_normalize(x, _times(scale, weight), shift)
       if not self.is_initializing():
         mean.value = MOMENTUM * mean.value + (1 - MOMENTUM) * batch_mean

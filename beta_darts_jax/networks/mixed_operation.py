@@ -79,7 +79,7 @@ class MixedOperation(Module):
   def _drawn_operations(self, x, train, betas, nothing):
     """Computes the drawn operations alone; `nothing` is the output of `none`.
 
-    The backward pass computes them again. Otherwise JAX would keep memory for what each candidate might have to keep.
+    The backward pass computes them again. Otherwise JAX reserves memory for the intermediate results of all candidates.
     """
 
     def branch(mixed, x, betas, k=0):

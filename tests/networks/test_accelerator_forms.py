@@ -86,6 +86,20 @@ def test_a_training_step_is_the_same_in_the_accelerators_forms(monkeypatch):
   chex.assert_trees_all_close(on_cpu, on_accelerators, rtol=1e-9, atol=1e-11)
 
 
+def test_batch_normalization_is_the_same_in_the_accelerators_forms(monkeypatch):
+  x, shift = 3 + jax.random.normal(jax.random.key(0), (5, 4, 3, 2), jnp.float64), jnp.array([2.5, -1.0])
+
+  def normalize(x, scale):
+    return batch_normalize(x, scale, shift)[0]
+
+  def values_and_gradients(x, scale):
+    y, pull = jax.vjp(normalize, x, scale)
+    return y, pull(jnp.cos(y))
+
+  results = in_both_forms(values_and_gradients, monkeypatch, x, jnp.float64(2))
+  chex.assert_trees_all_close(*results, rtol=1e-9, atol=1e-11)
+
+
 def test_force_plain_reaches_every_kernel(monkeypatch):
   """Under the flag, no program chooses its form by the platform."""
   monkeypatch.setattr(kernels, 'FORCE_PLAIN', True)

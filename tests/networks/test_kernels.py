@@ -42,7 +42,7 @@ def test_written_out_channel_sums_equal_the_plain_ones(shape):
 
 @pytest.mark.parametrize('mean, shift', [(0.3, 0.0), (100.0, 99.99)])
 def test_one_pass_moments_equal_those_of_two_passes(mean, shift):
-  """Also where the mean is 10,000 times the standard deviation, if the shift is close to it."""
+  """Also where the shift is 42 standard deviations away, or close to a mean of 10,000 standard deviations."""
   x = mean + 0.01 * jnp.cos(jnp.arange(2 * 3 * 8 * 5.0)).reshape(2, 3, 8, 5)
   shifts = jnp.full(5, shift)
   for a, b in zip(one_pass_moments(x, shifts), two_pass_moments(x, shifts), strict=True):
