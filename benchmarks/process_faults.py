@@ -55,24 +55,28 @@ def start(folder, run, processes, devices):
   return started
 
 
-def finish(processes):
-  """Waits for the processes and returns [(exit status, number of lines of stderr)]."""
-  ends = [(process, process.communicate(timeout=1200)[1]) for process in processes]
-  return [(process.returncode, len(stderr.splitlines())) for process, stderr in ends]
+def finish(processes) -> list[int]:
+  """Waits for the processes and returns their exit statuses."""
+  for process in processes:
+    process.communicate(timeout=1200)
+  return [process.returncode for process in processes]
 
 
 def succeeds(folder, run, processes, devices) -> bool:
-  return all(status == 0 for status, _ in finish(start(folder, run, processes, devices)))
+  return not any(finish(start(folder, run, processes, devices)))
 
 
 def kill_one(folder, run, processes, moment, victim):
-  """Kills process `victim` after `moment` seconds. Returns how the others end, and the seconds until the last one."""
+  """Kills process `victim` after `moment` seconds.
+
+  Returns the exit statuses of the others, and the seconds until the last of them ended.
+  """
   started = start(folder, run, processes, 2 * processes)
   time.sleep(moment)
   started[victim].kill()
   killed = time.perf_counter()
-  ends = finish([process for i, process in enumerate(started) if i != victim])
-  return ends, time.perf_counter() - killed
+  statuses = finish([process for i, process in enumerate(started) if i != victim])
+  return statuses, time.perf_counter() - killed
 
 
 def main():
@@ -96,14 +100,13 @@ def main():
     for k in range(options.kills):
       moment, victim = rng.uniform(0, seconds), rng.randrange(processes)
       run = folder / f'run{k}'
-      ends, waited = kill_one(folder, run.name, processes, moment, victim)
+      statuses, waited = kill_one(folder, run.name, processes, moment, victim)
       fault = f'| {processes} | process {victim} after {moment:.0f} s'
       if (run / 'result.json').exists():
         print(f'{fault}, too late | | |', flush=True)
         continue
-      statuses = ', '.join(str(status) for status, _ in ends)
       then = describe_end(succeeds(folder, run.name, processes, 2 * processes), run, whole)
-      print(f'{fault} | {waited:.1f} s, with status {statuses} | {then} |', flush=True)
+      print(f'{fault} | {waited:.1f} s, with status {", ".join(map(str, statuses))} | {then} |', flush=True)
     print(f'\n{processes} → 1 → {processes} processes: {move(folder, processes, whole)}')
 
 

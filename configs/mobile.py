@@ -19,9 +19,9 @@ METHOD is a name of `beta-darts list methods`, without pc_darts, darts_minus and
 lambda_darts, which need cells. proxyless is the two-path sampling of
 ProxylessNAS, with the settings of α of its official program: Adam with learning rate
 1e-3, b1 = 0 and no decay. gdas and proxyless compute one or two operations of each
-layer, and compute them again in the backward pass. So their memory grows less with
-the number of operations: in one stage with all seven it is 28 % of that of darts
-(benchmarks/README.md). Search for cheap networks with the regularizer cost:
+layer, and compute them again in the backward pass. In one stage with all seven
+operations they need 28 % of the memory of darts (benchmarks/README.md). Search for
+cheap networks with the regularizer cost:
 
   python -m beta_darts_jax.main --config configs/mobile.py:cifar10,gdas
     --config.search.regularizers="('cost',)" --config.search.cost_weight=0.3

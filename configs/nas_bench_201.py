@@ -9,8 +9,8 @@ The full protocol has C=16, N=5, and 100 epochs with batch size 64. λ grows by 
 390 steps, which are an epoch of CIFAR, to at most 50. One
 cell, found on CIFAR-10, has these published accuracies (validation/test): CIFAR-10
 91.55/94.36, CIFAR-100 73.49/73.51, ImageNet16-120 46.37/46.34. This size is for
-accelerators: on two CPU cores a step takes 1.6 seconds, and the search with its evaluations 18 hours.
-CIFAR-100 has the same values. There is no official protocol for ImageNet16-120; here
+accelerators: on two CPU cores a step takes 1.6 seconds, and the search with its
+evaluations 18 hours. CIFAR-100 has the same values. There is no official protocol for ImageNet16-120; here
 its images are cropped with padding 2. SVHN has the same values without flips, because a
 mirrored digit is another digit.
 

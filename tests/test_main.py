@@ -235,8 +235,8 @@ def test_list_shows_the_names_of_each_kind():
 
 def test_list_shows_the_arguments_of_each_config_that_takes_some():
   for name, file in configs().items():
-    needs_or_takes_arguments = re.search(r'^def get_config\(\w', file.read_text(), re.MULTILINE)
-    assert ('ARGUMENTS: ' in describe_config(file)) == bool(needs_or_takes_arguments), name
+    takes_arguments = re.search(r'^def get_config\(\w', file.read_text(), re.MULTILINE)
+    assert ('ARGUMENTS: ' in describe_config(file)) == bool(takes_arguments), name
   assert describe_config(configs()['robust_darts']).endswith(
     'ARGUMENTS: SPACE,DATASET[,proxy]. SPACE is s1, s2, s3 or s4. DATASET is cifar10, cifar100 or svhn'
   )

@@ -80,8 +80,8 @@ def one_pass_moments(x, shift):
   """Computes `two_pass_moments` in one reading of x. The TPU's compiler sums within the convolution that makes x.
 
   The variance is E[(x − shift)²] − E[x − shift]² (Chan, Golub and LeVeque, 1983: Algorithms for computing the sample
-  variance). Its relative error in float32 is about 1e-7·((mean − shift)/std)². So the mean may be some
-  tens of standard deviations away from the shift, which is the running mean.
+  variance). Its relative error in float32 is about 1e-7·((mean − shift)/std)². So the shift may be tens of standard
+  deviations away from the mean, but not thousands.
   """
   shifted, axes = at_least_float32(x) - shift, range(x.ndim - 1)
   mean, square = jnp.mean(shifted, axes), jnp.mean(jnp.square(shifted), axes)
@@ -96,9 +96,8 @@ def batch_normalize(x, scale, shift):
   the cotangent, so a mixing weight given as `scale` costs nothing. XLA's own gradients take twice as long on CPU.
 
   x is [..., C], and `scale` is [C] or a scalar. `shift` [C] is a guess of the mean, see `one_pass_moments`. It has the
-  type of the moments.
-  Returns (y [..., C], mean [C], variance [C]). No gradient flows through mean and variance. They are float32 for
-  bfloat16, and otherwise of the type of x.
+  type of the moments. Returns (y [..., C], mean [C], variance [C]). No gradient flows through mean and variance. They are
+  float32 for bfloat16, and otherwise of the type of x.
   """
   return _normalize(x, scale, shift)[:3]
 
@@ -153,7 +152,7 @@ class BatchNorm(Module):
     scale = self.param('scale', nn.initializers.ones, channels) if self.affine else jnp.ones((), mean.value.dtype)
     x = x.astype(self.dtype or x.dtype)
     if train:
-      # in 64-bit mode the running mean is float64, and x may be float32
+      # a diverged step may leave inf; in 64-bit mode the running mean is float64, and x may be float32
       shift = jnp.where(jnp.isfinite(mean.value), mean.value, 0).astype(at_least_float32(x).dtype)
       y, batch_mean, batch_var = batch_normalize(x, _times(scale, weight), shift)
       if not self.is_initializing():

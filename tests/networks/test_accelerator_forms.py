@@ -17,7 +17,7 @@ from beta_darts_jax import (
   softmax_betas,
 )
 from beta_darts_jax.networks import kernels
-from beta_darts_jax.networks.layers import batch_normalize
+from beta_darts_jax.networks.layers import BatchNorm, batch_normalize
 from beta_darts_jax.retrain.recipe import Recipe
 from beta_darts_jax.retrain.step import create_state, make_train_step
 from beta_darts_jax.spaces.published import PUBLISHED
@@ -97,6 +97,18 @@ def test_batch_normalization_is_the_same_in_the_accelerators_forms(monkeypatch):
     return y, pull(jnp.cos(y))
 
   results = in_both_forms(values_and_gradients, monkeypatch, x, jnp.float64(2))
+  chex.assert_trees_all_close(*results, rtol=1e-9, atol=1e-11)
+
+
+def test_a_running_mean_that_is_not_finite_leaves_the_training_output_finite(monkeypatch):
+  module, x = BatchNorm(affine=False), batch(0)[0]
+  stats = {'mean': jnp.array([0.0, jnp.inf, jnp.nan]), 'var': jnp.ones(3)}
+
+  def normalize(x):
+    return module.apply({'batch_stats': stats}, x, True, mutable=['batch_stats'])[0]
+
+  results = in_both_forms(normalize, monkeypatch, x)
+  chex.assert_tree_all_finite(results)
   chex.assert_trees_all_close(*results, rtol=1e-9, atol=1e-11)
 
 

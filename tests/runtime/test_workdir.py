@@ -79,7 +79,7 @@ def test_an_unwritable_folder_is_named(tmp_path):
     local_folder(tmp_path / ('x' * 256))
 
 
-@pytest.mark.parametrize('address', ['gs://bucket/run', 'file:/tmp/run'])
+@pytest.mark.parametrize('address', ['gs://bucket/run', 'file:/run'])
 def test_an_address_is_not_a_folder(address):
   with pytest.raises(InputError, match=f'{address}: expected a folder'):
     local_folder(address)
