@@ -96,8 +96,8 @@ def batch_normalize(x, scale, shift):
   the cotangent, so a mixing weight given as `scale` costs nothing. XLA's own gradients take twice as long on CPU.
 
   x is [..., C], and `scale` is [C] or a scalar. `shift` [C] is a guess of the mean, see `one_pass_moments`. It has the
-  type of the moments. Returns (y [..., C], mean [C], variance [C]). No gradient flows through mean and variance. They are
-  float32 for bfloat16, and otherwise of the type of x.
+  type of the moments. Returns (y [..., C], mean [C], variance [C]). No gradient flows through mean and variance. They
+  are float32 for bfloat16, and otherwise of the type of x.
   """
   return _normalize(x, scale, shift)[:3]
 
