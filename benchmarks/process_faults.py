@@ -134,7 +134,7 @@ def wait_for_checkpoint(run, step, processes) -> None:
 def describe_end(has_succeeded, run, whole) -> str:
   if not has_succeeded:
     return 'FAILED'
-  return 'ended with the same bits' if equal(read_outcome(run), whole) else 'ended with OTHER BITS'
+  return 'ended with the same bits' if equal(read_outcome(run), whole) else 'ended with other bits'
 
 
 def make_pictures(folder):
