@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 
+import jax
 import numpy as np
 from faults import ROOT, equal, read_outcome
 from PIL import Image
@@ -134,7 +135,17 @@ def wait_for_checkpoint(run, step, processes) -> None:
 def describe_end(has_succeeded, run, whole) -> str:
   if not has_succeeded:
     return 'FAILED'
-  return 'ended with the same bits' if equal(read_outcome(run), whole) else 'ended with other bits'
+  outcome = read_outcome(run)
+  if equal(outcome, whole):
+    return 'ended with the same bits'
+  alphas, weights = (largest_difference(outcome.state[key], whole.state[key]) for key in ('alphas', 'params'))
+  return f'ended with other bits: α differs by at most {alphas:.0e}, weights by at most {weights:.0e}'
+
+
+def largest_difference(one, other) -> float:
+  """Returns the largest absolute difference of two trees of arrays."""
+  leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+  return max(float(np.abs(a - b).max()) for a, b in leaves)
 
 
 def make_pictures(folder):
