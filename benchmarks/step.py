@@ -37,6 +37,7 @@ class CompiledSteps:
   Attributes:
     trace_seconds, compile_seconds: of the program.
     temporary_bytes: memory of the program besides its arguments and results.
+    text: of the compiled program (HLO).
   """
 
   def __init__(self, step, state, batch, mesh):
@@ -51,6 +52,7 @@ class CompiledSteps:
     self._program = lowered.compile()
     self.compile_seconds = time.perf_counter() - started - self.trace_seconds
     self.temporary_bytes = self._program.memory_analysis().temp_size_in_bytes
+    self.text = self._program.as_text()
 
   def run(self, steps: int) -> None:
     """Takes the steps and waits for the device."""
@@ -116,8 +118,8 @@ def make_program(options):
   return search_program(supernet)
 
 
-def parse_arguments():
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments(description=__doc__):
+  parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('program', choices=(*SPACES, 'cifar_network'))
   parser.add_argument('--channels', type=int, default=16)
   parser.add_argument('--depth', type=int, default=0, help='cells per stage (5), or cells of the DARTS supernet (8)')
