@@ -1,5 +1,6 @@
 """Batches that worker processes read ahead, by Grain."""
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -27,9 +28,11 @@ def stream(examples: Any, batch_size: int, first: int, workers: int) -> Iterator
   if workers:
     dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), _prepare_worker)
   iterator = iter(dataset)
+  atexit.register(iterator.close)  # Python does not finish this generator if it ends before
   try:
     yield from iterator
   finally:
+    atexit.unregister(iterator.close)
     iterator.close()  # ends the workers, which leave their shared memory otherwise
 
 

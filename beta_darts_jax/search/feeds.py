@@ -147,7 +147,8 @@ class StreamedFeed:
     if self._next != first or self._end == first:
       examples = self._examples(epoch, first)
       batches = level_batches(examples, self._setup.workers)
-      self._batches, self._end = itertools.chain([next(batches)], batches), first + examples.indices.shape[1]
+      one = iter([next(batches)])  # an iterator, because a chain would keep the list and its shared memory
+      self._batches, self._end = itertools.chain(one, batches), first + examples.indices.shape[1]
       wait_for_all('streaming')  # workers start at different speeds
     while first < until:
       stop = min(first + self._steps, until)

@@ -3,6 +3,8 @@
 import io
 import itertools
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -51,6 +53,32 @@ def test_batches_do_not_depend_on_workers(workers):
   for (a, a_labels), (b, b_labels) in zip(take(9), take(9, workers=workers), strict=True):
     np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(a_labels, b_labels)
+
+
+UNFINISHED = """
+import numpy as np
+from beta_darts_jax.data.workers import stream
+
+class Examples:
+  __len__ = lambda self: 40
+  __getitem__ = lambda self, i: np.full(3, i)
+
+def main():
+  examples = Examples()
+  examples.stream = stream(Examples(), 4, 0, workers=1)
+  examples.cycle = examples  # Python does not free it before it ends
+  print(next(examples.stream)[:, 0])
+
+if __name__ == '__main__':
+  main()
+"""
+
+
+def test_a_program_that_ends_before_its_batches_releases_their_memory(tmp_path):
+  """Python warns of shared memory that is left."""
+  (tmp_path / 'unfinished.py').write_text(UNFINISHED)
+  ended = subprocess.run([sys.executable, tmp_path / 'unfinished.py'], capture_output=True, text=True, check=False)
+  assert (ended.returncode, ended.stdout, ended.stderr) == (0, '[0 1 2 3]\n', '')
 
 
 def test_a_later_batch_does_not_depend_on_earlier_ones():
