@@ -128,7 +128,8 @@ def find_warnings(
     used['the part of the training images that is used'] = dataset.subset(fraction).train[1]
   for part, labels in used.items():
     if len(absent := np.setdiff1d(np.arange(len(names)), labels)):
-      warnings.append(f'{part} has no image of {_some(names[absent])}')
+      cause = f' (data.fraction={fraction:g})' if part.startswith('the part') and fraction < 1 else ''
+      warnings.append(f'{part} has no image of {_some(names[absent])}{cause}')
   if dataset.valid is not None and _is_same(dataset.valid, dataset.test):
     warnings.append('the validation images, which train α, are the test set, too')
   return warnings

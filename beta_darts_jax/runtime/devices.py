@@ -140,7 +140,7 @@ def mesh_shape(
   if not shapes:
     raise InputError(
       f'data={data}, population={population}: expected divisors of the batch size, {batch_size}, and of the number of '
-      f'members, {members}, whose product is at most {available}, the number of devices'
+      f'members, {members}, whose product is at most {available}, the number of devices; 0 chooses a divisor'
     )
   return max(shapes, key=lambda shape: (shape[0] * shape[1], shape[0]))
 
@@ -155,9 +155,12 @@ def make_mesh(batch_size: int, members: int = 1, population: int = 0, data: int 
   shape = mesh_shape(available, batch_size, members, population, data)
   size = shape[0] * shape[1]
   if jax.process_count() > 1 and size < available:
+    share, rest = divmod(available, shape[0])
+    shares = not rest and batch_size % share == 0
     raise InputError(
       f'batch size {batch_size} and {members} member{"s" * (members > 1)} use {size} of {available} devices: '
-      'a run of several processes must use all devices'
+      'a run of several processes must use all devices; '
+      + (f'set parallel.data={share}' if shares else 'choose another batch size or number of members')
     )
   axes = ('population', 'data')
   return jax.make_mesh(shape, axes, axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[:size])

@@ -124,7 +124,9 @@ def check_cluster(coordinator: str = '', processes: int = 0, process: int = 0) -
     return
   host, _, port = coordinator.rpartition(':')
   if not (host and port.isdecimal() and 0 < int(port) < 2**16):
-    raise InputError(f'coordinator={coordinator!r}: expected HOST:PORT')
+    raise InputError(f'coordinator={coordinator!r}: expected HOST:PORT, with a port from 1 to {2**16 - 1}')
+  if not processes:
+    raise InputError(f'coordinator={coordinator!r}: expected processes, the number of processes, too')
   if process >= processes:
     raise InputError(f'process={process}: expected less than the number of processes, {processes}')
 

@@ -105,7 +105,8 @@ def test_warnings_name_the_classes(dataset, searches, expected):
 
 def test_a_class_without_an_image_in_the_fraction_that_a_training_uses_is_named():
   dataset = labelled([0] * 50 + [1] * 12 + [2] * 50, [0, 1, 2])
-  assert find_warnings(dataset, fraction=0.02) == ['the part of the training images that is used has no image of 1']
+  part = 'the part of the training images that is used'
+  assert find_warnings(dataset, fraction=0.02) == [f'{part} has no image of 1 (data.fraction=0.02)']
   assert find_warnings(dataset, fraction=0.5) == []
 
 

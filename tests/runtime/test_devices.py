@@ -88,6 +88,8 @@ def one_process(tmp_path_factory):
   [
     ({'coordinator': 'localhost'}, "coordinator='localhost': expected HOST:PORT"),
     ({'coordinator': 'localhost:x'}, "coordinator='localhost:x': expected HOST:PORT"),
+    ({'coordinator': 'localhost:65536', 'processes': 2}, 'expected HOST:PORT, with a port from 1 to 65535'),
+    ({'coordinator': 'localhost:1', 'process': 1}, 'expected processes, the number of processes, too'),
     ({'coordinator': 'localhost:1', 'processes': 2, 'process': 2}, 'process=2: expected less than'),
     ({'processes': 2}, 'processes=2, process=0: expected a coordinator'),
   ],
