@@ -20,31 +20,32 @@ from timing import seconds_a_step
 
 from beta_darts_jax.runtime.devices import make_mesh, set_up
 
-# the first pattern that an instruction's name in JAX matches; instructions of pools are also in a BatchNorm's scope
+# An instruction belongs to the first part whose pattern its code and its name in JAX match.
 PARTS = (
-  ('convolutions and matrix products', r'conv_general_dilated|dot_general|/classifier/'),
-  ('pools and depthwise convolutions', r'Pool|[Dd]epthwise|reduce_window|select_and_'),
+  ('convolutions and matrix products', r'^(convolution|dot) |conv_general_dilated|dot_general'),
+  ('pools and depthwise convolutions', r'[Pp]ool|[Dd]epthwise|reduce_window|select_and_'),
   ('BatchNorm', r'batch_norm|BatchNorm_\d+/.*_normalize'),
   ('relu', r'jit\(relu\)'),
   ('gradients of β', r'transpose\(.*/reduce_sum$'),
   ('sums of operations times β, and of nodes', r'/(add|add_any|mul|cond)$'),
+  ('slices and updates in loops over edges', r'dynamic_(update_)?(slice|index)|scatter'),
 )
 OTHERS = 'copies, optimizers and others'
-CONTAINERS = ('while', 'conditional', 'call')  # their times are also in those of their instructions
+CONTAINERS = ('while', 'conditional', 'call')  # instructions that contain others, which are timed, too
 
 
 def names_of_instructions(text):
-  """Returns {instruction: its name in JAX} of a compiled program (HLO), without those that contain others."""
+  """Returns {instruction: its code and its name in JAX} of a compiled program (HLO), without CONTAINERS."""
   names = {}
   for name, code, rest in re.findall(r'^ *(?:ROOT )?%([\w.\-]+) = .*? ([\w\-]+)\((.*)$', text, re.MULTILINE):
     if code not in CONTAINERS:
       found = re.search(r'op_name="([^"]*)"', rest)
-      names[name] = found[1] if found else ''
+      names[name] = f'{code} {found[1] if found else ""}'
   return names
 
 
 def part_of(name):
-  """Returns (the part of a step, its direction) for the name of an instruction in JAX."""
+  """Returns (the part of a step, its direction) for the code and the name of an instruction."""
   part = next((part for part, pattern in PARTS if re.search(pattern, name)), OTHERS)
   return part, 'backward' if 'transpose(' in name else 'forward'
 
