@@ -10,6 +10,7 @@ four 128×128 MXUs). The time of collectives and of the host is not counted.
 
 import argparse
 import collections
+import dataclasses
 import functools
 import os
 import re
@@ -68,6 +69,8 @@ def search_step(program, options, unroll):
   attributes = {'num_classes': 10, 'channels': options.channels, 'unroll': unroll} | program.supernet
   if options.depth and space.depth:
     attributes[space.depth] = options.depth
+  elif options.depth:
+    space = dataclasses.replace(space, nodes=options.depth)
   supernet = bd.Supernet(space, dtype=jnp.dtype(options.dtype), **attributes)
   relaxation = parts.get('relaxation', bd.Relaxation())
 
@@ -258,7 +261,7 @@ def parse_arguments():
   parser.add_argument('--programs', default='nas_bench_201,darts', help=f'some of {", ".join(PROGRAMS)}')
   parser.add_argument('--one-search', action='store_true', help='compile no populations')
   parser.add_argument('--channels', type=int, default=16)
-  parser.add_argument('--depth', type=int, default=0, help='cells per stage (5), or cells of DARTS (8)')
+  parser.add_argument('--depth', type=int, default=0, help='cells per stage (5), cells of DARTS (8), or layers of a stage of mobile (4)')
   parser.add_argument('--batch-size', type=int, default=64)
   parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='bfloat16')
   parser.add_argument('--costliest', type=int, default=0, help='number of fusions to list')
