@@ -261,7 +261,7 @@ def parse_arguments():
   parser.add_argument('--programs', default='nas_bench_201,darts', help=f'some of {", ".join(PROGRAMS)}')
   parser.add_argument('--one-search', action='store_true', help='compile no populations')
   parser.add_argument('--channels', type=int, default=16)
-  parser.add_argument('--depth', type=int, default=0, help='cells per stage (5), cells of DARTS (8), or layers of a stage of mobile (4)')
+  parser.add_argument('--depth', type=int, default=0, help='cells per stage (5), or in all (8); layers per stage (4)')
   parser.add_argument('--batch-size', type=int, default=64)
   parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='bfloat16')
   parser.add_argument('--costliest', type=int, default=0, help='number of fusions to list')

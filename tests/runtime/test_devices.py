@@ -16,7 +16,7 @@ from conftest import COMPILED_FAST
 from spread import SPACE
 
 from beta_darts_jax import InputError
-from beta_darts_jax.runtime.devices import map_members, mesh_shape
+from beta_darts_jax.runtime.devices import make_mesh, map_members, mesh_shape
 from beta_darts_jax.runtime.processes import join_cluster
 
 HERE = pathlib.Path(__file__).parents[1]
@@ -233,6 +233,16 @@ def test_mesh_shape_uses_most_devices(arguments, shape):
 def test_mesh_shape_refuses_what_does_not_fit(arguments):
   with pytest.raises(InputError, match='expected divisors of the batch size, 64'):
     mesh_shape(*arguments)
+
+
+@pytest.mark.parametrize(
+  'batch_size, remedy', [(4, 'set parallel.data=4'), (6, 'choose another batch size or number of members')]
+)
+def test_a_run_of_several_processes_says_how_to_use_all_devices(batch_size, remedy, monkeypatch):
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(jax, 'devices', lambda: [None] * 4)
+  with pytest.raises(InputError, match=f'batch size {batch_size} and 1 member use 1 of 4 devices: .*; {remedy}'):
+    make_mesh(batch_size)
 
 
 @pytest.mark.parametrize('members', [1, 3])
