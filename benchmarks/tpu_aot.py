@@ -10,7 +10,6 @@ four 128×128 MXUs). The time of collectives and of the host is not counted.
 
 import argparse
 import collections
-import dataclasses
 import functools
 import os
 import re
@@ -27,6 +26,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import beta_darts_jax as bd
 from beta_darts_jax.runtime.devices import STRATEGIES, map_members, shard_population
+from beta_darts_jax.spaces.space import make_space
 
 CLOCK = 1.5e9  # hertz
 COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'collective-permute', 'all-to-all')
@@ -70,7 +70,7 @@ def search_step(program, options, unroll):
   if options.depth and space.depth:
     attributes[space.depth] = options.depth
   elif options.depth:
-    space = dataclasses.replace(space, nodes=options.depth)
+    space = make_space(space.name, nodes=options.depth)
   supernet = bd.Supernet(space, dtype=jnp.dtype(options.dtype), **attributes)
   relaxation = parts.get('relaxation', bd.Relaxation())
 
