@@ -27,7 +27,7 @@ PARTS = (
   ('BatchNorm', r'batch_norm|BatchNorm_\d+/.*_normalize'),
   ('relu', r'jit\(relu\)'),
   ('gradients of β', r'transpose\(.*/reduce_sum$'),
-  ('sums of operations times β, and of nodes', r'/(add|add_any|mul|cond)$'),
+  ('sums of operations times β, and of nodes', r'jvp\(.*/(add|add_any|mul|cond)$'),
   ('slices and updates in loops over edges', r'dynamic_(update_)?(slice|index)|scatter'),
 )
 OTHERS = 'copies, optimizers and others'
@@ -66,6 +66,8 @@ def seconds_by_instruction(run):
 
 def main():
   options = parse_arguments(__doc__)
+  if options.devices > 1 or options.serve:
+    sys.exit('error: --devices and --serve: expected neither, a profile is of one device')
   set_up(cluster='none')
   program = CompiledSteps(*make_program(options), make_batch(options.batch_size), make_mesh(options.batch_size))
   names = names_of_instructions(program.text)

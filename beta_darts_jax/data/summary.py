@@ -116,19 +116,15 @@ def find_warnings(
   if (is_small := (sizes > 0) & (sizes < SMALL_CLASS)).any():
     warnings.append(f'fewer than {SMALL_CLASS} training images: {_some(names[is_small], sizes[is_small])}')
   used = {f'the {PARTS[part]} set': labels for part, (_, labels) in _parts(dataset).items()}
+  trained = 'the part that trains the weights' if searches else 'the part of the training images that is used'
   if searches:
-    used |= dict(
-      zip(
-        ('the part that trains the weights', 'the part that trains α'),
-        dataset.search_labels(fraction, alpha_fraction),
-        strict=True,
-      )
-    )
+    used[trained], used['the part that trains α'] = dataset.search_labels(fraction, alpha_fraction)
   elif fraction < 1:
-    used['the part of the training images that is used'] = dataset.subset(fraction).train[1]
+    used[trained] = dataset.subset(fraction).train[1]
   for part, labels in used.items():
     if len(absent := np.setdiff1d(np.arange(len(names)), labels)):
-      cause = f' (data.fraction={fraction:g})' if part.startswith('the part') and fraction < 1 else ''
+      is_cut = part == trained and fraction < 1 and np.isin(absent, dataset.train[1]).all()
+      cause = f' (data.fraction={fraction:g})' if is_cut else ''
       warnings.append(f'{part} has no image of {_some(names[absent])}{cause}')
   if dataset.valid is not None and _is_same(dataset.valid, dataset.test):
     warnings.append('the validation images, which train α, are the test set, too')

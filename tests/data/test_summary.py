@@ -107,6 +107,8 @@ def test_a_class_without_an_image_in_the_fraction_that_a_training_uses_is_named(
   dataset = labelled([0] * 50 + [1] * 12 + [2] * 50, [0, 1, 2])
   part = 'the part of the training images that is used'
   assert find_warnings(dataset, fraction=0.02) == [f'{part} has no image of 1 (data.fraction=0.02)']
+  lines = find_warnings(dataset, fraction=0.05, searches=True)
+  assert lines[0] == 'the part that trains the weights has no image of 1 (data.fraction=0.05)'
   assert find_warnings(dataset, fraction=0.5) == []
 
 

@@ -236,13 +236,18 @@ def test_mesh_shape_refuses_what_does_not_fit(arguments):
 
 
 @pytest.mark.parametrize(
-  'batch_size, remedy', [(4, 'set parallel.data=4'), (6, 'choose another batch size or number of members')]
+  'batch_size, members, remedy',
+  [
+    (8, 1, '1 member use 1 of 8 devices: .*; set parallel.population=1 and parallel.data=8'),
+    (16, 6, '6 members use 6 of 8 devices: .*; set parallel.population=2 and parallel.data=4'),
+    (6, 1, '1 member use 1 of 8 devices: .*; change the batch size or the number of devices'),
+  ],
 )
-def test_a_run_of_several_processes_says_how_to_use_all_devices(batch_size, remedy, monkeypatch):
+def test_a_run_of_several_processes_says_how_to_use_all_devices(batch_size, members, remedy, monkeypatch):
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
-  monkeypatch.setattr(jax, 'devices', lambda: [None] * 4)
-  with pytest.raises(InputError, match=f'batch size {batch_size} and 1 member use 1 of 4 devices: .*; {remedy}'):
-    make_mesh(batch_size)
+  monkeypatch.setattr(jax, 'devices', lambda: [None] * 8)
+  with pytest.raises(InputError, match=f'batch size {batch_size} and {remedy}'):
+    make_mesh(batch_size, members)
 
 
 @pytest.mark.parametrize('members', [1, 3])
