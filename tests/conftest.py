@@ -1,6 +1,7 @@
 import itertools
 import os
 import pathlib
+import tracemalloc  # noqa: F401, pytest imports it in any place, and would fail within the lazy imports of TFDS
 from importlib.metadata import version
 
 # Compiling takes most of the tests' time. Equal programs are compiled once, in subprocesses too. The programs of this
