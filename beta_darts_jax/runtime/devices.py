@@ -156,11 +156,13 @@ def make_mesh(batch_size: int, members: int = 1, population: int = 0, data: int 
   size = shape[0] * shape[1]
   if jax.process_count() > 1 and size < available:
     whole = [(p, available // p) for p in range(members, 0, -1) if members % p == 0 and available % p == 0]
-    values = [f'population={p} and parallel.data={d}' for p, d in whole if batch_size % d == 0]
+    values = [
+      f'parallel.data={d}' + (f' and parallel.population={p}' if p > 1 else '') for p, d in whole if batch_size % d == 0
+    ]
     raise InputError(
       f'batch size {batch_size} and {members} member{"s" * (members > 1)} use {size} of {available} devices: '
       'a run of several processes must use all devices; '
-      + (f'set parallel.{values[0]}' if values else 'change the batch size or the number of devices')
+      + (f'set {values[0]}' if values else 'change the batch size or the number of devices')
     )
   axes = ('population', 'data')
   return jax.make_mesh(shape, axes, axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[:size])

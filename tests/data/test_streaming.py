@@ -60,8 +60,11 @@ import numpy as np
 from beta_darts_jax.data.workers import stream
 
 class Examples:
-  __len__ = lambda self: 40
-  __getitem__ = lambda self, i: np.full(3, i)
+  def __len__(self):
+    return 40
+
+  def __getitem__(self, i):
+    return np.full(3, i)
 
 def main():
   examples = Examples()

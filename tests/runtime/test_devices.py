@@ -238,8 +238,8 @@ def test_mesh_shape_refuses_what_does_not_fit(arguments):
 @pytest.mark.parametrize(
   'batch_size, members, remedy',
   [
-    (8, 1, '1 member use 1 of 8 devices: .*; set parallel.population=1 and parallel.data=8'),
-    (16, 6, '6 members use 6 of 8 devices: .*; set parallel.population=2 and parallel.data=4'),
+    (8, 1, '1 member use 1 of 8 devices: .*; set parallel.data=8$'),
+    (16, 6, '6 members use 6 of 8 devices: .*; set parallel.data=4 and parallel.population=2$'),
     (6, 1, '1 member use 1 of 8 devices: .*; change the batch size or the number of devices'),
   ],
 )
