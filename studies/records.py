@@ -1,5 +1,10 @@
-"""The kept runs of a study: config, result and every row of metrics.jsonl of each arm, one JSON file per arm."""
+"""The kept runs of a study: config, result and every row of metrics.jsonl.
 
+An arm that ran as one population is the file ARM.json. An arm that ran in groups of seeds has a file ARM.SEED.json for
+each group, where SEED is the first seed of the group.
+"""
+
+import dataclasses
 import json
 import pathlib
 
@@ -14,10 +19,48 @@ from studies.study import Study
 REMOVED = {'search.alpha_rate_factors': [], 'search.shuffled_alpha_labels': False, 'tensorboard': False}
 
 
-def record_path(evidence: pathlib.Path, place: str) -> pathlib.Path:
-  """Returns the file of an arm, given as 'STUDY/ARM'."""
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """What is kept of an arm.
+
+  Attributes:
+    config: the settings, as JSON; if the arm ran in groups, those of its first group.
+    dataset: the name of the data.
+    environments: machine and versions of each group, without repetitions.
+    searches: {seed: the rows of metrics.jsonl of that search}.
+    shares: {seed: the number of searches that ran together with that one as one program, itself included}.
+  """
+
+  config: dict
+  dataset: str
+  environments: tuple[dict, ...]
+  searches: dict[int, list[dict]]
+  shares: dict[int, int]
+
+
+def record_path(evidence: pathlib.Path, place: str, first_seed: int | None = None) -> pathlib.Path:
+  """Returns the file of an arm, given as 'STUDY/ARM', or of its group of seeds that begins with `first_seed`."""
   study, arm = place.split('/', 1)
-  return evidence / study / 'runs' / f'{arm}.json'
+  return evidence / study / 'runs' / (f'{arm}.json' if first_seed is None else f'{arm}.{first_seed}.json')
+
+
+def kept_files(evidence: pathlib.Path, place: str) -> list[pathlib.Path]:
+  """Returns the files that are kept of an arm, given as 'STUDY/ARM', by seed."""
+  whole = record_path(evidence, place)
+  groups = sorted(whole.parent.glob(f'{whole.stem}.*.json'), key=lambda path: int(path.suffixes[0][1:]))
+  return [whole, *groups] if whole.is_file() else groups
+
+
+def seeds_of(config: ConfigDict) -> range:
+  """Returns the seeds of an arm."""
+  return range(config.search.seed, config.search.seed + config.population.seeds)
+
+
+def with_seeds(config: ConfigDict, seeds: range) -> ConfigDict:
+  """Returns the config of some of an arm's seeds."""
+  part = config.copy_and_resolve_references()
+  part.search.seed, part.population.seeds = seeds.start, len(seeds)
+  return part
 
 
 def plain(config: ConfigDict) -> dict:
@@ -38,15 +81,26 @@ def changed_keys(config: dict, kept: dict) -> list[str]:
   return [name for name, value in in_effect.items() if ours.get(name, missing) != value]
 
 
-def is_kept(path: pathlib.Path, config: ConfigDict) -> bool:
-  """Whether the file of an arm exists. Raises InputError if it was run with other settings."""
-  if not path.is_file():
-    return False
-  if changed := changed_keys(plain(config), json.loads(path.read_text())['config']):
-    raise InputError(
-      f'{path} was run with other settings ({", ".join(changed)}): move it away, or choose another --evidence'
-    )
-  return True
+def kept_seeds(evidence: pathlib.Path, place: str, config: ConfigDict) -> list[int]:
+  """Returns the seeds of an arm, given as 'STUDY/ARM', that are kept.
+
+  Raises:
+    InputError: they were run with other settings than `config`, or they are not among its seeds.
+  """
+  found: list[int] = []
+  for path in kept_files(evidence, place):
+    kept = json.loads(path.read_text())['config']
+    first = kept['search']['seed']
+    seeds = range(first, first + kept['population']['seeds'])
+    changed = changed_keys(plain(with_seeds(config, seeds)), kept)
+    if not set(seeds) <= set(seeds_of(config)):
+      changed.append('search.seed')
+    if changed:
+      raise InputError(
+        f'{path} was run with other settings ({", ".join(changed)}): move it away, or choose another --evidence'
+      )
+    found += seeds
+  return found
 
 
 def keep(path: pathlib.Path, config: ConfigDict, result: dict, rows: list[dict]) -> None:
@@ -55,15 +109,33 @@ def keep(path: pathlib.Path, config: ConfigDict, result: dict, rows: list[dict])
   write_json(path, {'config': plain(config), 'result': result, 'rows': rows}, indent=None)
 
 
-def read_records(study: Study, evidence: pathlib.Path) -> dict[str, dict]:
-  """Returns {arm: its file's content} of the arms that are kept, borrowed ones first."""
-  paths = {arm: record_path(evidence, place) for arm, place in study.places().items()}
-  return {arm: json.loads(path.read_text()) for arm, path in paths.items() if path.is_file()}
+def read_records(study: Study, evidence: pathlib.Path) -> dict[str, Record]:
+  """Returns {arm: what is kept of it} for the arms that are kept, borrowed ones first."""
+  files = {arm: kept_files(evidence, place) for arm, place in study.places().items()}
+  return {arm: read_record(paths) for arm, paths in files.items() if paths}
 
 
-def histories(record: dict) -> dict[int, list[dict]]:
-  """Returns {seed: the rows of that search} of a kept arm."""
+def read_record(paths: list[pathlib.Path]) -> Record:
+  """Returns what is kept of one arm in `paths`, a file for each group of seeds."""
+  groups = [json.loads(path.read_text()) for path in paths]
+  searches: dict[int, list[dict]] = {}
+  shares: dict[int, int] = {}
+  for group in groups:
+    rows = _by_seed(group)
+    searches |= rows
+    shares |= dict.fromkeys(rows, len(rows) if 'member' in group['rows'][0] else 1)
+  environments = [group['result']['environment'] for group in groups]
+  return Record(
+    config=groups[0]['config'],
+    dataset=groups[0]['result']['dataset'],
+    environments=tuple(place for i, place in enumerate(environments) if place not in environments[:i]),
+    searches=searches,
+    shares=shares,
+  )
+
+
+def _by_seed(group):
   found: dict[int, list[dict]] = {}
-  for row in record['rows']:
-    found.setdefault(row.get('seed', record['config']['search']['seed']), []).append(row)
+  for row in group['rows']:
+    found.setdefault(row.get('seed', group['config']['search']['seed']), []).append(row)
   return found

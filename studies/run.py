@@ -1,11 +1,12 @@
 """Runs the arms of a study one after the other and writes its tables.
 
-  python -m studies.run NAME [--runs DIR] [--evidence DIR] [--pages FILE…] [--tables-only]
+  python -m studies.run NAME [--arms ARM…] [--group N] [--runs DIR] [--evidence DIR] [--pages FILE…] [--tables-only]
 
 NAME is a study of the folder studies/, or the path of a Python file with get_study(). Run it from
 the project's root. An interrupted study continues with the same command. EVIDENCE/STUDY/runs keeps the config, the
 environment and the rows of metrics.jsonl of every arm. Tables and figures are made from these files alone, so
---tables-only runs no search. Needs pip install '.[studies]'.
+--tables-only runs no search. The seeds of an arm run as one program. With --group N they run and are kept N at a time,
+so the seeds of an arm can run on several machines. Needs pip install '.[studies]'.
 
 Exit status: 0 finished, 1 a loss became non-finite, 2 wrong input, 75 stopped before the end.
 """
@@ -17,8 +18,10 @@ import os
 import pathlib
 import re
 import sys
+from collections.abc import Collection, Iterable
 
 import pandas as pd
+from ml_collections import ConfigDict
 
 import beta_darts_jax as bd
 from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped
@@ -26,7 +29,7 @@ from beta_darts_jax.runtime.logs import TimedLines
 from beta_darts_jax.spaces.nas_bench_201 import NasBench201, covers, find_table
 from beta_darts_jax.spaces.space import make_space
 from studies import tables
-from studies.records import is_kept, keep, read_records, record_path
+from studies.records import Record, keep, kept_files, kept_seeds, read_records, record_path, seeds_of, with_seeds
 from studies.study import Study, known_studies, load_study
 
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
@@ -40,29 +43,67 @@ LEGEND = (
 )
 
 
-def run_arms(study: Study, runs: pathlib.Path, evidence: pathlib.Path) -> bool:
-  """Runs the arms that are not kept yet; continues one that was interrupted.
+def run_arms(
+  study: Study, runs: pathlib.Path, evidence: pathlib.Path, arms: Collection[str] = (), group: int | None = None
+) -> bool:
+  """Runs what is not kept yet; continues what was interrupted.
+
+  Args:
+    study: the study.
+    runs: folder of the searches.
+    evidence: folder of what is kept.
+    arms: names of the arms to run; all of them if empty.
+    group: the largest number of seeds that run, and are kept, together; all of an arm if None.
 
   Returns:
-    Whether all arms are finished; False if a signal stopped a search.
+    Whether these arms are finished; False if a signal stopped a search.
 
   Raises:
     InputError: an arm was kept with other settings.
   """
-  paths = {arm: record_path(evidence, f'{study.name}/{arm}') for arm in study.arms}
-  missing = [arm for arm, config in study.arms.items() if not is_kept(paths[arm], config)]
-  for arm, config in study.arms.items():
-    if arm not in missing:
-      print(f'{arm}: kept in {paths[arm]}')
-      continue
-    folder = runs / study.name / arm
-    print(f'{arm}: {folder}', flush=True)
-    try:
-      bd.run_search(config, folder)
-    except Stopped:
-      return False
-    rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
-    keep(paths[arm], config, json.loads((folder / 'result.json').read_text()), rows)
+  chosen = {arm: config for arm, config in study.arms.items() if arm in arms or not arms}
+  kept = {arm: kept_seeds(evidence, f'{study.name}/{arm}', config) for arm, config in chosen.items()}
+  for arm, config in chosen.items():
+    missing = [seed for seed in seeds_of(config) if seed not in kept[arm]]
+    if not missing:
+      print(f'{arm}: kept in {", ".join(map(str, kept_files(evidence, f"{study.name}/{arm}")))}')
+    for seeds in groups_of(missing, group or len(missing)):
+      if not run_group(study.name, arm, config, seeds, runs, evidence):
+        return False
+  return True
+
+
+def groups_of(seeds: Iterable[int], size: int) -> list[range]:
+  """Returns the seeds in groups of consecutive ones, of at most `size` seeds each.
+
+  Example:
+    >>> groups_of([3, 4, 5, 7], 2)
+    [range(3, 5), range(5, 6), range(7, 8)]
+  """
+  groups: list[range] = []
+  for seed in seeds:
+    if groups and seed == groups[-1].stop and len(groups[-1]) < size:
+      groups[-1] = range(groups[-1].start, seed + 1)
+    else:
+      groups.append(range(seed, seed + 1))
+  return groups
+
+
+def run_group(
+  study: str, arm: str, config: ConfigDict, seeds: range, runs: pathlib.Path, evidence: pathlib.Path
+) -> bool:
+  """Runs some seeds of an arm as one program and keeps them. Returns False if a signal stopped it."""
+  whole = seeds == seeds_of(config)
+  folder = runs / study / (arm if whole else f'{arm}.{seeds.start}')
+  print(f'{arm}: {folder}', flush=True)
+  part = with_seeds(config, seeds)
+  try:
+    bd.run_search(part, folder)
+  except Stopped:
+    return False
+  rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+  path = record_path(evidence, f'{study}/{arm}', None if whole else seeds.start)
+  keep(path, part, json.loads((folder / 'result.json').read_text()), rows)
   return True
 
 
@@ -82,8 +123,7 @@ def write_pages(
   if not records:
     return
   first = next(iter(records.values()))
-  dataset = first['result']['dataset']
-  if not covers(make_space(**first['config']['space']), dataset):
+  if not covers(make_space(**first.config['space']), first.dataset):
     table = None
   elif table is None:
     raise InputError(missing_table(study))
@@ -93,7 +133,7 @@ def write_pages(
   if table:
     tables.draw_percentiles(records, table, folder / 'percentile.svg')
   parts = make_parts(study, records, searches) | {
-    'baselines': tables.baselines_table(table, dataset) if table else '',
+    'baselines': tables.baselines_table(table, first.dataset) if table else '',
     'epochs': tables.epochs_table(records, table) if table else '',
     'claims': tables.claims_table(records, searches) if table else '',
     'figure': '',  # its link depends on the page
@@ -109,19 +149,21 @@ def write_pages(
   print(f'\n{parts["summary"]}\n\n{folder}')
 
 
-def make_parts(study: Study, records: dict[str, dict], searches: pd.DataFrame) -> dict[str, str]:
+def make_parts(study: Study, records: dict[str, Record], searches: pd.DataFrame) -> dict[str, str]:
   """Returns {name: Markdown} of the parts that need no benchmark."""
-  compared = tables.comparisons(study, searches)
+  compared, unfinished = tables.comparisons(study, searches), tables.unfinished(study, records)
   return {
-    'summary': tables.summary_table(study, searches, compared),
-    'all measures': tables.summary_table(study, searches, compared, compact=False),
+    'summary': '\n\n'.join(filter(None, [unfinished, tables.summary_table(study, searches, compared)])),
+    'all measures': '\n\n'.join(
+      filter(None, [unfinished, tables.summary_table(study, searches, compared, compact=False)])
+    ),
     'seeds': tables.seeds_table(study, searches),
     'equivalence': tables.equivalence_table(study, records),
     'provenance': f'{tables.provenance(records)}. {LEGEND}',
   }
 
 
-def report_missing(study: Study, records: dict[str, dict], evidence: pathlib.Path) -> None:
+def report_missing(study: Study, records: dict[str, Record], evidence: pathlib.Path) -> None:
   """Prints which borrowed and closed arms are not kept, and where they would come from."""
   for arm, place in study.borrowed.items():
     if arm not in records:
@@ -163,6 +205,10 @@ def run(options: argparse.Namespace) -> bool:
   study = load_study(options.study)
   if missing := [str(page) for page in options.pages if not page.is_file()]:
     raise InputError(f'--pages: no such file: {", ".join(missing)}')
+  if unknown := [arm for arm in options.arms if arm not in study.arms]:
+    raise InputError(f'--arms: unknown {", ".join(unknown)}; expected some of {", ".join(study.arms) or "none"}')
+  if options.group is not None and options.group < 1:
+    raise InputError(f'--group: expected at least 1, got {options.group}')
   table = find_table()
   if table is None and any(covers(make_space(**arm.space), arm.data.source) for arm in study.arms.values()):
     raise InputError(missing_table(study))  # before days of computing
@@ -171,7 +217,7 @@ def run(options: argparse.Namespace) -> bool:
     bd.set_up(cluster='none')
     stdout = sys.stdout if sys.stdout.isatty() else TimedLines(sys.stdout)
     with contextlib.redirect_stdout(stdout):
-      finished = run_arms(study, options.runs, options.evidence)
+      finished = run_arms(study, options.runs, options.evidence, options.arms, options.group)
   write_pages(study, options.evidence, table, tuple(options.pages))
   return finished
 
@@ -184,6 +230,8 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument(
     'study', metavar='NAME', help=f'{names}, or a Python file. Only with --tables-only: {", ".join(closed)}'
   )
+  parser.add_argument('--arms', metavar='ARM', nargs='+', default=[], help='run only these arms')
+  parser.add_argument('--group', metavar='N', type=int, help='run and keep the seeds of an arm N at a time')
   parser.add_argument('--runs', type=pathlib.Path, default=pathlib.Path('runs/studies'), help='folders of the searches')
   kept = pathlib.Path('docs/evidence')
   parser.add_argument('--evidence', type=pathlib.Path, default=kept, help='folder of the kept results')

@@ -19,24 +19,23 @@ from studies.measures import (
   measures,
   percentile,
 )
-from studies.records import histories
+from studies.records import Record, seeds_of
 from studies.statistics import centred_alphas, energy_p, gap_of_means, paired_p
 from studies.study import Study
 
 COMPACT = (*TESTS, 'collapsed', 'parameter_free', 'flips', 'seconds')
 
 
-def searches_table(records: dict[str, dict], table: NasBench201 | None) -> pd.DataFrame:
+def searches_table(records: dict[str, Record], table: NasBench201 | None) -> pd.DataFrame:
   """Returns one row per search, sorted by seed within an arm: arm, seed and the measures.
 
   The seconds of a population are divided by its number of members.
   """
   rows = []
   for arm, record in records.items():
-    searches = histories(record)
-    shares = len(searches) if 'member' in record['rows'][0] else 1
-    for seed in sorted(searches):
-      numbers = measures(searches[seed], table)
+    for seed in sorted(record.searches):
+      numbers = measures(record.searches[seed], table)
+      shares = record.shares[seed]
       seconds = numbers['seconds'] if shares == 1 else round(numbers['seconds'] / shares, 1)
       rows.append({'arm': arm, 'seed': seed} | numbers | {'seconds': seconds})
   columns = ['arm', 'seed', *measure_names(with_table=table is not None)]
@@ -69,6 +68,14 @@ def summary_table(study: Study, searches: pd.DataFrame, compared: pd.DataFrame, 
   return to_markdown(summary.join(compared).fillna('').reset_index())
 
 
+def unfinished(study: Study, records: dict[str, Record]) -> str:
+  """Returns a sentence on the arms whose searches are not all kept; '' if all are."""
+  arms = {arm: (len(records[arm].searches) if arm in records else 0, config) for arm, config in study.arms.items()}
+  counts = [f'{count} of {len(seeds_of(config))} of {arm}' for arm, (count, config) in arms.items()]
+  finished = all(count == len(seeds_of(config)) for count, config in arms.values())
+  return '' if finished else f'**Not finished.** Searches so far: {", ".join(counts)}.'
+
+
 def seeds_table(study: Study, searches: pd.DataFrame) -> str:
   """Returns the primary measure and the cell of every search as Markdown."""
   cells = searches['genotype'].fillna('diverged').str.replace('|', r'\|', regex=False)
@@ -81,11 +88,11 @@ def seeds_table(study: Study, searches: pd.DataFrame) -> str:
   return to_markdown(pd.DataFrame(columns))
 
 
-def epochs_table(records: dict[str, dict], table: NasBench201) -> str:
+def epochs_table(records: dict[str, Record], table: NasBench201) -> str:
   """Returns the cells of every search as Markdown, one row for the epochs in a row that have the same cell."""
   rows = []
   for arm, record in records.items():
-    for seed, history in histories(record).items():
+    for seed, history in record.searches.items():
       for text, group in itertools.groupby(history, key=lambda row: row['genotype']):
         epochs = [row['epoch'] + 1 for row in group]
         row = {'arm': arm, 'seed': str(seed), 'epochs': f'{epochs[0]} – {epochs[-1]}' if epochs[1:] else str(epochs[0])}
@@ -104,7 +111,7 @@ def describe_cell(text: str | None, table: NasBench201) -> dict[str, str]:
   return accuracies | others | {'cell': f'`{escaped}`'}
 
 
-def claims_table(records: dict[str, dict], searches: pd.DataFrame) -> str:
+def claims_table(records: dict[str, Record], searches: pd.DataFrame) -> str:
   """Returns the published accuracies beside those of the final cells of each arm, as Markdown.
 
   An arm belongs to the published method whose name it starts with.
@@ -128,16 +135,16 @@ def _found(record, searches):
   return {
     'here': ', '.join(format_spread(numbers[column]) for column in TESTS),
     'searches': str(len(searches)),
-    'epochs': f'{numbers["epochs"].min():.0f} of {record["config"]["search"]["epochs"]}',
+    'epochs': f'{numbers["epochs"].min():.0f} of {record.config["search"]["epochs"]}',
     'distance': format_spread(numbers['distance_to_published']),
   }
 
 
-def equivalence_table(study: Study, records: dict[str, dict]) -> str:
+def equivalence_table(study: Study, records: dict[str, Record]) -> str:
   """Returns whether pairs of arms end with the same α, as Markdown; '' without such pairs."""
   rows = []
   for pair in (pair for pair in study.equivalence_pairs if set(pair) <= set(records)):
-    a, b = (np.array([centred_alphas(rows[-1]) for rows in histories(records[arm]).values()]) for arm in pair)
+    a, b = (np.array([centred_alphas(rows[-1]) for rows in records[arm].searches.values()]) for arm in pair)
     gap, bound = gap_of_means(a, b)
     rows.append(
       {
@@ -158,19 +165,20 @@ def baselines_table(table: NasBench201, dataset: str) -> str:
   return to_markdown(baselines(table, dataset).map(format_number).reset_index(names='baseline'))
 
 
-def provenance(records: dict[str, dict]) -> str:
+def provenance(records: dict[str, Record]) -> str:
   """Returns the machine and versions of the arms; arms that ran on the same ones are named together."""
   arms_by_place: dict[str, list[str]] = {}
   for arm, record in records.items():
-    leaves = flatten_dict(record['result']['environment'])
-    known = (f'{path[-1]} {value}' for path, value in leaves.items() if value != '')
-    arms_by_place.setdefault(', '.join(known), []).append(arm)
+    for environment in record.environments:
+      leaves = flatten_dict(environment)
+      known = (f'{path[-1]} {value}' for path, value in leaves.items() if value != '')
+      arms_by_place.setdefault(', '.join(known), []).append(arm)
   if len(arms_by_place) == 1:
     return next(iter(arms_by_place))
   return '; '.join(f'{" and ".join(arms)}: {place}' for place, arms in arms_by_place.items())
 
 
-def draw_percentiles(records: dict[str, dict], table: NasBench201, path: pathlib.Path) -> None:
+def draw_percentiles(records: dict[str, Record], table: NasBench201, path: pathlib.Path) -> None:
   """Draws the percentile of each epoch's cell as SVG: thin lines are searches, thick lines the means of the arms."""
   import matplotlib
 
@@ -180,7 +188,7 @@ def draw_percentiles(records: dict[str, dict], table: NasBench201, path: pathlib
 
   figure, axes = pyplot.subplots(figsize=(7, 4), layout='constrained')
   for color, (arm, record) in zip(matplotlib.color_sequences['tab10'], records.items(), strict=False):
-    searches = histories(record).values()
+    searches = record.searches.values()
     curves = [[percentile(table, row['genotype']) if row['genotype'] else np.nan for row in rows] for rows in searches]
     for curve in curves:
       axes.plot(range(1, len(curve) + 1), curve, color=color, alpha=0.3, linewidth=1)

@@ -19,10 +19,20 @@ from configs import darts, robust_darts
 from studies import measures
 from studies.keep import keep_run
 from studies.measures import percentile
-from studies.records import changed_keys, is_kept, keep, read_records
-from studies.run import END, fill_marks, main, write_pages
+from studies.records import (
+  Record,
+  changed_keys,
+  keep,
+  kept_files,
+  kept_seeds,
+  read_records,
+  record_path,
+  seeds_of,
+  with_seeds,
+)
+from studies.run import END, fill_marks, groups_of, main, run_arms, write_pages
 from studies.study import Study, known_studies, load_study
-from studies.tables import equivalence_table, provenance, searches_table
+from studies.tables import equivalence_table, provenance, searches_table, unfinished
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -90,8 +100,10 @@ def test_every_kept_arm_has_the_settings_of_its_study():
   evidence = ROOT / 'docs' / 'evidence'
   for folder in evidence.glob('*/runs'):
     study = load_study(folder.parent.name)
-    kept = [arm for arm, config in study.arms.items() if is_kept(folder / f'{arm}.json', config)]  # raises if changed
-    assert {path.stem for path in folder.glob('*.json')} == {*kept, *study.closed_arms} | own_borrowed(study)
+    places = {arm: f'{study.name}/{arm}' for arm in {*study.arms, *study.closed_arms} | own_borrowed(study)}
+    for arm, config in study.arms.items():
+      kept_seeds(evidence, places[arm], config)  # raises if changed
+    assert set(folder.glob('*.json')) == {file for place in places.values() for file in kept_files(evidence, place)}
 
 
 def own_borrowed(study):
@@ -100,14 +112,63 @@ def own_borrowed(study):
 
 
 def test_changed_settings_of_a_kept_arm_are_refused(tmp_path):
-  config, file = default(), tmp_path / 'runs' / 'arm.json'
-  assert not is_kept(file, config)
-  keep(file, config, result={}, rows=[])
+  config, place = default(), 'mine/arm'
+  assert not kept_seeds(tmp_path, place, config)
+  keep(record_path(tmp_path, place), config, result={}, rows=[])
   config.parallel.cpu_devices = 2  # not a setting of the search
-  assert is_kept(file, config)
+  assert kept_seeds(tmp_path, place, config) == [0]
   config.search.epochs = 7
   with pytest.raises(InputError, match=r'arm\.json was run with other settings \(search\.epochs\)'):
-    is_kept(file, config)
+    kept_seeds(tmp_path, place, config)
+
+
+@pytest.fixture
+def searches_that_finish(monkeypatch):
+  """Replaces the search by one that writes a row and a result; returns the (seed, seeds, folder) of each call."""
+  calls = []
+
+  def run_search(config, folder):
+    seeds = seeds_of(config)
+    calls.append((seeds.start, len(seeds), folder.name))
+    rows = [{'seed': seed, 'member': i, 'seconds': 3.0, 'genotype': None} for i, seed in enumerate(seeds)]
+    folder.mkdir(parents=True)
+    (folder / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    (folder / 'result.json').write_text(json.dumps({'dataset': 'cifar10', 'environment': {'cores': len(seeds)}}))
+
+  monkeypatch.setattr('beta_darts_jax.run_search', run_search)
+  return calls
+
+
+def test_an_arm_runs_in_groups_of_seeds(tmp_path, searches_that_finish):
+  """Groups are kept one by one; seeds that are kept do not run again, whatever the size of the group was."""
+  config = with_seeds(default(), range(7, 10))
+  study = a_study(arms={'own': config, 'other': config})
+  runs, evidence = tmp_path / 'runs', tmp_path / 'evidence'
+  assert run_arms(study, runs, evidence, arms=['own'], group=2)
+  assert searches_that_finish == [(7, 2, 'own.7'), (9, 1, 'own.9')]
+  own = read_records(study, evidence)['own']
+  assert list(own.searches) == [7, 8, 9] and own.shares == {7: 2, 8: 2, 9: 1}
+  assert own.environments == ({'cores': 2}, {'cores': 1})
+  record_path(evidence, 'mine/own', 7).unlink()
+  assert unfinished(study, read_records(study, evidence)) == (
+    '**Not finished.** Searches so far: 1 of 3 of own, 0 of 3 of other.'
+  )
+  assert run_arms(study, tmp_path / 'again', evidence)
+  assert searches_that_finish[2:] == [(7, 2, 'own.7'), (7, 3, 'other')]
+  assert unfinished(study, read_records(study, evidence)) == ''
+  assert run_arms(study, runs, evidence, group=1) and len(searches_that_finish) == 4
+
+
+def test_kept_seeds_of_another_arm_are_refused(tmp_path, searches_that_finish):
+  place = 'mine/own'
+  run_arms(a_study(arms={'own': with_seeds(default(), range(3))}), tmp_path / 'runs', tmp_path)
+  with pytest.raises(InputError, match=r'own\.json was run with other settings \(search\.seed\)'):
+    kept_seeds(tmp_path, place, with_seeds(default(), range(1, 4)))
+
+
+def test_groups_of():
+  assert groups_of([3, 4, 5, 7, 8], 2) == [range(3, 5), range(5, 6), range(7, 9)]
+  assert groups_of([], 2) == []
 
 
 # ---- tables ----
@@ -125,6 +186,10 @@ def kept_arm(path, cells, space='nas_bench_201'):
   path.parent.mkdir(parents=True, exist_ok=True)
   config = {'search': {'seed': 5}, 'space': {'name': space}}
   path.write_text(json.dumps({'config': config, 'result': result, 'rows': rows}))
+
+
+def record(**changes):
+  return Record(**{'config': {}, 'dataset': 'cifar10', 'environments': (), 'searches': {}, 'shares': {}} | changes)
 
 
 def cells_of(text, *first):
@@ -147,7 +212,7 @@ def test_write_pages(tmp_path, table, capsys):
   kept_arm(tmp_path / 'other' / 'runs' / 'theirs.json', (best, best))
   kept_arm(tmp_path / 'mine' / 'runs' / 'own.json', (worst, None))
   study = a_study(
-    arms={'own': default(), 'missing': default()},
+    arms={'own': with_seeds(default(), range(5, 7)), 'missing': default()},
     references={'own': 'borrowed', 'missing': 'borrowed'},
     borrowed={'borrowed': 'other/theirs', 'away': 'elsewhere/arm'},
     closed_arms={'closed': '48735b7'},
@@ -166,7 +231,8 @@ def test_write_pages(tmp_path, table, capsys):
   assert cells_of(text, 'own', '6', '') == ['`diverged`']
   assert cells_of(text, 'own', '6', '1 – 4')[-1] == 'diverged'
   assert cells_of(text, 'borrowed', '5', '1 – 4')[3] == '1'  # the rank of the optimum
-  assert cells_of(text, 'own and borrowed')[0] == '2, 2' and 'missing' not in text and 'jax 1.2.3' in text
+  assert cells_of(text, 'own and borrowed')[0] == '2, 2' and 'own and missing' not in text
+  assert '2 of 2 of own, 0 of 1 of missing.' in text and 'jax 1.2.3' in text
   assert cells_of(text, 'random cell')[0] == '50.00'
   csv = pd.read_csv(folder / 'searches.csv')
   assert list(csv.columns[:3]) == ['arm', 'seed', 'genotype'] and len(csv) == 4
@@ -214,8 +280,8 @@ def test_equivalence_is_shown_only_below_the_margin():
 
   def arm(shift):
     betas = np.exp(rng.normal(size=(20, 6, 5)) + shift * np.arange(5))
-    rows = [{'seed': i, 'betas': {'cell': (b / b.sum(-1, keepdims=True)).tolist()}} for i, b in enumerate(betas)]
-    return {'config': {'search': {'seed': 0}}, 'rows': rows}
+    cells = {i: {'cell': (b / b.sum(-1, keepdims=True)).tolist()} for i, b in enumerate(betas)}
+    return record(searches={i: [{'betas': cell}] for i, cell in cells.items()})
 
   records = {'one': arm(0), 'similar': arm(0), 'other': arm(2)}
   pairs = (('one', 'similar'), ('one', 'other'))
@@ -226,16 +292,17 @@ def test_equivalence_is_shown_only_below_the_margin():
 
 
 def test_provenance_names_arms_that_ran_in_one_place_together():
-  a, b, c = ({'result': {'environment': {'device': 'cpu', 'versions': {'jax': version}}}} for version in '121')
+  one, two = ({'device': 'cpu', 'versions': {'jax': version}} for version in '12')
+  a, b, c, both = (record(environments=places) for places in ((one,), (two,), (one,), (one, two)))
   assert provenance({'a': a, 'b': b, 'c': c}) == 'a and c: device cpu, jax 1; b: device cpu, jax 2'
   assert provenance({'a': a, 'c': c}) == 'device cpu, jax 1'
+  assert provenance({'a': a, 'both': both}) == 'a and both: device cpu, jax 1; both: device cpu, jax 2'
 
 
 def test_searches_table_divides_the_seconds_of_a_population():
-  rows = [{'seed': seed, 'genotype': None, 'seconds': 2.0} for seed in (5, 6)]
-  record = {'config': {'search': {'seed': 5}}, 'rows': rows}
-  population = record | {'rows': [row | {'member': 0} for row in rows]}
-  searches = searches_table({'alone': record, 'together': population}, None)
+  rows = {seed: [{'genotype': None, 'seconds': 2.0}] for seed in (5, 6)}
+  alone, together = (record(searches=rows, shares=dict.fromkeys(rows, number)) for number in (1, 2))
+  searches = searches_table({'alone': alone, 'together': together}, None)
   assert list(searches['seconds']) == [2.0, 2.0, 1.0, 1.0]
 
 
@@ -284,6 +351,15 @@ def test_a_study_asks_for_its_table_before_it_computes(tmp_path, monkeypatch, ca
   said = capsys.readouterr().err
   assert said.startswith('error: the tables of clock need the NAS-Bench-201 table') and said.count('\n') == 1
   assert not list(tmp_path.iterdir())
+
+
+def test_wrong_arms_and_groups_are_one_line(capsys):
+  for options, line in (
+    (['--arms', 'beta'], '--arms: unknown beta; expected some of beta_darts, darts'),
+    (['--group', '0'], '--group: expected at least 1, got 0'),
+  ):
+    assert main(['smoke', *options]) == 2
+    assert capsys.readouterr().err == f'error: {line}\n'
 
 
 def test_a_stopped_study_has_status_75(tmp_path, monkeypatch, capsys):
