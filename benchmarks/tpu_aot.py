@@ -120,7 +120,8 @@ def compile_step(program, options, layout, mesh):
 
   hyper = jax.tree.map(np.float32, bd.Hyperparameters())
   arguments = for_members(state), for_members(batch_shapes(program, options), 'data'), for_members(hyper)
-  return jax.jit(take_steps, donate_argnums=0).lower(*arguments).compile()
+  lowered = jax.jit(take_steps, donate_argnums=0).lower(*arguments)
+  return lowered.compile(compiler_options={'exec_time_optimization_effort': options.effort} if options.effort else None)
 
 
 # ---- what the compiled program executes ----
@@ -264,6 +265,7 @@ def parse_arguments():
   parser.add_argument('--depth', type=int, default=0, help='cells per stage (5), or in all (8); layers per stage (4)')
   parser.add_argument('--batch-size', type=int, default=64)
   parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='bfloat16')
+  parser.add_argument('--effort', type=float, default=0.0, help='of the compiler; -1 is the least')
   parser.add_argument('--costliest', type=int, default=0, help='number of fusions to list')
   options = parser.parse_args()
   options.programs = options.programs.split(',')

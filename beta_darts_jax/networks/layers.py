@@ -12,7 +12,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from beta_darts_jax.networks.initialization import Module, uniform_fan_in
-from beta_darts_jax.networks.kernels import by_platform, channel_sums, convolution, depthwise, written_out_sums
+from beta_darts_jax.networks.kernels.convolution import convolution
+from beta_darts_jax.networks.kernels.depthwise import depthwise
+from beta_darts_jax.networks.kernels.platform import by_platform
+from beta_darts_jax.networks.kernels.sums import channel_sums, written_out_sums
 
 MOMENTUM = 0.9  # of the running statistics: PyTorch's 0.1 in Flax's terms
 EPSILON = 1e-5  # added to the variance, as in PyTorch

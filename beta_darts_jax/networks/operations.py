@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.networks.initialization import Module
-from beta_darts_jax.networks.kernels import average_pool, max_pool
+from beta_darts_jax.networks.kernels.pooling import average_pool, max_pool
 from beta_darts_jax.networks.layers import BatchNorm, Conv, DepthwiseConv, FactorizedReduce, ReluConvBatchNorm
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beta_darts_jax.networks.kernels import no_refusion
+from beta_darts_jax.networks.kernels.platform import no_refusion
 from beta_darts_jax.networks.operations import OPERATIONS, scale
 from beta_darts_jax.networks.plan import edge_stride, equal_edges
 

@@ -1,4 +1,4 @@
-"""The forms that accelerators use, in whole steps on CPU: kernels.FORCE_PLAIN selects them in every kernel."""
+"""The forms that accelerators use, in whole steps on CPU: platform.FORCE_PLAIN selects them in every kernel."""
 
 import chex
 import jax
@@ -16,7 +16,12 @@ from beta_darts_jax import (
   make_search_step,
   softmax_betas,
 )
-from beta_darts_jax.networks import kernels
+from beta_darts_jax.networks.kernels import platform
+from beta_darts_jax.networks.kernels.convolution import convolution
+from beta_darts_jax.networks.kernels.depthwise import depthwise
+from beta_darts_jax.networks.kernels.platform import no_refusion
+from beta_darts_jax.networks.kernels.pooling import average_pool, max_pool
+from beta_darts_jax.networks.kernels.sums import channel_sums
 from beta_darts_jax.networks.layers import BatchNorm, batch_normalize
 from beta_darts_jax.retrain.recipe import Recipe
 from beta_darts_jax.retrain.step import create_state, make_train_step
@@ -41,7 +46,7 @@ def in_both_forms(step, monkeypatch, *arguments):
   """Returns the results of step(*arguments) in the CPU forms and in the accelerators', each traced on its own."""
   results = []
   for force_plain in (False, True):
-    monkeypatch.setattr(kernels, 'FORCE_PLAIN', force_plain)
+    monkeypatch.setattr(platform, 'FORCE_PLAIN', force_plain)
     jax.clear_caches()
     results.append(jax.device_get(step(*arguments)))
   return results
@@ -114,17 +119,17 @@ def test_a_running_mean_that_is_not_finite_leaves_the_training_output_finite(mon
 
 def test_force_plain_reaches_every_kernel(monkeypatch):
   """Under the flag, no program chooses its form by the platform."""
-  monkeypatch.setattr(kernels, 'FORCE_PLAIN', True)
+  monkeypatch.setattr(platform, 'FORCE_PLAIN', True)
   jax.clear_caches()
   x, kernel = jnp.zeros((1, 4, 4, 2)), jnp.zeros((3, 3, 1, 2))
 
   def everything(x, kernel):
-    y = kernels.depthwise(x, kernel) + kernels.convolution(x, jnp.tile(kernel, (1, 1, 2, 1)), padding=(1, 1))
-    y = kernels.no_refusion(kernels.average_pool(y) + kernels.max_pool(y), x[0, 0, 0, 0])
+    y = depthwise(x, kernel) + convolution(x, jnp.tile(kernel, (1, 1, 2, 1)), padding=(1, 1))
+    y = no_refusion(average_pool(y) + max_pool(y), x[0, 0, 0, 0])
     y = batch_normalize(y, x[0, 0, 0, 0], x[0, 0, 0])[0]
-    return jnp.sum(kernels.channel_sums(x[0, 0, 0, 0], y, function=lambda y: (y,)))
+    return jnp.sum(channel_sums(x[0, 0, 0, 0], y, function=lambda y: (y,)))
 
   assert 'platform_index' not in str(jax.make_jaxpr(jax.grad(everything, (0, 1)))(x, kernel))
-  monkeypatch.setattr(kernels, 'FORCE_PLAIN', False)
+  monkeypatch.setattr(platform, 'FORCE_PLAIN', False)
   jax.clear_caches()
   assert 'platform_index' in str(jax.make_jaxpr(jax.grad(everything, (0, 1)))(x, kernel))

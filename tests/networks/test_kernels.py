@@ -5,7 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beta_darts_jax.networks import kernels
+from beta_darts_jax.networks.kernels.convolution import (
+  canonical_convolution_gradients,
+  convolution,
+  plain_convolution,
+  plain_gradients,
+)
+from beta_darts_jax.networks.kernels.depthwise import depthwise, grouped_depthwise, shifted_depthwise_gradients
+from beta_darts_jax.networks.kernels.platform import no_refusion
+from beta_darts_jax.networks.kernels.pooling import average_pool, max_pool, windowed_average_pool, windowed_max_pool
+from beta_darts_jax.networks.kernels.sums import channel_sums, plain_sums, written_out_sums
 from beta_darts_jax.networks.layers import one_pass_moments, two_pass_moments
 
 KEY = jax.random.key(0)
@@ -18,13 +27,11 @@ def test_canonical_convolution_gradients_equal_the_plain_ones(shape, size, strid
   x = jax.random.normal(KEY, shape)
   kernel = jax.random.normal(KEY, (*size, shape[-1], 4))
   padding = tuple((k - 1) // 2 for k in size)
-  y = kernels.convolution(x, kernel, strides, padding)
+  y = convolution(x, kernel, strides, padding)
   cotangent = jax.random.normal(KEY, y.shape)
-  plain = kernels.plain_gradients(
-    x, kernel, cotangent, form=kernels.plain_convolution, strides=strides, padding=padding
-  )
-  canonical = kernels.canonical_convolution_gradients(x, kernel, cotangent, strides, padding)
-  through_vjp = jax.vjp(lambda x, k: kernels.convolution(x, k, strides, padding), x, kernel)[1](cotangent)
+  plain = plain_gradients(x, kernel, cotangent, form=plain_convolution, strides=strides, padding=padding)
+  canonical = canonical_convolution_gradients(x, kernel, cotangent, strides, padding)
+  through_vjp = jax.vjp(lambda x, k: convolution(x, k, strides, padding), x, kernel)[1](cotangent)
   for a, b, c in zip(plain, canonical, through_vjp, strict=True):
     np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(c, a, rtol=1e-5, atol=1e-5)
@@ -35,8 +42,8 @@ def test_written_out_channel_sums_equal_the_plain_ones(shape):
   """Also for a width that four does not divide, and through by_platform."""
   a, b = (jnp.cos(factor * jnp.arange(np.prod(shape)).reshape(shape)) for factor in (1.0, 0.7))
   function = lambda a, b: (a, a * b)
-  plain = kernels.plain_sums(0.0, a, b, function=function)
-  for form in (kernels.written_out_sums, kernels.channel_sums):
+  plain = plain_sums(0.0, a, b, function=function)
+  for form in (written_out_sums, channel_sums):
     np.testing.assert_allclose(form(jnp.float32(0), a, b, function=function), plain, rtol=1e-4, atol=1e-5)
 
 
@@ -51,8 +58,8 @@ def test_one_pass_moments_equal_those_of_two_passes(mean, shift):
 
 def test_convolution_has_second_derivatives():
   x, kernel = jax.random.normal(KEY, (1, 4, 4, 2)), jax.random.normal(KEY, (3, 3, 2, 2))
-  ours = lambda k: jnp.sum(kernels.convolution(x, k, (1, 1), (1, 1)) ** 3)
-  plain = lambda k: jnp.sum(kernels.plain_convolution(x, k, (1, 1), (1, 1)) ** 3)
+  ours = lambda k: jnp.sum(convolution(x, k, (1, 1), (1, 1)) ** 3)
+  plain = lambda k: jnp.sum(plain_convolution(x, k, (1, 1), (1, 1)) ** 3)
   hvp = lambda f: jax.jvp(jax.grad(f), (kernel,), (jnp.ones_like(kernel),))[1]
   np.testing.assert_allclose(hvp(ours), hvp(plain), rtol=1e-4)
 
@@ -71,7 +78,7 @@ def test_no_refusion_changes_no_value_and_no_derivative():
     reverse = jax.grad(lambda x: jnp.sum(gradient(x, runtime_scalar) ** 2))(x)
     return loss(x, runtime_scalar), gradient(x, runtime_scalar), forward, reverse
 
-  ours, plain = (jax.jit(everything, static_argnums=0)(f) for f in (kernels.no_refusion, lambda x, runtime_scalar: x))
+  ours, plain = (jax.jit(everything, static_argnums=0)(f) for f in (no_refusion, lambda x, runtime_scalar: x))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, plain)
 
 
@@ -79,7 +86,7 @@ def test_convolution_pads_on_both_sides_like_pytorch():
   """With padding=1, the window of output (0, 0) begins one pixel outside the image; 'SAME' would begin inside."""
   x = jnp.arange(16.0).reshape(1, 4, 4, 1)
   kernel = jnp.zeros((3, 3, 1, 1)).at[0, 0].set(1.0)
-  np.testing.assert_array_equal(kernels.convolution(x, kernel, (2, 2), (1, 1))[0, :, :, 0], [[0, 0], [0, 5]])
+  np.testing.assert_array_equal(convolution(x, kernel, (2, 2), (1, 1))[0, :, :, 0], [[0, 0], [0, 5]])
 
 
 @pytest.mark.parametrize('stride', [1, 2])
@@ -95,27 +102,27 @@ def test_shifted_depthwise_equals_grouped_depthwise(size, dilation, stride):
     reverse = jax.grad(lambda x, kernel: sum(jnp.sum(g**2) for g in gradient(x, kernel)), argnums=(0, 1))(x, kernel)
     return form(x, kernel, stride, dilation), gradient(x, kernel), forward, reverse
 
-  ours = jax.jit(everything, static_argnums=0)(kernels.depthwise)
-  plain = jax.jit(everything, static_argnums=0)(kernels.grouped_depthwise)
+  ours = jax.jit(everything, static_argnums=0)(depthwise)
+  plain = jax.jit(everything, static_argnums=0)(grouped_depthwise)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), ours, plain)
 
 
 @pytest.mark.parametrize('stride', [1, 2])
 def test_a_depthwise_gradient_in_blocks_of_columns_equals_the_plain_one(stride, monkeypatch):
   """Also if the blocks do not divide the width."""
-  monkeypatch.setattr(kernels, 'MOST_COLUMNS', 3)
+  monkeypatch.setattr('beta_darts_jax.networks.kernels.depthwise.MOST_COLUMNS', 3)
   options = {'stride': stride, 'dilation': 2}
   x, kernel = jnp.cos(jnp.arange(2.0 * 5 * 10 * 3)).reshape(2, 5, 10, 3), jnp.arange(75.0).reshape(5, 5, 1, 3)
-  cotangent = jnp.sin(kernels.grouped_depthwise(x, kernel, **options))
-  ours = jax.jit(functools.partial(kernels.shifted_depthwise_gradients, **options))(x, kernel, cotangent)
-  plain = kernels.plain_gradients(x, kernel, cotangent, form=kernels.grouped_depthwise, **options)
+  cotangent = jnp.sin(grouped_depthwise(x, kernel, **options))
+  ours = jax.jit(functools.partial(shifted_depthwise_gradients, **options))(x, kernel, cotangent)
+  plain = plain_gradients(x, kernel, cotangent, form=grouped_depthwise, **options)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), ours, plain)
 
 
 def test_the_program_of_a_depthwise_gradient_does_not_grow_with_the_image():
   def size(width):
     x, kernel = jnp.zeros((1, width, width, 1)), jnp.zeros((7, 7, 1, 1))
-    return str(jax.make_jaxpr(jax.grad(lambda x, k: jnp.sum(kernels.depthwise(x, k)), (0, 1)))(x, kernel)).count('\n')
+    return str(jax.make_jaxpr(jax.grad(lambda x, k: jnp.sum(depthwise(x, k)), (0, 1)))(x, kernel)).count('\n')
 
   assert size(224) < size(32) < 2 * size(16)
 
@@ -124,8 +131,8 @@ def test_the_program_of_a_depthwise_gradient_does_not_grow_with_the_image():
 @pytest.mark.parametrize('shape', [(2, 8, 8, 3), (1, 5, 3, 2), (1, 2, 2, 1)])
 def test_shifted_average_pool_equals_the_windowed_one(shape, stride):
   x = jax.random.normal(KEY, shape)
-  plain = lambda x: kernels.windowed_average_pool(x, stride)
-  ours = lambda x: kernels.average_pool(x, stride)
+  plain = lambda x: windowed_average_pool(x, stride)
+  ours = lambda x: average_pool(x, stride)
   for a, b in zip(*[(f(x), jax.vjp(f, x)[1](f(x))) for f in (plain, ours)], strict=True):
     np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
 
@@ -135,8 +142,8 @@ def test_shifted_average_pool_equals_the_windowed_one(shape, stride):
 def test_shifted_max_pool_equals_the_windowed_one(shape, stride):
   """Values, gradients and second derivatives; whole numbers give ties, which the gradients must break equally."""
   x = jnp.round(2 * jax.random.normal(KEY, shape))
-  plain = lambda x: kernels.windowed_max_pool(x, stride)
-  ours = lambda x: kernels.max_pool(x, stride)
+  plain = lambda x: windowed_max_pool(x, stride)
+  ours = lambda x: max_pool(x, stride)
   for a, b in zip(*[(f(x), jax.vjp(f, x)[1](f(x))) for f in (plain, ours)], strict=True):
     np.testing.assert_array_equal(b, a)
   gradient = jax.grad(lambda x: jnp.sum(jnp.sin(ours(x))))

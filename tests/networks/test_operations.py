@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beta_darts_jax.networks.kernels import convolution
+from beta_darts_jax.networks.kernels.convolution import convolution
 from beta_darts_jax.networks.layers import BatchNorm, Conv, FactorizedReduce
 from beta_darts_jax.networks.operations import OPERATIONS
 
