@@ -130,11 +130,16 @@ def test_the_program_of_a_depthwise_gradient_does_not_grow_with_the_image():
 @pytest.mark.parametrize('stride', [1, 2])
 @pytest.mark.parametrize('shape', [(2, 8, 8, 3), (1, 5, 3, 2), (1, 2, 2, 1)])
 def test_shifted_average_pool_equals_the_windowed_one(shape, stride):
+  """Values, gradients and second derivatives."""
   x = jax.random.normal(KEY, shape)
   plain = lambda x: windowed_average_pool(x, stride)
   ours = lambda x: average_pool(x, stride)
   for a, b in zip(*[(f(x), jax.vjp(f, x)[1](f(x))) for f in (plain, ours)], strict=True):
     np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
+  second, plain_second = (
+    jax.jvp(jax.grad(lambda x, f=f: jnp.sum(jnp.sin(f(x)))), (x,), (x,))[1] for f in (ours, plain)
+  )
+  np.testing.assert_allclose(second, plain_second, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize('stride', [1, 2])

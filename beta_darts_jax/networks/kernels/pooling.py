@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from beta_darts_jax.networks.kernels.depthwise import depthwise
 from beta_darts_jax.networks.kernels.platform import by_platform
-from beta_darts_jax.networks.kernels.shifts import shifted_images
+from beta_darts_jax.networks.kernels.shifts import pad_images, shifted_images
 
 
 def windowed_average_pool(x, stride: int = 1):
@@ -22,11 +21,38 @@ def windowed_average_pool(x, stride: int = 1):
   return y.astype(x.dtype)  # Flax divides by float32 counts
 
 
+def _window_sums(padded, stride, size):
+  """Sums 3×3 windows: first three shifted rows, then three shifted columns of these sums."""
+  for axis, n in zip((1, 2), size, strict=True):
+    padded = sum(lax.slice_in_dim(padded, i, i + (n - 1) * stride + 1, stride, axis) for i in range(3))
+  return padded
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _shifted_sums(x, stride, size):
+  """Sums the 3×3 windows of images of `size`, which is (H, W): [B, H, W, C] → [B, ⌈H/stride⌉, ⌈W/stride⌉, C]."""
+  return _shifted_sums_forward(x, stride, size)[0]
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _shifted_sums_forward(x, stride, size):
+  return _window_sums(pad_images(x, 1, (1, 1)), stride, [(n - 1) // stride + 1 for n in size]), None
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _shifted_sums_backward(stride, size, _, cotangent):
+  high = [n - (m - 1) * stride for n, m in zip(size, cotangent.shape[1:3], strict=True)]
+  padded = pad_images(lax.optimization_barrier(cotangent), 1, high, stride - 1)
+  return (_window_sums(padded, 1, size),)
+
+
+_shifted_sums.defvjp(_shifted_sums_forward, _shifted_sums_backward)
+
+
 def shifted_average_pool(x, stride: int = 1):
   """Computes `average_pool` as sums of shifted images."""
   counts = [np.convolve(np.ones(n), np.ones(3))[1:-1:stride] for n in x.shape[1:3]]  # 2 at the borders, else 3
-  sums = depthwise(x, jnp.ones((3, 3, 1, x.shape[3]), x.dtype), stride)
-  return sums * (1 / np.outer(*counts))[:, :, None].astype(x.dtype)
+  return _shifted_sums(x, stride, x.shape[1:3]) * (1 / np.outer(*counts))[:, :, None].astype(x.dtype)
 
 
 def average_pool(x, stride: int = 1):
