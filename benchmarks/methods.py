@@ -3,6 +3,7 @@
   python benchmarks/methods.py [--depth 1] [--batch-size 64] [--rounds 5] [--only 'PART; …']
   python benchmarks/methods.py --space darts --depth 8 --batch-size 32 --scan --steps 1 --rounds 3
   python benchmarks/methods.py --space mobile --batch-size 32 --scan --steps 1 --rounds 3
+  python benchmarks/methods.py --space s1 --depth 8 --batch-size 32 --scan --steps 1 --rounds 3 --only 'PART; …'
 
 All parts run in one process and take turns. A round is one dispatch of --steps steps of every part. The script prints
 the table of README.md. The space mobile has one depth, so it ignores --depth, and no parts that need cells.
@@ -16,10 +17,12 @@ from timing import seconds_a_step, spread
 import beta_darts_jax as bd
 from beta_darts_jax.method.optimizers import weight_sgd_oles
 from beta_darts_jax.runtime.devices import make_mesh, set_up
+from beta_darts_jax.spaces.space import make_space
 
 SPACES = {
   'nas_bench_201': (bd.NAS_BENCH_201, 'cells_per_stage'),
   'darts': (bd.DARTS, 'layers'),
+  **{name: (make_space(name), 'layers') for name in ('s1', 's2', 's3', 's4')},
   'mobile': (bd.MOBILE, ''),
 }  # and the name of their depth, if it may vary
 # name → (arguments of make_search_step, attributes of the supernet)
