@@ -3,9 +3,10 @@
   pip install -e '.[pods]'   # libtpu, in an environment of its own: with it JAX looks for a TPU
   python benchmarks/tpu_aot.py [--programs nas_bench_201,darts] [--slices v5e:4x4,v5e:8x8] [--dtype bfloat16]
 
-It prints the table of README.md. `--costliest 10` also lists the costliest instructions of each program. The projected
-speed is the compiler's estimate: the cycles of the fusions of one step at 1.5 GHz (v5e: 197 TFLOP/s in bfloat16 from
-four 128×128 MXUs). The time of collectives and of the host is not counted.
+It prints the table of README.md. `--costliest 10` also lists the costliest instructions of each program. With
+`--effort -1` the compiler takes a tenth of the time, and makes a slower program. The projected speed is the compiler's
+estimate: the cycles of the fusions of one step at 1.5 GHz (v5e: 197 TFLOP/s in bfloat16 from four 128×128 MXUs). The
+time of collectives and of the host is not counted.
 """
 
 import argparse
@@ -265,7 +266,7 @@ def parse_arguments():
   parser.add_argument('--depth', type=int, default=0, help='cells per stage (5), or in all (8); layers per stage (4)')
   parser.add_argument('--batch-size', type=int, default=64)
   parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='bfloat16')
-  parser.add_argument('--effort', type=float, default=0.0, help='of the compiler; -1 is the least')
+  parser.add_argument('--effort', type=float, default=0.0, help='effort of the compiler for speed, -1 … 0')
   parser.add_argument('--costliest', type=int, default=0, help='number of fusions to list')
   options = parser.parse_args()
   options.programs = options.programs.split(',')

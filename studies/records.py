@@ -1,12 +1,13 @@
 """The kept runs of a study: config, result and every row of metrics.jsonl.
 
-An arm that ran as one population is the file ARM.json. An arm that ran in groups of seeds has a file ARM.SEED.json for
-each group, where SEED is the first seed of the group.
+An arm that ran as one population is the file ARM.json. An arm that ran in groups of seeds has a file for each group,
+ARM.FIRST-LAST.json, where FIRST and LAST are the first and the last seed of the group.
 """
 
 import dataclasses
 import json
 import pathlib
+import re
 
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
@@ -24,7 +25,7 @@ class Record:
   """What is kept of an arm.
 
   Attributes:
-    config: the settings, as JSON; if the arm ran in groups, those of its first group.
+    config: the settings, as JSON. Those of an arm that ran in groups have the seeds of the first group.
     dataset: the name of the data.
     environments: machine and versions of each group, without repetitions.
     searches: {seed: the rows of metrics.jsonl of that search}.
@@ -38,16 +39,23 @@ class Record:
   shares: dict[int, int]
 
 
-def record_path(evidence: pathlib.Path, place: str, first_seed: int | None = None) -> pathlib.Path:
-  """Returns the file of an arm, given as 'STUDY/ARM', or of its group of seeds that begins with `first_seed`."""
+def record_path(evidence: pathlib.Path, place: str, group: range | None = None) -> pathlib.Path:
+  """Returns the file of an arm, given as 'STUDY/ARM', or of a group of its seeds."""
   study, arm = place.split('/', 1)
-  return evidence / study / 'runs' / (f'{arm}.json' if first_seed is None else f'{arm}.{first_seed}.json')
+  return evidence / study / 'runs' / f'{group_name(arm, group)}.json'
+
+
+def group_name(arm: str, group: range | None) -> str:
+  """Returns the name of the files and folders of a group of an arm's seeds, or of the arm if `group` is None."""
+  return arm if group is None else f'{arm}.{group[0]}-{group[-1]}'
 
 
 def kept_files(evidence: pathlib.Path, place: str) -> list[pathlib.Path]:
-  """Returns the files that are kept of an arm, given as 'STUDY/ARM', by seed."""
+  """Returns the files that are kept of an arm, given as 'STUDY/ARM': that of the arm, then its groups by seed."""
   whole = record_path(evidence, place)
-  groups = sorted(whole.parent.glob(f'{whole.stem}.*.json'), key=lambda path: int(path.suffixes[0][1:]))
+  group = re.compile(rf'{re.escape(whole.stem)}\.(\d+)-\d+\.json')
+  by_seed = {int(found[1]): path for path in whole.parent.glob('*.json') if (found := group.fullmatch(path.name))}
+  groups = [by_seed[seed] for seed in sorted(by_seed)]
   return [whole, *groups] if whole.is_file() else groups
 
 
@@ -85,7 +93,8 @@ def kept_seeds(evidence: pathlib.Path, place: str, config: ConfigDict) -> list[i
   """Returns the seeds of an arm, given as 'STUDY/ARM', that are kept.
 
   Raises:
-    InputError: they were run with other settings than `config`, or they are not among its seeds.
+    InputError: they were run with other settings than `config`, they are not among its seeds, or two files have the
+      same seed.
   """
   found: list[int] = []
   for path in kept_files(evidence, place):
@@ -99,12 +108,14 @@ def kept_seeds(evidence: pathlib.Path, place: str, config: ConfigDict) -> list[i
       raise InputError(
         f'{path} was run with other settings ({", ".join(changed)}): move it away, or choose another --evidence'
       )
+    if twice := sorted(set(seeds) & set(found)):
+      raise InputError(f'{path} has seed {twice[0]}, which another file of the arm has, too: move one of them away')
     found += seeds
   return found
 
 
 def keep(path: pathlib.Path, config: ConfigDict, result: dict, rows: list[dict]) -> None:
-  """Writes the file of an arm."""
+  """Writes the file of an arm, or of a group of its seeds."""
   path.parent.mkdir(parents=True, exist_ok=True)
   write_json(path, {'config': plain(config), 'result': result, 'rows': rows}, indent=None)
 

@@ -1,19 +1,20 @@
 """Runs the arms of a study one after the other and writes its tables.
 
-  python -m studies.run NAME [--arms ARM…] [--group N] [--runs DIR] [--evidence DIR] [--pages FILE…] [--tables-only]
+  python -m studies.run NAME [--arms ARM…] [--seeds SEED…] [--group N] [--tables-only]
+                             [--runs DIR] [--evidence DIR] [--pages FILE…]
 
 NAME is a study of the folder studies/, or the path of a Python file with get_study(). Run it from
 the project's root. An interrupted study continues with the same command. EVIDENCE/STUDY/runs keeps the config, the
 environment and the rows of metrics.jsonl of every arm. Tables and figures are made from these files alone, so
---tables-only runs no search. The seeds of an arm run as one program. With --group N they run and are kept N at a time,
-so the seeds of an arm can run on several machines. Needs pip install '.[studies]'.
+--tables-only runs no search. Without --group all seeds of an arm run as one program. With --group N they run and are
+kept N at a time. Arms can run on several cores or machines. --seeds chooses seeds, so those of one arm can, too. Needs
+pip install '.[studies]'.
 
 Exit status: 0 finished, 1 a loss became non-finite, 2 wrong input, 75 stopped before the end.
 """
 
 import argparse
 import contextlib
-import json
 import os
 import pathlib
 import re
@@ -25,11 +26,23 @@ from ml_collections import ConfigDict
 
 import beta_darts_jax as bd
 from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped
+from beta_darts_jax.report.run_folder import read_run_folder
 from beta_darts_jax.runtime.logs import TimedLines
+from beta_darts_jax.runtime.workdir import KEPT
 from beta_darts_jax.spaces.nas_bench_201 import NasBench201, covers, find_table
 from beta_darts_jax.spaces.space import make_space
 from studies import tables
-from studies.records import Record, keep, kept_files, kept_seeds, read_records, record_path, seeds_of, with_seeds
+from studies.records import (
+  Record,
+  group_name,
+  keep,
+  kept_files,
+  kept_seeds,
+  read_records,
+  record_path,
+  seeds_of,
+  with_seeds,
+)
 from studies.study import Study, known_studies, load_study
 
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
@@ -39,12 +52,17 @@ WHOLE_PAGE = (
 )
 LEGEND = (
   'Mean ± standard deviation over seeds; no ± if all are equal. p: two-sided sign-flip test over paired seeds, exact '
-  'for up to 20 pairs. Seconds: of one search; if an arm ran as one program, its seconds divided by its searches.'
+  'for up to 20 pairs. Seconds: of one search; if several ran as one program, its seconds divided by their number.'
 )
 
 
 def run_arms(
-  study: Study, runs: pathlib.Path, evidence: pathlib.Path, arms: Collection[str] = (), group: int | None = None
+  study: Study,
+  runs: pathlib.Path,
+  evidence: pathlib.Path,
+  arms: Collection[str] = (),
+  seeds: Collection[int] = (),
+  group: int | None = None,
 ) -> bool:
   """Runs what is not kept yet; continues what was interrupted.
 
@@ -53,10 +71,11 @@ def run_arms(
     runs: folder of the searches.
     evidence: folder of what is kept.
     arms: names of the arms to run; all of them if empty.
+    seeds: the seeds to run; all of an arm if empty.
     group: the largest number of seeds that run, and are kept, together; all of an arm if None.
 
   Returns:
-    Whether these arms are finished; False if a signal stopped a search.
+    True, or False if a signal stopped a search.
 
   Raises:
     InputError: an arm was kept with other settings.
@@ -64,11 +83,11 @@ def run_arms(
   chosen = {arm: config for arm, config in study.arms.items() if arm in arms or not arms}
   kept = {arm: kept_seeds(evidence, f'{study.name}/{arm}', config) for arm, config in chosen.items()}
   for arm, config in chosen.items():
-    missing = [seed for seed in seeds_of(config) if seed not in kept[arm]]
+    missing = [seed for seed in seeds_of(config) if seed not in kept[arm] and (seed in seeds or not seeds)]
     if not missing:
-      print(f'{arm}: kept in {", ".join(map(str, kept_files(evidence, f"{study.name}/{arm}")))}')
-    for seeds in groups_of(missing, group or len(missing)):
-      if not run_group(study.name, arm, config, seeds, runs, evidence):
+      print(f'{arm}: {kept_in(evidence, f"{study.name}/{arm}")}')
+    for part in groups_of(missing, group or len(missing)):
+      if not run_group(study.name, arm, config, part, runs, evidence):
         return False
   return True
 
@@ -92,19 +111,36 @@ def groups_of(seeds: Iterable[int], size: int) -> list[range]:
 def run_group(
   study: str, arm: str, config: ConfigDict, seeds: range, runs: pathlib.Path, evidence: pathlib.Path
 ) -> bool:
-  """Runs some seeds of an arm as one program and keeps them. Returns False if a signal stopped it."""
-  whole = seeds == seeds_of(config)
-  folder = runs / study / (arm if whole else f'{arm}.{seeds.start}')
+  """Runs some seeds of an arm as one program and keeps them. Returns False if a signal stopped it.
+
+  A group whose searches all diverged is kept, too. If it is the whole arm, NonFiniteLoss is raised instead.
+  """
+  group = None if seeds == seeds_of(config) else seeds
+  folder = runs / study / group_name(arm, group)
   print(f'{arm}: {folder}', flush=True)
   part = with_seeds(config, seeds)
   try:
     bd.run_search(part, folder)
   except Stopped:
     return False
-  rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
-  path = record_path(evidence, f'{study}/{arm}', None if whole else seeds.start)
-  keep(path, part, json.loads((folder / 'result.json').read_text()), rows)
+  except NonFiniteLoss as error:
+    if group is None:
+      raise
+    print(f'{arm}: {error}', flush=True)
+  done = read_run_folder(folder)
+  result, rows = done.result, done.rows
+  if result is None:  # all of them diverged
+    result = {'dataset': done.dataset, 'environment': {k: v for k, v in done.environment.items() if k not in KEPT}}
+    last = {'epoch': len(rows) // len(seeds), 'genotype': None, 'seconds': 0.0}
+    rows = [*rows, *({'seed': seed} | last for seed in seeds)]
+  keep(record_path(evidence, f'{study}/{arm}', group), part, result, rows)
   return True
+
+
+def kept_in(evidence: pathlib.Path, place: str) -> str:
+  """Returns 'kept in FILE, FILE', or that nothing is kept, of an arm given as 'STUDY/ARM'."""
+  files = kept_files(evidence, place)
+  return f'kept in {", ".join(map(str, files))}' if files else f'not in {evidence}'
 
 
 # ---- pages ----
@@ -169,8 +205,7 @@ def report_missing(study: Study, records: dict[str, Record], evidence: pathlib.P
     if arm not in records:
       print(f'{arm}: not in {evidence} yet; it comes from {place}')
   for arm, commit in study.closed_arms.items():
-    kept = f'kept in {record_path(evidence, f"{study.name}/{arm}")}' if arm in records else f'not in {evidence}'
-    print(f'{arm}: {kept}; run by commit {commit}, this version cannot run it')
+    print(f'{arm}: {kept_in(evidence, f"{study.name}/{arm}")}; run by commit {commit}, this version cannot run it')
 
 
 def missing_table(study: Study) -> str:
@@ -201,12 +236,15 @@ def fill_marks(text: str, study: str, parts: dict[str, str], path: pathlib.Path 
 
 
 def run(options: argparse.Namespace) -> bool:
-  """Runs the command; returns whether the study is finished."""
+  """Runs the command; returns False if a signal stopped a search."""
   study = load_study(options.study)
   if missing := [str(page) for page in options.pages if not page.is_file()]:
     raise InputError(f'--pages: no such file: {", ".join(missing)}')
   if unknown := [arm for arm in options.arms if arm not in study.arms]:
     raise InputError(f'--arms: unknown {", ".join(unknown)}; expected some of {", ".join(study.arms) or "none"}')
+  known = sorted({seed for arm in study.arms.values() for seed in seeds_of(arm)})
+  if unknown := [str(seed) for seed in options.seeds if seed not in known]:
+    raise InputError(f'--seeds: unknown {", ".join(unknown)}; expected some of {", ".join(map(str, known)) or "none"}')
   if options.group is not None and options.group < 1:
     raise InputError(f'--group: expected at least 1, got {options.group}')
   table = find_table()
@@ -217,7 +255,7 @@ def run(options: argparse.Namespace) -> bool:
     bd.set_up(cluster='none')
     stdout = sys.stdout if sys.stdout.isatty() else TimedLines(sys.stdout)
     with contextlib.redirect_stdout(stdout):
-      finished = run_arms(study, options.runs, options.evidence, options.arms, options.group)
+      finished = run_arms(study, options.runs, options.evidence, options.arms, options.seeds, options.group)
   write_pages(study, options.evidence, table, tuple(options.pages))
   return finished
 
@@ -231,6 +269,7 @@ def main(argv: list[str] | None = None) -> int:
     'study', metavar='NAME', help=f'{names}, or a Python file. Only with --tables-only: {", ".join(closed)}'
   )
   parser.add_argument('--arms', metavar='ARM', nargs='+', default=[], help='run only these arms')
+  parser.add_argument('--seeds', metavar='SEED', type=int, nargs='+', default=[], help='run only these seeds')
   parser.add_argument('--group', metavar='N', type=int, help='run and keep the seeds of an arm N at a time')
   parser.add_argument('--runs', type=pathlib.Path, default=pathlib.Path('runs/studies'), help='folders of the searches')
   kept = pathlib.Path('docs/evidence')

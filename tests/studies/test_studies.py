@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import COMPILED_FAST, made_up_lines
 
-from beta_darts_jax import InputError, NasBench201
+from beta_darts_jax import InputError, NasBench201, NonFiniteLoss
 from beta_darts_jax.config import default
 from beta_darts_jax.spaces.nas_bench_201 import Row
 from beta_darts_jax.spaces.space import S2
@@ -124,16 +124,26 @@ def test_changed_settings_of_a_kept_arm_are_refused(tmp_path):
 
 @pytest.fixture
 def searches_that_finish(monkeypatch):
-  """Replaces the search by one that writes a row and a result; returns the (seed, seeds, folder) of each call."""
+  """Replaces the search by one of one epoch, in which seed 13 diverges; returns the (seed, seeds, folder) of each call.
+
+  As in the real one, a row has its seed and member only if there are several.
+  """
   calls = []
 
   def run_search(config, folder):
     seeds = seeds_of(config)
     calls.append((seeds.start, len(seeds), folder.name))
-    rows = [{'seed': seed, 'member': i, 'seconds': 3.0, 'genotype': None} for i, seed in enumerate(seeds)]
     folder.mkdir(parents=True)
+    (folder / 'config.json').write_text(json.dumps(config.to_dict()))
+    (folder / 'environment.json').write_text(json.dumps({'cores': 2, 'commit': 'abc'}))
+    if seeds == range(13, 14):
+      raise NonFiniteLoss('the loss is no longer finite')
+    rows = [
+      ({'seed': seed, 'member': i} if len(seeds) > 1 else {}) | {'epoch': 0, 'seconds': 3.0, 'genotype': None}
+      for i, seed in enumerate(seeds)
+    ]
     (folder / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
-    (folder / 'result.json').write_text(json.dumps({'dataset': 'cifar10', 'environment': {'cores': len(seeds)}}))
+    (folder / 'result.json').write_text(json.dumps({'dataset': 'cifar10', 'environment': {'cores': 2}}))
 
   monkeypatch.setattr('beta_darts_jax.run_search', run_search)
   return calls
@@ -141,29 +151,45 @@ def searches_that_finish(monkeypatch):
 
 def test_an_arm_runs_in_groups_of_seeds(tmp_path, searches_that_finish):
   """Groups are kept one by one; seeds that are kept do not run again, whatever the size of the group was."""
-  config = with_seeds(default(), range(7, 10))
+  config = with_seeds(default(), range(8, 13))
   study = a_study(arms={'own': config, 'other': config})
   runs, evidence = tmp_path / 'runs', tmp_path / 'evidence'
+  assert run_arms(study, runs, evidence, arms=['own'], seeds=[9, 10], group=1)
   assert run_arms(study, runs, evidence, arms=['own'], group=2)
-  assert searches_that_finish == [(7, 2, 'own.7'), (9, 1, 'own.9')]
+  assert searches_that_finish == [(9, 1, 'own.9-9'), (10, 1, 'own.10-10'), (8, 1, 'own.8-8'), (11, 2, 'own.11-12')]
   own = read_records(study, evidence)['own']
-  assert list(own.searches) == [7, 8, 9] and own.shares == {7: 2, 8: 2, 9: 1}
-  assert own.environments == ({'cores': 2}, {'cores': 1})
-  record_path(evidence, 'mine/own', 7).unlink()
+  assert list(own.searches) == [8, 9, 10, 11, 12] and own.environments == ({'cores': 2},)
+  assert list(searches_table({'own': own}, None)['seconds']) == [3.0, 3.0, 3.0, 1.5, 1.5]
+  for group in (range(9, 10), range(11, 13)):
+    record_path(evidence, 'mine/own', group).rename(evidence / 'mine' / 'runs' / f'own.{group.start}.old.json')
   assert unfinished(study, read_records(study, evidence)) == (
-    '**Not finished.** Searches so far: 1 of 3 of own, 0 of 3 of other.'
+    '**Not finished.** Searches so far: 2 of 5 of own, 0 of 5 of other.'
   )
   assert run_arms(study, tmp_path / 'again', evidence)
-  assert searches_that_finish[2:] == [(7, 2, 'own.7'), (7, 3, 'other')]
+  assert searches_that_finish[4:] == [(9, 1, 'own.9-9'), (11, 2, 'own.11-12'), (8, 5, 'other')]
   assert unfinished(study, read_records(study, evidence)) == ''
-  assert run_arms(study, runs, evidence, group=1) and len(searches_that_finish) == 4
+  assert run_arms(study, runs, evidence, group=1) and len(searches_that_finish) == 7
 
 
-def test_kept_seeds_of_another_arm_are_refused(tmp_path, searches_that_finish):
-  place = 'mine/own'
-  run_arms(a_study(arms={'own': with_seeds(default(), range(3))}), tmp_path / 'runs', tmp_path)
+def test_a_group_that_diverged_is_kept(tmp_path, searches_that_finish):
+  study = a_study(arms={'own': with_seeds(default(), range(12, 15))})
+  assert run_arms(study, tmp_path / 'runs', tmp_path, group=1) and len(searches_that_finish) == 3
+  own = read_records(study, tmp_path)['own']
+  assert own.searches[13] == [{'seed': 13, 'epoch': 0, 'genotype': None, 'seconds': 0.0}]
+  assert own.environments == ({'cores': 2},)
+  with pytest.raises(NonFiniteLoss):  # no seed of the arm is left
+    run_arms(a_study(arms={'own': with_seeds(default(), range(13, 14))}), tmp_path / 'again', tmp_path / 'other')
+
+
+def test_kept_seeds_of_another_arm_and_seeds_kept_twice_are_refused(tmp_path, searches_that_finish):
+  study = a_study(arms={'own': with_seeds(default(), range(3))})
+  run_arms(study, tmp_path / 'runs', tmp_path)
   with pytest.raises(InputError, match=r'own\.json was run with other settings \(search\.seed\)'):
-    kept_seeds(tmp_path, place, with_seeds(default(), range(1, 4)))
+    kept_seeds(tmp_path, 'mine/own', with_seeds(default(), range(1, 4)))
+  config = with_seeds(study.arms['own'], range(1, 3))
+  keep(record_path(tmp_path, 'mine/own', range(1, 3)), config, result={}, rows=[])
+  with pytest.raises(InputError, match=r'own\.1-2\.json has seed 1, which another file of the arm has, too'):
+    kept_seeds(tmp_path, 'mine/own', study.arms['own'])
 
 
 def test_groups_of():
@@ -356,6 +382,7 @@ def test_a_study_asks_for_its_table_before_it_computes(tmp_path, monkeypatch, ca
 def test_wrong_arms_and_groups_are_one_line(capsys):
   for options, line in (
     (['--arms', 'beta'], '--arms: unknown beta; expected some of beta_darts, darts'),
+    (['--seeds', '0', '7'], '--seeds: unknown 7; expected some of 0, 1'),
     (['--group', '0'], '--group: expected at least 1, got 0'),
   ):
     assert main(['smoke', *options]) == 2

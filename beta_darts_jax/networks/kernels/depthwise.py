@@ -1,6 +1,6 @@
 """The depthwise convolution.
 
-Legend: B batch, H and W height and width, C channels, D output channels, K kernel size.
+Legend: B batch, H and W height and width, C channels, K kernel size.
 """
 
 import functools

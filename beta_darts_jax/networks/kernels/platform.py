@@ -1,4 +1,4 @@
-"""Which form each backend computes, and what XLA:CPU fuses."""
+"""The choice of a form for each backend, and the control of fusion on CPU."""
 
 import functools
 from collections.abc import Callable
