@@ -16,9 +16,10 @@ from beta_darts_jax.networks.mobile.skeleton import stage_plan
 from beta_darts_jax.networks.mobile.stages import SearchStage
 
 CANDIDATES = {
-  2: ('mb_conv_3x3_e3', 'mb_conv_3x3_e6'),
-  4: ('mb_conv_3x3_e3', 'mb_conv_3x3_e6', 'mb_conv_5x5_e3', 'mb_conv_5x5_e6'),
-  7: bd.MOBILE.candidates('normal')[0],
+  '2, of 3×3': ('mb_conv_3x3_e3', 'mb_conv_3x3_e6'),
+  '2, of 7×7': ('mb_conv_7x7_e3', 'mb_conv_7x7_e6'),
+  '4, of 3×3 and 5×5': ('mb_conv_3x3_e3', 'mb_conv_3x3_e6', 'mb_conv_5x5_e3', 'mb_conv_5x5_e6'),
+  'all 7': bd.MOBILE.candidates('normal')[0],
 }
 FORMS = {
   'all operations': {},
@@ -54,9 +55,9 @@ def main():
   parser.add_argument('--batch-size', type=int, default=32)
   options = parser.parse_args()
   print(f'| candidates | {" | ".join(FORMS)} |\n|---|{"---|" * len(FORMS)}')
-  for number, operations in CANDIDATES.items():
+  for name, operations in CANDIDATES.items():
     sizes = (temporary_mib(operations, options.channels, options.batch_size, **form) for form in FORMS.values())
-    print(f'| {number} | {" | ".join(f"{size:.0f}" for size in sizes)} |', flush=True)
+    print(f'| {name} | {" | ".join(f"{size:.0f}" for size in sizes)} |', flush=True)
 
 
 if __name__ == '__main__':

@@ -177,8 +177,42 @@ def test_two_paths_compute_the_two_drawn_operations_alone():
 
 @pytest.mark.full
 @pytest.mark.parametrize('paths', [1, 2])
-def test_the_memory_of_drawn_paths_grows_less_than_that_of_all_operations(paths):
-  """Of a training step of a layer, as compiled: with two candidates, and with four of the same expansions."""
+def test_a_supernet_of_drawn_paths_equals_the_supernet_of_all_operations(paths):
+  """Where one β of each layer is 1 and the others are 0: the logits, and the gradients of the weights and of that β."""
+  x = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
+  drawn = {
+    name: np.random.default_rng(0).integers(number, size=layers)
+    for name, (layers, number) in SMALL.alpha_shapes.items()
+  }
+  open_one = {name: jax.nn.one_hot(k, SMALL.alpha_shapes[name][1]) for name, k in drawn.items()}
+  whole = Supernet(SMALL, 10, channels=2, unroll=False)
+  variables = jax.jit(whole.init)(jax.random.key(0), x, open_one)
+
+  def gradients(supernet, betas):
+    def loss(params, betas):
+      logits, _ = supernet.apply({**variables, 'params': params}, x, betas, train=True, mutable=['batch_stats'])
+      return jnp.sum(jnp.sin(logits)), logits
+
+    of_params, of_betas = jax.grad(loss, argnums=(0, 1), has_aux=True)(variables['params'], betas)[0]
+    return (
+      of_params,
+      {name: of_betas[name][np.arange(len(k)), k] for name, k in drawn.items()},
+      loss(variables['params'], betas)[1],
+    )
+
+  expected = jax.jit(lambda betas: gradients(whole, betas))(open_one)
+  single = whole.clone(single_path=True, paths=paths)
+  # two paths: TINY opens a second path, whose output is below rounding
+  betas = open_one if paths == 1 else jax.tree.map(lambda beta: jnp.maximum(beta, TINY), open_one)
+  found = jax.jit(lambda betas: gradients(single, betas))(betas)
+  assert max(np.ptp(k) for k in drawn.values()) == 1  # both operations are drawn somewhere
+  chex.assert_trees_all_close(found, expected, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('paths', [1, 2])
+def test_the_memory_of_drawn_paths_is_that_of_the_largest_candidates(paths):
+  """Of a training step of a layer, as compiled: with two candidates, and with two smaller ones besides."""
   x = jnp.zeros((16, 16, 16, 8))
 
   def temporary_bytes(names, single_path):
@@ -194,9 +228,9 @@ def test_the_memory_of_drawn_paths_grows_less_than_that_of_all_operations(paths)
     stats = {'batch_stats': variables['batch_stats']}
     return step.lower(variables['params'], betas, stats, x).compile().memory_analysis().temp_size_in_bytes
 
-  two, four = ([f'mb_conv_{k}x{k}_e{e}' for k in kernels for e in (3, 6)] for kernels in ((3,), (3, 5)))
+  two, four = ([f'mb_conv_{k}x{k}_e{e}' for k in kernels for e in (3, 6)] for kernels in ((5,), (3, 5)))
   (drawn_of_two, all_of_two), (drawn_of_four, all_of_four) = (
     [temporary_bytes(tuple(names), single_path) for single_path in (True, False)] for names in (two, four)
   )
-  assert drawn_of_four < 1.15 * drawn_of_two and all_of_four > 1.5 * all_of_two
+  assert drawn_of_four < 1.02 * drawn_of_two and all_of_four > 1.5 * all_of_two
   assert drawn_of_four < all_of_four
