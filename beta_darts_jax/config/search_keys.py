@@ -156,7 +156,7 @@ METHOD = (
   ),
   Key(
     'hypergradient.distance', 0.01, 'distance between w and the two points of the finite difference', above=0,
-    only_with=_FINITE_DIFFERENCE,
+    only_with=_FINITE_DIFFERENCE, varied=True,
   ),
   Key(
     'hypergradient.solver', 'neumann', 'solver that applies the inverse Hessian (neumann: Neumann series, cg: '
@@ -167,9 +167,12 @@ METHOD = (
   ),
   Key(
     'hypergradient.rate', 0.01, 'step size of the Neumann series', above=0,
-    only_with=('hypergradient.solver', ('neumann',)),
+    only_with=('hypergradient.solver', ('neumann',)), varied=True,
   ),
-  Key('hypergradient.damping', 0.0, 'multiple of the identity that is added to the Hessian', only_with=_IMPLICIT),
+  Key(
+    'hypergradient.damping', 0.0, 'multiple of the identity that is added to the Hessian', only_with=_IMPLICIT,
+    varied=True,
+  ),
   Key(
     'relaxation.sampling', 'softmax', 'how β is computed from α (softmax: DARTS, gumbel: GDAS, two_paths: '
     'ProxylessNAS, soft_gumbel: SNAS, pathwise_dirichlet: DrNAS, dirichlet: DrNAS with gamma variables, sigmoid: '

@@ -59,8 +59,9 @@ def make_alpha_step(supernet, parts: StepParts) -> Callable:
       sgd_step=unclipped_step(parts.weight_optimizer, hyper, state.weight_optimizer_state),
       learning_rate=hyper.learning_rate,
       weight_decay=hyper.weight_decay,
+      scalars=hyper.scalars,
     )
-    metrics, gradient = parts.hypergradient(problem)
+    metrics, gradient = parts.hypergradient(problem, **hyper.hypergradient)
     context = RegularizerContext(epoch=hyper.epoch, gradient=gradient[0])
     forces = sum_forces(parts.alpha_regularizers, state.alphas, context, hyper)
     return _update_architecture(state, gradient, forces, parts.alpha_optimizer, hyper), metrics

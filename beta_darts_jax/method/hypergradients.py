@@ -4,7 +4,8 @@ No Hessian is formed: second derivatives are products with a vector, forward ove
 gradient (Pearlmutter, 1994).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,7 @@ class Problem(NamedTuple):
     sgd_step: (w, ∇_w step_loss) → w′ after one step of the weights' optimizer.
     learning_rate: ξ of that step.
     weight_decay: of that optimizer.
+    scalars: of parts of one's own, `Hyperparameters.scalars`.
   """
 
   train_loss: Callable
@@ -37,9 +39,11 @@ class Problem(NamedTuple):
   sgd_step: Callable
   learning_rate: Any
   weight_decay: Any
+  scalars: Mapping[str, Any] = MappingProxyType({})
 
 
-# Each hypergradient is a function: problem → ((validation loss, accuracy), gradient of α).
+# Each hypergradient is a function: problem → ((validation loss, accuracy), gradient of α). It gets the scalars of
+# `Hyperparameters.hypergradient` as further arguments.
 
 
 def first_order(problem: Problem):
@@ -136,6 +140,7 @@ HYPERGRADIENTS: dict[str, Callable] = {
   'finite_difference': finite_difference,
   'implicit': implicit,
 }
+HYPERGRADIENT_SCALARS = {'finite_difference': ('distance',), 'implicit': ('rate', 'damping')}  # what members may vary
 ASSUME_SGD = (second_order, finite_difference)  # their formula needs ∂w′/∂gradient = −ξ
 
 

@@ -18,6 +18,7 @@ from beta_darts_jax.method.oles import stop_operations
 # A config file may add the scalars of its own parts: {name: default}. The scalar NAME gets the keys search.NAME and
 # population.NAME. The parts read it as `hyper.scalars[NAME]`.
 SCALARS: dict[str, float] = {}
+_NO_WEIGHTS = ('regularizer_weights', 'hypergradient', 'scalars')  # fields of Hyperparameters that hold several scalars
 
 
 class Hyperparameters(struct.PyTreeNode):
@@ -36,6 +37,7 @@ class Hyperparameters(struct.PyTreeNode):
     auxiliary_skip: weight of the auxiliary skip connections of DARTS-.
     epoch: of the step, from 0.
     regularizer_weights: λ of other regularizers, by the name of the weight.
+    hypergradient: arguments of the hypergradient by name, such as {'distance': 0.01}; else it uses its own defaults.
     scalars: of parts of one's own, by their names in SCALARS.
   """
 
@@ -58,6 +60,7 @@ class Hyperparameters(struct.PyTreeNode):
   auxiliary_skip: float | jax.Array = 1.0
   epoch: float | jax.Array = 0.0
   regularizer_weights: Mapping[str, float | jax.Array] = dataclasses.field(default_factory=dict)
+  hypergradient: Mapping[str, float | jax.Array] = dataclasses.field(default_factory=dict)
   scalars: Mapping[str, float | jax.Array] = dataclasses.field(default_factory=SCALARS.copy)
 
   def weight_of(self, name: str) -> float | jax.Array:
@@ -68,7 +71,7 @@ class Hyperparameters(struct.PyTreeNode):
     """
     if name in self.regularizer_weights:
       return self.regularizer_weights[name]
-    if name not in type(self).__dataclass_fields__ or name in ('regularizer_weights', 'scalars'):
+    if name not in type(self).__dataclass_fields__ or name in _NO_WEIGHTS:
       raise InputError(f'no weight {name!r}: give it as Hyperparameters(regularizer_weights={{{name!r}: λ}})')
     return getattr(self, name)
 

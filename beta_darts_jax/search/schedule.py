@@ -33,13 +33,14 @@ class HyperparameterSchedule:
     steps_per_epoch: steps.
     scalars: {name: value} of the scalars that a population may vary: learning_rate, learning_rate_min, momentum,
       weight_decay, clip_norm, alpha_learning_rate, alpha_weight_decay, flood_level, the λ_max of each regularizer,
-      the scalars of one's own parts, and two lines over the epochs. The perturbation goes from epsilon to epsilon_max,
-      which it reaches after the last epoch, as in the official SDARTS. The temperature goes from temperature to
-      temperature_min in the last epoch, as in the official GDAS.
+      the scalars of the hypergradient and of one's own parts, and two lines over the epochs. The perturbation goes from
+      epsilon to epsilon_max, which it reaches after the last epoch, as in the official SDARTS. The temperature goes
+      from temperature to temperature_min in the last epoch, as in the official GDAS.
     warmup_epochs: first epochs, in which the learning rate of the weights is multiplied by (epoch + 1)/warmup_epochs.
     alpha_betas: b1 and b2 of α's Adam.
     alpha_epochs: α moves in the epochs of range(*alpha_epochs).
     weight_schedules: {name of a regularizer's weight: (λ_max, epoch, epochs) → λ}, of the regularizers in use.
+    of_hypergradient: the names of the scalars that the hypergradient gets.
   """
 
   epochs: int
@@ -48,6 +49,7 @@ class HyperparameterSchedule:
   alpha_betas: tuple[float, float]
   alpha_epochs: tuple[int, int]
   weight_schedules: Mapping[str, Callable[[float, int, int], float]]
+  of_hypergradient: tuple[str, ...] = ()
   warmup_epochs: int = 0
 
   def hyperparameters(self, member: Member, epoch: int) -> Hyperparameters:
@@ -74,6 +76,7 @@ class HyperparameterSchedule:
       auxiliary_skip=line(1.0, 0.0, epoch, self.epochs),
       epoch=float(epoch),
       regularizer_weights=own_weights,
+      hypergradient={name: scalars[name] for name in self.of_hypergradient},
       scalars={name: scalars[name] for name in SCALARS},
       **weights,
     )

@@ -15,7 +15,7 @@ from beta_darts_jax.data import Augmentation, Dataset, load
 from beta_darts_jax.data.augmentation import check_augmentation
 from beta_darts_jax.data.sources import Residence
 from beta_darts_jax.errors import InputError, naming
-from beta_darts_jax.method.hypergradients import HYPERGRADIENTS
+from beta_darts_jax.method.hypergradients import HYPERGRADIENT_SCALARS, HYPERGRADIENTS
 from beta_darts_jax.method.parts import StepParts, resolve_parts
 from beta_darts_jax.method.regularizers import REGULARIZERS, SCHEDULES, cost, per_step
 from beta_darts_jax.method.relaxations import Relaxation
@@ -257,12 +257,10 @@ def _make_parts(config, space, members, class_weights, costs) -> StepParts:
   def is_used(name):
     return any({**config.search, **member.varied}[name] for member in members)
 
-  options = dict(config.hypergradient)
-  method = options.pop('method')
-  wanted = {'finite_difference': ('distance',), 'implicit': ('solver', 'terms', 'rate', 'damping')}
-  hypergradient = HYPERGRADIENTS[method]
-  if method in wanted:
-    hypergradient = functools.partial(hypergradient, **{name: options[name] for name in wanted[method]})
+  options = config.hypergradient
+  hypergradient = HYPERGRADIENTS[options.method]
+  if options.method == 'implicit':
+    hypergradient = functools.partial(hypergradient, solver=options.solver, terms=options.terms)
   relaxation = Relaxation(
     sampling=config.relaxation.sampling,
     perturbation=config.relaxation.perturbation,
@@ -305,6 +303,7 @@ def make_schedule(config: ConfigDict, steps_per_epoch: int) -> HyperparameterSch
     alpha_betas=search.alpha_betas,
     alpha_epochs=(search.alpha_warmup_epochs, search.alpha_epochs or search.epochs),
     weight_schedules={name: weight_schedule(name) for name in sorted(weights)},
+    of_hypergradient=HYPERGRADIENT_SCALARS.get(config.hypergradient.method, ()),
   )
 
 

@@ -111,6 +111,10 @@ def test_only_with_names_a_key_and_values_that_it_allows():
 def test_a_population_may_vary_what_the_program_takes_as_arguments():
   names = {name.removeprefix('population.') for name in flatten(default()) if name.startswith('population.')}
   assert names == {*varied_keys(), 'seeds'}
+  scalars = {key.name for key in keys_of('search') if key.name not in names and isinstance(key.default, float)}
+  groups = ('search.', 'relaxation.', 'hypergradient.', 'cost.')
+  constant = {name for name in scalars if name.startswith(groups)} - set(varied_keys().values())
+  assert constant == {'cost.target'}  # whether there is a target changes the program
 
 
 def test_the_page_is_current():

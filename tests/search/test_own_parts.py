@@ -7,7 +7,7 @@ import runpy
 import jax
 import numpy as np
 import pytest
-from small_run import final_state, make_config, read_rows, stop_at_once
+from small_run import final_state, make_config, read_rows, run, stop_at_once
 
 import beta_darts_jax as bd
 from beta_darts_jax.errors import Stopped
@@ -61,3 +61,27 @@ def test_run_search_resumes_a_population_with_own_parts(own_parts, tmp_path, mon
   }
   page = html.unescape((tmp_path / 'stopped' / 'report.html').read_text())
   assert all(str(genotype) in page for genotype in whole.genotypes) and 'spread_weight' in page
+
+
+def scaled(problem):
+  """A hypergradient of one's own: the first-order one times a scalar."""
+  values, gradient = bd.HYPERGRADIENTS['first_order'](problem)
+  return values, jax.tree.map(lambda g: problem.scalars['factor'] * g, gradient)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+  'method, scalar, values', [('finite_difference', 'distance', (1e-3, 10.0)), ('scaled', 'factor', (0.0, 1.0))]
+)
+def test_a_population_varies_the_scalars_of_a_hypergradient(method, scalar, values, tmp_path, monkeypatch):
+  monkeypatch.setitem(bd.SCALARS, 'factor', 1.0)
+  monkeypatch.setitem(bd.HYPERGRADIENTS, 'scaled', scaled)
+  changes = {'hypergradient__method': method, f'population__{scalar}': values, 'search__alpha_weight_decay': 0.0}
+  found = run(make_config(**changes, search__regularizers=(), search__alpha_learning_rate=0.1), tmp_path)
+  assert [member[scalar] for member in found['members']] == list(values)
+  first, second = (
+    np.concatenate([alphas[i].ravel() for alphas in final_state(tmp_path)['alphas'].values()]) for i in (0, 1)
+  )
+  assert np.abs(first - second).max() > 1e-3
+  if method == 'scaled':
+    assert np.abs(first).max() < 0.01 < np.abs(second).max()  # without a gradient α stays where it began
