@@ -69,11 +69,8 @@ class Contestant:
   """
 
   def __init__(self, script, *arguments):
-    environment = os.environ | {'JAX_ENABLE_COMPILATION_CACHE': 'false'}  # else the compile time is that of a cache
     command = [sys.executable, str(HERE / script), *arguments]
-    self._process = subprocess.Popen(
-      command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
+    self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
     self.about = self._read_answer()
 
   def _read_answer(self):

@@ -11,6 +11,7 @@ the table of README.md. The space mobile has one depth, so it ignores --depth, a
 
 import argparse
 
+import jax
 from step import CompiledSteps, make_batch, search_program
 from timing import seconds_a_step, spread
 
@@ -88,6 +89,7 @@ def compile_part(name, options, batch):
 def main():
   options = parse_arguments()
   set_up(cluster='none')
+  jax.config.update('jax_enable_compilation_cache', False)  # else the seconds of compilation may be those of a cache
   batch = make_batch(options.batch_size)
   programs = {name: compile_part(name, options, batch) for name in options.only}
   for program in programs.values():

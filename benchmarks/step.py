@@ -136,6 +136,7 @@ def parse_arguments(description=__doc__):
 def main():
   options = parse_arguments()
   set_up(cpu_devices=options.devices, cluster='none')
+  jax.config.update('jax_enable_compilation_cache', False)  # else the seconds of compilation may be those of a cache
   try:
     mesh = make_mesh(options.batch_size, data=options.devices)
   except bd.InputError as error:
