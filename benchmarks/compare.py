@@ -21,6 +21,9 @@ from timing import spread
 HERE = pathlib.Path(__file__).parent
 
 
+FORMS = ('nchw', 'tuned')  # of the PyTorch program, in the order of the table's columns
+
+
 class Case(NamedTuple):
   """One row of the table.
 
@@ -31,7 +34,7 @@ class Case(NamedTuple):
     ours: more options of our program.
     steps: of a round.
     rounds: their number.
-    forms: the forms of the PyTorch program that take part.
+    forms: those of FORMS that take part.
   """
 
   name: str
@@ -40,7 +43,7 @@ class Case(NamedTuple):
   ours: list[str]
   steps: int
   rounds: int
-  forms: tuple[str, ...] = ('nchw', 'tuned')
+  forms: tuple[str, ...] = FORMS
 
 
 CASES = [
@@ -99,13 +102,10 @@ def compare(case):
   rounds = [[contestant.time_round() for contestant in contestants] for _ in range(case.rounds)]
   own, *others = zip(*rounds, strict=True)
   seconds = dict(zip(case.forms, others, strict=True))
-  texts = [spread(seconds[form]) if form in seconds else '' for form in ('nchw', 'tuned')]
-  ratios = [
-    spread(other / our for our, other in zip(own, seconds[form], strict=True)) if form in seconds else ''
-    for form in ('nchw', 'tuned')
-  ]
+  ratios = {form: [other / our for our, other in zip(own, seconds[form], strict=True)] for form in seconds}
+  columns = [spread(numbers[form]) if form in numbers else '' for numbers in (seconds, ratios) for form in FORMS]
   ours, theirs = contestants[0].about, contestants[-1].about
-  row = [case.name, f'{ours["trace"]:.0f} + {ours["compile"]:.0f}', spread(own), *texts, *ratios]
+  row = [case.name, f'{ours["trace"]:.0f} + {ours["compile"]:.0f}', spread(own), *columns]
   print(f'| {" | ".join(row)} |', flush=True)
   for contestant in contestants:
     contestant.close()

@@ -40,7 +40,7 @@ class HyperparameterSchedule:
     alpha_betas: b1 and b2 of α's Adam.
     alpha_epochs: α moves in the epochs of range(*alpha_epochs).
     weight_schedules: {name of a regularizer's weight: (λ_max, epoch, epochs) → λ}, of the regularizers in use.
-    of_hypergradient: the names of the scalars that the hypergradient gets.
+    hypergradient_scalars: the names of the scalars that the hypergradient gets.
   """
 
   epochs: int
@@ -49,7 +49,7 @@ class HyperparameterSchedule:
   alpha_betas: tuple[float, float]
   alpha_epochs: tuple[int, int]
   weight_schedules: Mapping[str, Callable[[float, int, int], float]]
-  of_hypergradient: tuple[str, ...] = ()
+  hypergradient_scalars: tuple[str, ...] = ()
   warmup_epochs: int = 0
 
   def hyperparameters(self, member: Member, epoch: int) -> Hyperparameters:
@@ -76,7 +76,7 @@ class HyperparameterSchedule:
       auxiliary_skip=line(1.0, 0.0, epoch, self.epochs),
       epoch=float(epoch),
       regularizer_weights=own_weights,
-      hypergradient={name: scalars[name] for name in self.of_hypergradient},
+      hypergradient={name: scalars[name] for name in self.hypergradient_scalars},
       scalars={name: scalars[name] for name in SCALARS},
       **weights,
     )

@@ -303,7 +303,7 @@ def make_schedule(config: ConfigDict, steps_per_epoch: int) -> HyperparameterSch
     alpha_betas=search.alpha_betas,
     alpha_epochs=(search.alpha_warmup_epochs, search.alpha_epochs or search.epochs),
     weight_schedules={name: weight_schedule(name) for name in sorted(weights)},
-    of_hypergradient=HYPERGRADIENT_SCALARS.get(config.hypergradient.method, ()),
+    hypergradient_scalars=HYPERGRADIENT_SCALARS.get(config.hypergradient.method, ()),
   )
 
 
