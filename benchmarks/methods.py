@@ -10,6 +10,7 @@ the table of README.md. The space mobile has one depth, so it ignores --depth, a
 """
 
 import argparse
+import sys
 
 import jax
 from step import CompiledSteps, make_batch, search_program
@@ -91,7 +92,11 @@ def main():
   set_up(cluster='none')
   jax.config.update('jax_enable_compilation_cache', False)  # else the seconds of compilation may be those of a cache
   batch = make_batch(options.batch_size)
-  programs = {name: compile_part(name, options, batch) for name in options.only}
+  programs = {}
+  for name in options.only:
+    print(f'compiling {name}', file=sys.stderr)
+    programs[name] = compile_part(name, options, batch)
+  print(f'timing {len(programs)} parts', file=sys.stderr)
   for program in programs.values():
     program.run(options.steps)  # the first round is not measured
   rounds = [

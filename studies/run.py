@@ -83,8 +83,11 @@ def run_arms(
   chosen = {arm: config for arm, config in study.arms.items() if arm in arms or not arms}
   kept = {arm: kept_seeds(evidence, f'{study.name}/{arm}', config) for arm, config in chosen.items()}
   for arm, config in chosen.items():
-    missing = [seed for seed in seeds_of(config) if seed not in kept[arm] and (seed in seeds or not seeds)]
-    if not missing:
+    wanted = [seed for seed in seeds_of(config) if seed in seeds or not seeds]
+    missing = [seed for seed in wanted if seed not in kept[arm]]
+    if not wanted:
+      print(f'{arm}: has the seeds {seeds_of(config)[0]} to {seeds_of(config)[-1]}, none of them chosen')
+    elif not missing:
       print(f'{arm}: {kept_in(evidence, f"{study.name}/{arm}")}')
     for part in groups_of(missing, group or len(missing)):
       if not run_group(study.name, arm, config, part, runs, evidence):

@@ -171,6 +171,13 @@ def test_an_arm_runs_in_groups_of_seeds(tmp_path, searches_that_finish):
   assert run_arms(study, runs, evidence, group=1) and len(searches_that_finish) == 7
 
 
+def test_an_arm_without_a_chosen_seed_is_named(tmp_path, searches_that_finish, capsys):
+  study = a_study(arms={'own': with_seeds(default(), range(3)), 'other': with_seeds(default(), range(5, 7))})
+  assert run_arms(study, tmp_path / 'runs', tmp_path, seeds=[5])
+  assert 'own: has the seeds 0 to 2, none of them chosen\n' in capsys.readouterr().out
+  assert searches_that_finish == [(5, 1, 'other.5-5')]
+
+
 def test_a_group_that_diverged_is_kept(tmp_path, searches_that_finish):
   study = a_study(arms={'own': with_seeds(default(), range(12, 15))})
   assert run_arms(study, tmp_path / 'runs', tmp_path, group=1) and len(searches_that_finish) == 3
