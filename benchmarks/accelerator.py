@@ -1,14 +1,16 @@
-"""Measures what a GPU, or any other device, does with the search: tables for README.md in under ten minutes.
+"""Measures what a GPU, or any other device, does with the search: tables for README.md.
 
   python benchmarks/accelerator.py [--small] [--only steps,chunks,population,torch,search] [--depth 5]
 
-steps: the bilevel step of NAS-Bench-201 (C=16, N=5, batch 64) in float32, TF32 and bfloat16, scanned and unrolled
+steps: the bilevel step of NAS-Bench-201 (C=16, N=5, batch 64) in float32, TF32 and bfloat16, and scanned in float32
 chunks: 1, 20 and 100 steps a dispatch
 population: one member, and each number of --members by each strategy
 torch: the same step in PyTorch on the same device, if torch is installed
-search: a whole search of 100 epochs on random images
+search: the first --epochs of a search of 100 epochs on random images, and the seconds of all 100 computed from them
 
-The tables have compile times and peak memory, too. --small runs everything with a tiny network, to see that it works.
+It compiles nine programs and PyTorch's two, which takes most of its time. It prints each row when it has it, so nothing
+is lost if you stop it after ten minutes. The tables have compile times and peak memory, too. --small runs everything
+with a tiny network, to see that it works.
 """
 
 import argparse
@@ -115,15 +117,15 @@ def compiled(setup, dataset) -> SearchPrograms:
 
 def measure_steps(options, dataset, chunk):
   print_heading('Precision and form', 'form', 's a step', 'images/s', 'compile, s', 'peak so far, MiB')
-  for unroll in (False,) if options.small else (True, False):
-    for name, dtype, precision in PRECISIONS:
-      setup = make_search_setup(make_config(options, **{'supernet.dtype': dtype, 'supernet.unroll': unroll}), dataset)
-      with jax.default_matmul_precision(precision):
-        programs = compiled(setup, dataset)
-        seconds = time_steps(programs, chunk)
-      rate = round(2 * setup.batch_size / median(seconds))
-      form = f'{name}, {"unrolled" if unroll else "scanned"}'
-      print_row(form, spread(seconds, '.4g'), rate, programs.compile_seconds, peak_mib())
+  forms = [(precision, True) for precision in PRECISIONS] + [(PRECISIONS[0], False)]
+  for (name, dtype, precision), unroll in forms:
+    setup = make_search_setup(make_config(options, **{'supernet.dtype': dtype, 'supernet.unroll': unroll}), dataset)
+    with jax.default_matmul_precision(precision):
+      programs = compiled(setup, dataset)
+      seconds = time_steps(programs, chunk)
+    rate = round(2 * setup.batch_size / median(seconds))
+    form = f'{name}, {"unrolled" if unroll else "scanned"}'
+    print_row(form, spread(seconds, '.4g'), rate, programs.compile_seconds, peak_mib())
 
 
 def measure_chunks(options, dataset, chunk):
@@ -161,15 +163,21 @@ def measure_torch(options, dataset, chunk):
 
 
 def measure_search(options, dataset, chunk):
-  del chunk  # a whole search takes its own number of steps a dispatch
-  config = make_config(options, **{'search.epochs': 2 if options.small else 100, 'search.steps_per_dispatch': 100})
+  del chunk  # a search takes its own number of steps a dispatch
+  epochs, last = (2, 1) if options.small else (100, options.epochs)
+  values = {'search.epochs': epochs, 'search.last_epoch': last, 'search.steps_per_dispatch': 100}
+  config = make_config(options, **values)
   started = time.perf_counter()
   setup = make_search_setup(config, dataset)
   with tempfile.TemporaryDirectory() as folder, Workdir(folder, config.to_dict()) as workdir:
     result = search_run.run(setup, dataset, None, workdir)
   seconds = time.perf_counter() - started
-  print_heading('A whole search', 'epochs', 'steps an epoch', 'seconds', 'of which compiling')
-  print_row(setup.session.epochs, setup.session.steps_per_epoch, seconds, result.values['seconds']['compile'])
+  parts = result.values['seconds']
+  all_epochs = seconds + (epochs - last) * parts['train'] / last
+  print_heading(
+    'A search', 'epochs', 'steps an epoch', 'seconds', 'of which compiling', f'{epochs} epochs, computed, s'
+  )
+  print_row(last, setup.session.steps_per_epoch, seconds, parts['compile'], all_epochs)
 
 
 PARTS = {
@@ -186,7 +194,8 @@ def parse_arguments():
   parser.add_argument('--small', action='store_true', help='a tiny network, to see that the script works')
   parser.add_argument('--only', default=','.join(PARTS), help='parts, separated by commas')
   parser.add_argument('--depth', type=int, default=5, help='cells per stage')
-  parser.add_argument('--members', type=int, nargs='+', default=[2, 4, 8], help='sizes of populations')
+  parser.add_argument('--members', type=int, nargs='+', default=[4], help='sizes of populations')
+  parser.add_argument('--epochs', type=int, default=3, help='epochs of the search, of 100')
   options = parser.parse_args()
   options.only = options.only.split(',')
   if unknown := sorted(set(options.only) - set(PARTS)):

@@ -30,6 +30,7 @@ SPACES = {
 # name → (arguments of make_search_step, attributes of the supernet)
 PARTS = {
   'first order, softmax': ({}, {}),
+  'β-DARTS': ({'regularizer': bd.beta_decay}, {}),
   'second order': ({'hypergradient': 'second_order'}, {}),
   'finite difference': ({'hypergradient': 'finite_difference'}, {}),
   'implicit, Neumann of 10 terms': ({'hypergradient': 'implicit'}, {}),
@@ -82,7 +83,7 @@ def compile_part(name, options, batch):
     parts = {**parts, 'relaxation': bd.Relaxation(edges=space.edges)}
   sizes = {depth: options.depth} if depth else {}
   supernet = bd.Supernet(space, 10, channels=options.channels, unroll=not options.scan, **sizes, **attributes)
-  hyper = bd.Hyperparameters(perturbation=0.1, alignment_weight=0.1, zero_one_weight=10.0)
+  hyper = bd.Hyperparameters(beta_decay_weight=50.0, perturbation=0.1, alignment_weight=0.1, zero_one_weight=10.0)
   mesh = make_mesh(options.batch_size, data=1)
   return CompiledSteps(*search_program(supernet, hyper, **{'regularizer': (), **parts}), batch, mesh)
 
