@@ -43,7 +43,10 @@ def searches_table(records: dict[str, Record], table: NasBench201 | None) -> pd.
 
 
 def comparisons(study: Study, searches: pd.DataFrame) -> pd.DataFrame:
-  """Returns one row per arm with a reference: differences of the primary measure, paired by seed, and their p."""
+  """Returns one row per arm with a reference: differences of the primary measure, paired by seed, and their p.
+
+  One pair has no p.
+  """
   primary = searches.pivot(index='seed', columns='arm', values=study.primary).astype(float)
   rows = {}
   for arm in (arm for arm in primary if study.references.get(arm) in primary):
@@ -52,7 +55,7 @@ def comparisons(study: Study, searches: pd.DataFrame) -> pd.DataFrame:
       rows[arm] = {
         f'Δ {study.primary}': format_spread(differences),
         'vs.': study.references[arm],
-        'p': format_p(paired_p(differences.to_numpy())),
+        'p': format_p(paired_p(differences.to_numpy())) if len(differences) > 1 else '',
       }
   return pd.DataFrame.from_dict(rows, orient='index', columns=[f'Δ {study.primary}', 'vs.', 'p'])
 

@@ -260,7 +260,7 @@ def test_write_pages(tmp_path, table, capsys):
   folder = tmp_path / 'mine'
   text = (folder / 'README.md').read_text()
   assert cells_of(text, 'borrowed', '2')[-3:] == ['', '', '']
-  assert cells_of(text, 'own', '2')[-3:] == ['-100.00', 'borrowed', '1.000']
+  assert cells_of(text, 'own', '2')[-3:] == ['-100.00', 'borrowed', '']  # one pair has no p
   assert cells_of(text, 'own', '6', '') == ['`diverged`']
   assert cells_of(text, 'own', '6', '1 – 4')[-1] == 'diverged'
   assert cells_of(text, 'borrowed', '5', '1 – 4')[3] == '1'  # the rank of the optimum
