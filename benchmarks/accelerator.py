@@ -195,8 +195,10 @@ def parse_arguments():
   parser.add_argument('--only', default=','.join(PARTS), help='parts, separated by commas')
   parser.add_argument('--depth', type=int, default=5, help='cells per stage')
   parser.add_argument('--members', type=int, nargs='+', default=[4], help='sizes of populations')
-  parser.add_argument('--epochs', type=int, default=3, help='epochs of the search, of 100')
+  parser.add_argument('--epochs', type=int, default=3, help='epochs of the search that run')
   options = parser.parse_args()
+  if not 1 <= options.epochs <= 100:
+    parser.error(f'--epochs={options.epochs}: expected 1 to 100')
   options.only = options.only.split(',')
   if unknown := sorted(set(options.only) - set(PARTS)):
     parser.error(f'--only={",".join(unknown)}: expected some of {", ".join(PARTS)}')

@@ -30,7 +30,7 @@ SPACES = {
 # name → (arguments of make_search_step, attributes of the supernet)
 PARTS = {
   'first order, softmax': ({}, {}),
-  'β-DARTS': ({'regularizer': bd.beta_decay}, {}),
+  'β-DARTS': ({'regularizer': 'beta_decay'}, {}),
   'second order': ({'hypergradient': 'second_order'}, {}),
   'finite difference': ({'hypergradient': 'finite_difference'}, {}),
   'implicit, Neumann of 10 terms': ({'hypergradient': 'implicit'}, {}),

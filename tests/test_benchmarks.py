@@ -39,8 +39,9 @@ def test_step_prints_a_row():
   assert re.fullmatch(r'\| nas_bench_201 .*\| \d+ \| \d+ \| [\d.]+ \| [\d.]+ \([\d.]+ … [\d.]+\) \|\n', row)
 
 
-def test_unknown_parts_are_named():
+def test_wrong_options_are_named():
   assert '--only=speed: expected some of steps, chunks' in run('accelerator.py', '--only=speed', status=2)
+  assert '--epochs=0: expected 1 to 100' in run('accelerator.py', '--epochs=0', status=2)
 
 
 @pytest.mark.full
@@ -56,8 +57,9 @@ def test_accelerator_prints_its_tables():
 
 @pytest.mark.full
 def test_methods_prints_a_row_for_each_part():
-  rows = rows_of(run('methods.py', *SMALL, '--steps=1', '--rounds=1', '--scan', '--only=first order, softmax; OLES'))
-  assert [row[0] for row in rows] == ['first order, softmax', 'OLES'] and rows[0][-1] == '1 (1 … 1)'
+  only = '--only=first order, softmax; β-DARTS; OLES'
+  rows = rows_of(run('methods.py', *SMALL, '--steps=1', '--rounds=1', '--scan', only))
+  assert [row[0] for row in rows] == ['first order, softmax', 'β-DARTS', 'OLES'] and rows[0][-1] == '1 (1 … 1)'
 
 
 @pytest.mark.full
