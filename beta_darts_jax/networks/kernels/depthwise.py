@@ -55,24 +55,50 @@ def shifted_depthwise_gradients(x, kernel, cotangent, stride, dilation):
   weights = kernel.reshape(size * size, -1)[::-1]
   windows = {'size': size, 'stride': 1, 'dilation': dilation, 'height': x.shape[1], 'width': x.shape[2]}
   x_gradient = _weighted_sum(padded_cotangent, weights, **windows)
-  blocks = math.ceil(cotangent.shape[2] / MOST_COLUMNS)
-  missing = -cotangent.shape[2] % blocks  # columns of zeros that fill the last block
+  kernel_gradient = _filter_gradient(x, cotangent, size, stride, dilation, runtime_scalar=weights[0, 0])
+  return x_gradient, kernel_gradient.reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _filter_gradient(x, cotangent, size, stride, dilation, runtime_scalar):
+  """Sums pixel·cotangent for each weight of the filters: [size, size, C]."""
+  pad = (size - 1) * dilation // 2
+  common = math.gcd(stride, dilation)
+  phases = dilation if stride == 1 else 1
+  blocks = math.ceil(cotangent.shape[2] / (phases * MOST_COLUMNS))
+  missing = -cotangent.shape[2] % (phases * blocks)  # columns of zeros that fill the last block
   padded = pad_images(x, pad, (pad, pad + missing * stride))
   cotangent = jnp.pad(cotangent, [(0, 0), (0, 0), (0, missing), (0, 0)])
-  products = functools.partial(_filter_products, size=size, blocks=blocks, stride=stride, dilation=dilation)
+  if common > 1:  # the weights meet no other rows and columns
+    padded = lax.optimization_barrier(padded[:, ::common, ::common])
+    stride, dilation = stride // common, dilation // common
+  if phases > 1:
+    padded, cotangent = lax.optimization_barrier((_split_columns(padded, phases), _split_columns(cotangent, phases)))
+  products = functools.partial(
+    _filter_products, size=size, blocks=blocks, stride=stride, dilation=(dilation, dilation // phases)
+  )
   # without the separation, XLA stores each shifted image
-  kernel_gradient = jnp.sum(compile_separately(products, weights[0, 0], padded, cotangent), axis=(1, 2, 3))
-  return x_gradient, kernel_gradient.reshape(kernel.shape).astype(kernel.dtype)
+  return jnp.sum(compile_separately(products, runtime_scalar, padded, cotangent), axis=(1, 2, 3))
+
+
+def _split_columns(images, phases):
+  """Makes an image of every `phases`-th column, for each first column: [B, H, W, C] → [phases·B, H, W/phases, C].
+
+  The pixels that a filter with dilation `phases` meets in a row are then neighbours, so vector instructions read them.
+  """
+  batch, height, width, channels = images.shape
+  split = images.reshape(batch, height, width // phases, phases, channels)
+  return jnp.moveaxis(split, 3, 0).reshape(phases * batch, height, width // phases, channels)
 
 
 def _filter_products(padded, cotangent, size, blocks, stride, dilation):
   """Sums, for each weight of a filter, pixel·cotangent over blocks of columns: [size, blocks, B, H, size, C].
 
-  The sum over the columns of a block is written out, because XLA:CPU uses no vector instructions in a reduction of
-  products. With several blocks a loop over them and the rows of the filter keeps the program small.
+  `dilation` is that of (rows, columns). The sum over the columns of a block is written out, because XLA:CPU uses no
+  vector instructions in a reduction of products. With several blocks a loop over them and the rows of the filter keeps
+  the program small.
   """
   dtype = jnp.promote_types(cotangent.dtype, jnp.float32)
-  (batch, height, width, channels), reach = cotangent.shape, (size - 1) * dilation + 1
+  (batch, height, width, channels), reach = cotangent.shape, (size - 1) * dilation[1] + 1
   columns = width // blocks
   window = (batch, (height - 1) * stride + 1, (columns - 1) * stride + reach, channels)
 
@@ -80,10 +106,10 @@ def _filter_products(padded, cotangent, size, blocks, stride, dilation):
     top, first = place
     rows = lax.dynamic_slice(padded, (0, top, first * stride, 0), window)[:, ::stride]
     own = lax.dynamic_slice_in_dim(cotangent, first, columns, axis=2)
-    terms = (rows[:, :, stride * i : stride * i + reach : dilation] * own[:, :, i : i + 1] for i in range(columns))
+    terms = (rows[:, :, stride * i : stride * i + reach : dilation[1]] * own[:, :, i : i + 1] for i in range(columns))
     return sum(term.astype(dtype) for term in terms)
 
-  places = np.indices((size, blocks)).reshape(2, -1) * [[dilation], [columns]]
+  places = np.indices((size, blocks)).reshape(2, -1) * [[dilation[0]], [columns]]
   sums = jnp.stack([sum_columns(place) for place in places.T]) if blocks == 1 else lax.map(sum_columns, tuple(places))
   return sums.reshape(size, blocks, batch, height, size, channels)
 
