@@ -18,10 +18,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.runtime.processes import join_cluster, wait_for_all
 
-# XLA:CPU gives float32 convolutions to YNNPACK, whose filter gradients are 3 to 12 times slower than Eigen's
-_EIGEN_CONVOLUTIONS = (
-  '--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE'
-)
+_CPU_FLAGS = {
+  # by default YNNPACK computes float32 convolutions; its filter gradients are 3 to 12 times slower than Eigen's
+  'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE',
+  'xla_cpu_prefer_vector_width': '512',  # bits; with AVX-512 a step in the DARTS space is 5 % faster than with 256
+}
 STRATEGIES = ('map', 'vmap')
 
 
@@ -82,9 +83,9 @@ def describe_devices() -> str:
 
 def set_cpu_options(devices: int = 0) -> None:
   """Sets how XLA compiles for CPU, and the number of virtual CPU devices (0: one). Environment variables win."""
-  flags = os.environ.get('XLA_FLAGS', '')
-  if 'xla_cpu_experimental_ynn_fusion_type' not in flags:
-    os.environ['XLA_FLAGS'] = f'{flags} {_EIGEN_CONVOLUTIONS}'.strip()
+  given = os.environ.get('XLA_FLAGS', '')
+  ours = [f'--{name}={value}' for name, value in _CPU_FLAGS.items() if name not in given]
+  os.environ['XLA_FLAGS'] = ' '.join([given, *ours]).strip()
   if 'JAX_NUM_CPU_DEVICES' not in os.environ:
     jax.config.update('jax_num_cpu_devices', max(1, devices))
   if max(devices, int(os.environ.get('JAX_NUM_CPU_DEVICES', '0'))) > 1:

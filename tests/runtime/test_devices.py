@@ -16,11 +16,20 @@ from conftest import COMPILED_FAST
 from spread import SPACE
 
 from beta_darts_jax import InputError
-from beta_darts_jax.runtime.devices import make_mesh, map_members, mesh_shape
+from beta_darts_jax.runtime.devices import make_mesh, map_members, mesh_shape, set_cpu_options
 from beta_darts_jax.runtime.processes import join_cluster
 
 HERE = pathlib.Path(__file__).parents[1]
 ENVIRONMENT = os.environ | COMPILED_FAST
+
+
+def test_the_options_of_xla_are_added_once_and_a_given_one_wins(monkeypatch):
+  monkeypatch.setenv('XLA_FLAGS', '--xla_cpu_prefer_vector_width=256')
+  for _ in range(2):
+    set_cpu_options()
+    given, eigen = os.environ['XLA_FLAGS'].split()
+    assert given == '--xla_cpu_prefer_vector_width=256'
+    assert eigen.startswith('--xla_cpu_experimental_ynn_fusion_type=')
 
 
 def free_port():
