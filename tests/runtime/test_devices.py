@@ -24,6 +24,7 @@ ENVIRONMENT = os.environ | COMPILED_FAST
 
 
 def test_the_options_of_xla_are_added_once_and_a_given_one_wins(monkeypatch):
+  monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '1')  # this process may have its devices already
   monkeypatch.setenv('XLA_FLAGS', '--xla_cpu_prefer_vector_width=256')
   for _ in range(2):
     set_cpu_options()
