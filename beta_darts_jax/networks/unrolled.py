@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from beta_darts_jax.networks.kernels.platform import no_refusion
 from beta_darts_jax.networks.operations import OPERATIONS, scale
@@ -49,7 +48,7 @@ def unrolled_nodes(cell: 'SearchCell', inputs, betas, train: bool, auxiliary_ski
   for node in range(cell.space.num_inputs + cell.space.nodes):
     if node >= cell.space.num_inputs:
       evaluation.apply_weight_free(node)
-      nodes.append(no_refusion(evaluation.totals[node], betas[0, 0]))
+      nodes.append(no_refusion(evaluation.totals[node], evaluation.betas[0][0]))
     mergeable = evaluation.apply_edges(node, nodes[node])
     evaluation.apply_merged_convolutions(nodes[node], mergeable)
   evaluation.store_updates()
@@ -60,7 +59,9 @@ class Evaluation:
   """The passes over a cell, with the results so far."""
 
   def __init__(self, cell: 'SearchCell', betas, train: bool, auxiliary_skip):
-    self.cell, self.betas, self.train, self.auxiliary_skip = cell, betas, train, auxiliary_skip
+    self.cell, self.train, self.auxiliary_skip = cell, train, auxiliary_skip
+    # scalars: the gradient of jnp.unstack is one operation, and that of betas[e, k] is one for each e and k
+    self.betas = [jnp.unstack(row) for row in jnp.unstack(betas)]
     num_nodes = cell.space.num_inputs + cell.space.nodes
     self.variables = edge_variables(cell)
     # for each edge, collection → the new variables
@@ -81,7 +82,7 @@ class Evaluation:
   def apply_weight_free(self, node: int) -> None:
     """Adds the operations without weights that enter `node`, each applied once to the sum of its inputs."""
     for name, x in self.weight_free_inputs[node].items():
-      x = x if name == 'skip_connect' else no_refusion(x, self.betas[0, 0])
+      x = x if name == 'skip_connect' else no_refusion(x, self.betas[0][0])
       self.totals[node] += self._operation(name, self.cell.channels).apply({}, x, self.train)
 
   def apply_edges(self, node: int, x) -> dict[str, list[Candidate]]:
@@ -100,12 +101,12 @@ class Evaluation:
       for k, name in enumerate(names):
         if not separate and name in WEIGHT_FREE[cell.space.skeleton]:
           inputs = self.weight_free_inputs[target]
-          inputs[name] = inputs.get(name, 0) + scale(self.betas[e, k], x)
+          inputs[name] = inputs.get(name, 0) + scale(self.betas[e][k], x)
         elif not separate and name in MERGEABLE:
           mergeable[name].append(Candidate(edge=e, operation=k))
         else:
           rest.append(k)
-      self._apply_mixed(x, e, [names[k] for k in rest], stride, self.betas[e, np.array(rest, int)])
+      self._apply_mixed(x, e, [names[k] for k in rest], stride, jnp.array([self.betas[e][k] for k in rest]))
     return mergeable
 
   def _apply_mixed(self, x, edge: int, names: list[str], stride: int, weights) -> None:
@@ -122,7 +123,7 @@ class Evaluation:
       operation = self._operation(name, self.cell.channels * len(candidates))
       edge_trees = [{c: tree[name] for c, tree in self.variables[e].items()} for e, _ in candidates]
       merged = jax.tree.map(lambda *arrays: jnp.concatenate(arrays, -1), *edge_trees)
-      weights = jnp.repeat(jnp.stack([self.betas[e, k] for e, k in candidates]), self.cell.channels)
+      weights = jnp.repeat(jnp.stack([self.betas[e][k] for e, k in candidates]), self.cell.channels)
       parts = split_channels(self.act(x, operation, merged, weights), len(candidates))
       for (e, _), (y, updates) in zip(candidates, parts, strict=True):
         self.totals[self.cell.space.edges[e][0]] += y
@@ -149,9 +150,17 @@ def edge_variables(cell: 'SearchCell') -> list[Variables]:
     stacked: Variables = {
       c: cell.get_variable(c, name) for c in ('params', 'batch_stats') if cell.has_variable(c, name)
     }
-    for i, e in enumerate(edges):
-      variables[e] = jax.tree.map(lambda x, i=i: x[i], stacked) if len(edges) > 1 else stacked
+    of_edges = unstack(stacked, len(edges)) if len(edges) > 1 else [stacked]
+    for e, of_edge in zip(edges, of_edges, strict=True):
+      variables[e] = of_edge
   return variables
+
+
+def unstack(tree, length: int) -> list:
+  """Splits every array of a tree along its first axis, which has this length: one tree for each place."""
+  leaves, structure = jax.tree.flatten(tree)
+  parts = [jnp.unstack(x) for x in leaves]
+  return [jax.tree.unflatten(structure, [part[i] for part in parts]) for i in range(length)]
 
 
 def split_channels(tree, parts: int) -> list:
