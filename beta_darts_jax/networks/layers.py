@@ -224,7 +224,6 @@ def scanned(body: Callable, length: int, over=nn.broadcast, unroll: int = 1):
     in_axes=over,
     length=length,
     unroll=unroll,
-    check_constancy_invariants=False,  # the check would trace the body once more
   )
 
 
