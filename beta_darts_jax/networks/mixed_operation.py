@@ -71,9 +71,9 @@ class MixedOperation(Module):
     total = jnp.zeros((*x_at_stride.shape[:-1], self.channels // self.channel_divisor), x.dtype)
     if self.single_path and train and not self.is_initializing():
       return self._drawn_operations(x, train, betas, total)
-    for name, weight in zip(self.operations, jnp.unstack(betas), strict=True):
+    for k, name in enumerate(self.operations):
       if name != 'none':
-        total += self._operation(name, name)(x, train, weight)
+        total += self._operation(name, name)(x, train, betas[k])
     return total
 
   def _drawn_operations(self, x, train, betas, nothing):
