@@ -60,7 +60,7 @@ class Evaluation:
 
   def __init__(self, cell: 'SearchCell', betas, train: bool, auxiliary_skip):
     self.cell, self.train, self.auxiliary_skip = cell, train, auxiliary_skip
-    # scalars: the gradient of jnp.unstack is one operation, and that of betas[e, k] is one for each e and k
+    # Scalars. The gradient of jnp.unstack is one operation. The gradient of indexing is one for each e and k.
     self.betas = [jnp.unstack(row) for row in jnp.unstack(betas)]
     num_nodes = cell.space.num_inputs + cell.space.nodes
     self.variables = edge_variables(cell)
@@ -106,7 +106,8 @@ class Evaluation:
           mergeable[name].append(Candidate(edge=e, operation=k))
         else:
           rest.append(k)
-      self._apply_mixed(x, e, [names[k] for k in rest], stride, jnp.array([self.betas[e][k] for k in rest]))
+      weights = jnp.array([self.betas[e][k] for k in rest], self.betas[e][0].dtype)
+      self._apply_mixed(x, e, [names[k] for k in rest], stride, weights)
     return mergeable
 
   def _apply_mixed(self, x, edge: int, names: list[str], stride: int, weights) -> None:

@@ -11,7 +11,12 @@ from beta_darts_jax.networks.kernels.convolution import (
   plain_convolution,
   plain_gradients,
 )
-from beta_darts_jax.networks.kernels.depthwise import depthwise, grouped_depthwise, shifted_depthwise_gradients
+from beta_darts_jax.networks.kernels.depthwise import (
+  _split_columns,
+  depthwise,
+  grouped_depthwise,
+  shifted_depthwise_gradients,
+)
 from beta_darts_jax.networks.kernels.platform import no_refusion
 from beta_darts_jax.networks.kernels.pooling import average_pool, max_pool, windowed_average_pool, windowed_max_pool
 from beta_darts_jax.networks.kernels.sums import channel_sums, plain_sums, written_out_sums
@@ -107,16 +112,26 @@ def test_shifted_depthwise_equals_grouped_depthwise(size, dilation, stride):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), ours, plain)
 
 
-@pytest.mark.parametrize('stride', [1, 2])
-def test_a_depthwise_gradient_in_blocks_of_columns_equals_the_plain_one(stride, monkeypatch):
-  """Also if the blocks do not divide the width."""
-  monkeypatch.setattr('beta_darts_jax.networks.kernels.depthwise.MOST_COLUMNS', 3)
-  options = {'stride': stride, 'dilation': 2}
-  x, kernel = jnp.cos(jnp.arange(2.0 * 5 * 10 * 3)).reshape(2, 5, 10, 3), jnp.arange(75.0).reshape(5, 5, 1, 3)
+@pytest.mark.parametrize('stride, dilation', [(1, 2), (2, 2), (1, 3), (2, 4)])
+@pytest.mark.parametrize('width, most_columns', [(10, 3), (7, 32)])
+def test_a_depthwise_gradient_in_blocks_of_columns_equals_the_plain_one(
+  width, most_columns, stride, dilation, monkeypatch
+):
+  """Also if neither the blocks nor the dilation divide the width."""
+  monkeypatch.setattr('beta_darts_jax.networks.kernels.depthwise.MOST_COLUMNS', most_columns)
+  options = {'stride': stride, 'dilation': dilation}
+  x = jnp.cos(jnp.arange(2.0 * 5 * width * 3)).reshape(2, 5, width, 3)
+  kernel = jnp.arange(75.0).reshape(5, 5, 1, 3)
   cotangent = jnp.sin(grouped_depthwise(x, kernel, **options))
   ours = jax.jit(functools.partial(shifted_depthwise_gradients, **options))(x, kernel, cotangent)
   plain = plain_gradients(x, kernel, cotangent, form=grouped_depthwise, **options)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), ours, plain)
+
+
+def test_the_parts_of_an_image_that_is_split_into_columns_follow_each_other():
+  """Then a batch that devices share stays split between them."""
+  images = jnp.arange(2.0 * 3 * 6 * 1).reshape(2, 3, 6, 1)
+  np.testing.assert_array_equal(_split_columns(images, 2), [image[:, p::2] for image in images for p in range(2)])
 
 
 def test_the_program_of_a_depthwise_gradient_does_not_grow_with_the_image():

@@ -31,6 +31,9 @@ def test_the_options_of_xla_are_added_once_and_a_given_one_wins(monkeypatch):
     given, eigen = os.environ['XLA_FLAGS'].split()
     assert given == '--xla_cpu_prefer_vector_width=256'
     assert eigen.startswith('--xla_cpu_experimental_ynn_fusion_type=')
+  monkeypatch.delenv('XLA_FLAGS')
+  set_cpu_options()
+  assert os.environ['XLA_FLAGS'].split() == [eigen, '--xla_cpu_prefer_vector_width=512']
 
 
 def free_port():

@@ -81,13 +81,14 @@ def _filter_gradient(x, cotangent, size, stride, dilation, runtime_scalar):
 
 
 def _split_columns(images, phases):
-  """Makes an image of every `phases`-th column, for each first column: [B, H, W, C] → [phases·B, H, W/phases, C].
+  """Makes an image of every `phases`-th column, for each first column: [B, H, W, C] → [B·phases, H, W/phases, C].
 
   The pixels that a filter with dilation `phases` meets in a row are then neighbours, so vector instructions read them.
+  The parts of an image follow each other, so that devices which share a batch keep their own images.
   """
   batch, height, width, channels = images.shape
   split = images.reshape(batch, height, width // phases, phases, channels)
-  return jnp.moveaxis(split, 3, 0).reshape(phases * batch, height, width // phases, channels)
+  return jnp.moveaxis(split, 3, 1).reshape(batch * phases, height, width // phases, channels)
 
 
 def _filter_products(padded, cotangent, size, blocks, stride, dilation):
