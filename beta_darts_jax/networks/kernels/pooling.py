@@ -23,7 +23,7 @@ def windowed_average_pool(x, stride: int = 1):
 
 def _window_sums(padded, stride, height, width):
   """Sums nine shifted images of a padded image."""
-  # with the barrier, XLA:CPU does not fuse the sum into its users, which is faster to compile and to run
+  # The barrier keeps XLA:CPU from fusing the sum into its users. So it is faster to compile and to run.
   return lax.optimization_barrier(sum(shifted_images(padded, 3, stride, 1, height, width)))
 
 
