@@ -150,7 +150,7 @@ def main():
   seconds = [seconds_a_step(program.run, options.steps) for _ in range(options.rounds)]
   where = f'{mesh.size} × {device}, {platform.machine()}, jax {jax.__version__}'
   memory = f'{program.temporary_bytes / 2**30:.2f}'
-  row = [' '.join(sys.argv[1:]), where, f'{traced:.0f}', f'{compiled:.0f}', memory, spread(seconds, '.3f')]
+  row = [' '.join(sys.argv[1:]), where, f'{traced:.1f}', f'{compiled:.1f}', memory, spread(seconds, '.3f')]
   print(f'| {" | ".join(row)} |')
 
 

@@ -25,7 +25,7 @@ from beta_darts_jax.errors import InputError
 _OWN_PROTOCOLS = ('digits', 'cifar10', 'cifar100', 'imagenet16_120', 'imagenet2012')
 
 _CACHED = ('cifar10', 'cifar100', 'imagenet16_120')  # decoding them takes long, and they are small when decoded
-_RECORDS_AT_ONCE = 1000
+_RECORDS_AT_ONCE = 100  # decoded pictures of a block are in memory together
 
 
 def tfds_folder(data_dir: str = '') -> str:
@@ -217,7 +217,7 @@ def _read_labels(source, records) -> Arrays:
 
 
 def _in_blocks(records):
-  """Yields all records. It reads a block of them at once, which is faster than one by one."""
+  """Yields all records. Reads blocks of them, which is faster than one by one."""
   for begin in range(0, len(records), _RECORDS_AT_ONCE):
     yield from records.__getitems__(range(begin, min(begin + _RECORDS_AT_ONCE, len(records))))
 

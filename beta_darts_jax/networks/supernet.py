@@ -85,8 +85,8 @@ def scanned_nodes(cell: SearchCell, inputs, betas, train: bool, auxiliary_skip) 
   def apply(operation, x, weights):
     return operation(x, train, weights, auxiliary_skip)
 
-  # The backward pass computes an edge again. This is faster on CPU than to keep results, for which XLA makes buffers of
-  # zeros for all edges, and it takes a quarter of the memory.
+  # The backward pass computes each edge again. On CPU this is faster than keeping results, because XLA fills their
+  # buffers with zeros first. A step needs a quarter of the memory.
   rematerialized = nn.remat(apply, prevent_cse=False)
   for stride, edges in equal_edges(space, cell.cell_type):
     operation = cell.mixed_operation(space.candidates(cell.cell_type)[edges[0]], stride, name=f'edges_{edges[0]}')
