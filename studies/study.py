@@ -31,6 +31,7 @@ class Study:
       kept runs are data like any other.
     equivalence_pairs: arms whose final α should have the same distribution.
     equivalence_margin: largest difference of mean α that counts as equivalent, in standard deviations over seeds.
+    ended: a sentence that says why the study ended before all its searches ran; '' if it did not.
 
   Raises:
     InputError: a config has a wrong value, or a reference is not an arm.
@@ -45,6 +46,7 @@ class Study:
   closed_arms: Mapping[str, str] = dataclasses.field(default_factory=dict)
   equivalence_pairs: tuple[tuple[str, str], ...] = ()
   equivalence_margin: float = 0.0
+  ended: str = ''
 
   def __post_init__(self):
     for config in self.arms.values():

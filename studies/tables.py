@@ -72,11 +72,12 @@ def summary_table(study: Study, searches: pd.DataFrame, compared: pd.DataFrame, 
 
 
 def unfinished(study: Study, records: dict[str, Record]) -> str:
-  """Returns a sentence on the arms whose searches are not all kept; '' if all are."""
+  """Returns sentences on the arms whose searches are not all kept; '' if all are."""
   arms = {arm: (len(records[arm].searches) if arm in records else 0, config) for arm, config in study.arms.items()}
   counts = [f'{count} of {len(seeds_of(config))} of {arm}' for arm, (count, config) in arms.items()]
   finished = all(count == len(seeds_of(config)) for count, config in arms.values())
-  return '' if finished else f'**Not finished.** Searches so far: {", ".join(counts)}.'
+  start = f'**Ended.** {study.ended} Searches' if study.ended else '**Not finished.** Searches so far'
+  return '' if finished else f'{start}: {", ".join(counts)}.'
 
 
 def seeds_table(study: Study, searches: pd.DataFrame) -> str:

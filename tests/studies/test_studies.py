@@ -1,5 +1,6 @@
 """Studies: their descriptions, the kept runs, tables and pages; and a whole study at toy size."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -164,6 +165,10 @@ def test_an_arm_runs_in_groups_of_seeds(tmp_path, searches_that_finish):
     record_path(evidence, 'mine/own', group).rename(evidence / 'mine' / 'runs' / f'own.{group.start}.old.json')
   assert unfinished(study, read_records(study, evidence)) == (
     '**Not finished.** Searches so far: 2 of 5 of own, 0 of 5 of other.'
+  )
+  ended = dataclasses.replace(study, ended='Own is bad enough.')
+  assert unfinished(ended, read_records(study, evidence)) == (
+    '**Ended.** Own is bad enough. Searches: 2 of 5 of own, 0 of 5 of other.'
   )
   assert run_arms(study, tmp_path / 'again', evidence)
   assert searches_that_finish[4:] == [(9, 1, 'own.9-9'), (11, 2, 'own.11-12'), (8, 5, 'other')]
