@@ -14,15 +14,17 @@ from studies.study import Study
 
 SEEDS = 6
 FIRST_SEED = 600
+ENDED = 'Plain DARTS does not collapse at this size.'
 
 
-def get_study(space='s2', harm='skips'):
+def get_study(space='s2', harm='skips', ended=ENDED):
   return Study(
     name=f'{space}_official',
     question=f'Does Beta-Decay keep {harm} out of the cells of {space.upper()} on the official clock?',
     primary='parameter_free',
     arms={method: arm(space, method) for method in ('darts', 'beta_darts')},
     references={'beta_darts': 'darts'},
+    ended=ended,
   )
 
 

@@ -7,4 +7,4 @@ from studies import s2_official
 
 
 def get_study():
-  return s2_official.get_study('s4', 'noise')
+  return s2_official.get_study('s4', 'noise', ended='')
