@@ -4,7 +4,7 @@
 
 The official clock keeps the published values per step: α's rate is 3e-4, the second decay rate of its Adam is 0.999,
 and λ grows by 0.5 per epoch of 390 steps. The sped-up clock is the rule of the proxies before this study. It matches
-the path of α in the S = 3,900 steps of this search to that in the 39,000 steps of the official one: the rate is 3e-3,
+the path of α in the S = 3,900 steps of this search to that in the 39,100 steps of the official one: the rate is 3e-3,
 λ grows to 50·S·0.003/11.73 = 49.87, and the decay rate is 1 − 39.1/S = 0.98997.
 
 Everything else is the same in the four arms: NAS-Bench-201, CIFAR-10 at 16×16, N=5, C=8, 10 epochs, batch size 64. No
