@@ -96,7 +96,7 @@ def run(population, data, members, steps, dtype, strategy='map', ulp=False, unro
   if key not in PROGRAMS:
     train = make_train(make_search_step(SUPERNETS[unroll]), make_setup(mesh, strategy))
     lowered = jax.jit(train, out_shardings=named_sharding(mesh, 'population')).lower(*arguments)
-    (PROGRAMS[key],) = compile_together(lowered)
+    (PROGRAMS[key],) = compile_together(mesh, lowered)
   states = PROGRAMS[key](*arguments)
   kept = states.alphas['cell'], states.sums['train_loss'], states.params['network']['stem_conv']['kernel']
   return jax.device_get(jax.jit(lambda x: x, out_shardings=named_sharding(mesh))(kept))

@@ -31,10 +31,10 @@ from beta_darts_jax.runtime.devices import (
 from beta_darts_jax.runtime.processes import wait_for_all
 
 
-def _compile(*calls):
+def _compile(mesh, *calls):
   """Compiles [(jitted function, *arguments), …] → (programs, seconds)."""
   started = time.perf_counter()
-  programs = compile_together(*(function.lower(*arguments) for function, *arguments in calls))
+  programs = compile_together(mesh, *(function.lower(*arguments) for function, *arguments in calls))
   return programs, time.perf_counter() - started
 
 
@@ -99,6 +99,7 @@ class ResidentPrograms(_Programs):
     self._epoch_arguments = functools.lru_cache(maxsize=1)(self._place_epoch_arguments)
     state = self.initial_state()
     (self._train, self._evaluate), self.compile_seconds = _compile(
+      mesh,
       (train, state, *self._train_data, *self._epoch_arguments(0), self._until(0)),
       (evaluate, state.variables, *self._test_data),
     )
@@ -171,6 +172,7 @@ class StreamedPrograms(_Programs):
     share = len(self._rows)
     rate, drop_path = recipe.learning_rates(0, self.steps_per_epoch)[0], recipe.drop_path_rate_in(0)
     (self._train_step, self._evaluate_batch), self.compile_seconds = _compile(
+      mesh,
       (train_step, state, *from_local((images[:share], labels[:share]), mesh), *replicate((rate, drop_path), mesh)),
       (evaluate_batch, state.variables, *shard((images, labels, counts), mesh, 'data')),
     )

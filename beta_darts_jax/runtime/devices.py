@@ -227,14 +227,15 @@ def put(tree, sharding: NamedSharding):
 # ---- programs ----
 
 
-def compile_together(*lowered) -> list:
+def compile_together(mesh: Mesh, *lowered) -> list:
   """Compiles the results of jax.jit(…).lower(…), each in its own thread: XLA releases Python's lock.
 
-  Every process of the run returns at the same time.
+  If the devices of `mesh` belong to several processes, each process of the run must call it, and all return together.
   """
   with ThreadPoolExecutor() as pool:
     compiled = list(pool.map(lambda program: program.compile(), lowered))
-  wait_for_all('compiled')
+  if mesh.is_multi_process:
+    wait_for_all('compiled')
   return compiled
 
 

@@ -17,6 +17,7 @@ from beta_darts_jax.errors import InputError
 
 JOIN_SECONDS = 300
 BROKEN = 3  # exit status if another process of the run has ended
+MANY_HOURS = 24 * 365  # of waiting for a function that may take long; a dead process ends the wait
 HEARTBEAT_SECONDS = 40  # a process that is silent for so long is dead; then JAX ends the others
 _SLURM = ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_NTASKS', 'SLURM_PROCID', 'SLURM_LOCALID')  # JAX joins by these
 _VISIBLE = ('CUDA_VISIBLE_DEVICES', 'ROCR_VISIBLE_DEVICES', 'HIP_VISIBLE_DEVICES')
@@ -137,12 +138,15 @@ def is_process_zero() -> bool:
 
 
 def run_on_process_zero(function: Callable, *arguments):
-  """Calls function(*arguments) in process 0 and returns its result there, None in the other processes, which wait.
+  """Calls function(*arguments) in process 0 and returns its result there, None in the other processes.
+
+  They wait for as long as it takes, and end if process 0 dies.
 
   Raises:
     InputError, OSError: in process 0, as `function` raised it; in the others an InputError that refers to process 0.
   """
   result, failure = _call(function, arguments) if is_process_zero() else (None, None)
+  wait_for_all('process 0', hours=MANY_HOURS)
   _raise_together(failure, 'process 0')
   return result
 
@@ -189,14 +193,14 @@ def leave_broken_run(error: jax.errors.JaxRuntimeError) -> NoReturn:
   os._exit(BROKEN)
 
 
-def wait_for_all(name: str) -> None:
-  """Waits until every process of the run has called it with this name, for up to an hour.
+def wait_for_all(name: str, hours: int = 1) -> None:
+  """Waits until every process of the run has called it with this name, for up to `hours`.
 
   It uses JAX's coordination service and not a collective, because a collective on CPUs fails if a process starts it
   30 seconds after the first one.
   """
   if jax.process_count() > 1:
-    ocp.multihost.get_barrier_sync_fn()(key=name, timeout_ms=3_600_000)
+    ocp.multihost.get_barrier_sync_fn()(key=name, timeout_ms=hours * 3_600_000)
 
 
 def any_process(flag: bool) -> bool:

@@ -157,6 +157,7 @@ class SearchPrograms:
     inputs = shapes, block.orders, hypers, block.data, block.stop
     with compiling():
       self._train, self._evaluate, self._initial_states = compile_together(
+        setup.mesh,
         jax.jit(train, donate_argnums=0, out_shardings=split).lower(*inputs),
         jax.jit(evaluate, out_shardings=whole).lower((shapes, hypers), self._evaluated),
         jax.jit(self._make_initial_states, out_shardings=split).lower(*self._initial_arguments),

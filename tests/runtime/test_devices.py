@@ -225,6 +225,21 @@ def test_a_stopped_run_of_two_processes_resumes_in_one_process_of_four_devices(t
       np.testing.assert_allclose(row[name], other[name], rtol=1e-4)
 
 
+@pytest.mark.full
+def test_process_zero_trains_the_found_cell_while_the_other_process_waits(tmp_path):
+  arguments = [
+    '-m', 'beta_darts_jax.main', '--config=configs/digits.py', f'--workdir={tmp_path}/run',
+    '--config.supernet.channels=2', '--config.search.epochs=1', '--config.space.nodes=2',
+    '--config.retrain.epochs=1', '--config.retrain.random_cells=0', '--config.retrain.channels=2',
+    f'--config.parallel.coordinator=localhost:{free_port()}', '--config.parallel.processes=2',
+  ]  # fmt: skip
+  processes = [start(*arguments, f'--config.parallel.process={i}') for i in (0, 1)]
+  (code, _, err), (other_code, _, other_err) = map(finish, processes)
+  assert (code, other_code) == (0, 0), err + other_err
+  trained = json.loads((tmp_path / 'run' / 'result.json').read_text())['retrain']
+  assert 0 < trained['found']['test_accuracy'] <= 1 and trained['random'] == []
+
+
 @pytest.mark.parametrize(
   'arguments, shape',
   [
