@@ -74,6 +74,11 @@ def take_from_block(state, first, block, key):
   return jax.tree.map(lambda batches: split_over_data(batches[state.step - first]), block)
 
 
+def drawn_order(dataset: Dataset, labels) -> np.ndarray:
+  """Returns the order in which samples of a half are drawn. The images of a folder are sorted by class."""
+  return np.arange(len(labels)) if dataset.in_order else np.random.default_rng(0).permutation(len(labels))
+
+
 class ResidentFeed:
   """All images lie on every device."""
 
@@ -82,8 +87,7 @@ class ResidentFeed:
     halves = dataset.search_splits(setup.fraction, setup.alpha_fraction)
     self._num_images = len(halves[0][1])
     self._halves = replicate(halves, setup.mesh)
-    # a part of α's half is drawn, because the images of a folder are in the order of their classes
-    self._order = None if dataset.in_order else np.random.default_rng(0).permutation(len(halves[1][1]))
+    self._drawn = [drawn_order(dataset, labels) for _, labels in halves]
     self._placed: tuple[int, jax.Array] | None = None
     self.take = take_from_halves(setup)
 
@@ -108,12 +112,12 @@ class ResidentFeed:
     images, labels = self._halves[1]
     if not 0 < count < len(labels):
       return images, labels
-    return tuple(array[:count] if self._order is None else array[self._order[:count]] for array in (images, labels))
+    return tuple(array[self._drawn[1][:count]] for array in (images, labels))
 
-  def first_batches(self) -> list:
-    """Returns the first B images and labels of both halves on the devices."""
-    size = self._setup.batch_size
-    return [(images[:size], labels[:size]) for images, labels in self._halves]
+  def fixed_batches(self) -> list:
+    """Returns B drawn images and labels of each half on the devices, always the same ones."""
+    drawn = [order[: self._setup.batch_size] for order in self._drawn]
+    return [(images[rows], labels[rows]) for (images, labels), rows in zip(self._halves, drawn, strict=True)]
 
 
 class StreamedFeed:
@@ -131,8 +135,9 @@ class StreamedFeed:
     self._batches: Iterator = iter(())
     self._next = self._end = -1  # step of the next batch, and the step after the last batch
     images, labels = self._levels[1]
-    order = np.arange(len(labels)) if dataset.in_order else np.random.default_rng(0).permutation(len(labels))
-    self._sample = replicate((images.read(order[:SAMPLE]), labels[order[:SAMPLE]]), setup.mesh)
+    self._drawn = [drawn_order(dataset, labels) for _, labels in splits]
+    sample = self._drawn[1][:SAMPLE]
+    self._sample = replicate((images.read(sample), labels[sample]), setup.mesh)
     self.take = take_from_block
 
   def example(self) -> Block:
@@ -183,7 +188,8 @@ class StreamedFeed:
     """Returns `count` images and labels of α's half on the devices: at most SAMPLE."""
     return tuple(array[: count or SAMPLE] for array in self._sample)
 
-  def first_batches(self) -> list:
-    """Returns the first B images and labels of both levels on the devices."""
-    rows = np.arange(self._setup.batch_size)
-    return [replicate((images.read(rows), labels[rows]), self._setup.mesh) for images, labels in self._levels]
+  def fixed_batches(self) -> list:
+    """Returns B drawn images and labels of each level on the devices, always the same ones."""
+    drawn = [order[: self._setup.batch_size] for order in self._drawn]
+    batches = [(images.read(rows), labels[rows]) for (images, labels), rows in zip(self._levels, drawn, strict=True)]
+    return replicate(batches, self._setup.mesh)

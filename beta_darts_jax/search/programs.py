@@ -284,5 +284,5 @@ class SearchPrograms:
   def diagnose(self, states: SearchState, member: int, epoch: int) -> dict:
     """Returns the expensive diagnostics of a member, as from diagnostics.make_diagnose."""
     state, hyper = self._take_member((states, self._hypers(epoch)), self._replicate(np.int32(member)))
-    batches = [(self._normalize(images), labels) for images, labels in self._feed.first_batches()]
+    batches = [(self._normalize(images), labels) for images, labels in self._feed.fixed_batches()]
     return self._diagnose(state, *batches, hyper)

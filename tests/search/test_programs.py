@@ -4,10 +4,12 @@ import dataclasses
 
 import jax
 import numpy as np
+import pytest
 from small_run import DATASET, make_config, random_images
 
 from beta_darts_jax import SearchSpace, SearchState, Supernet, make_search_step, softmax_betas
 from beta_darts_jax.method.optimizers import Hyperparameters
+from beta_darts_jax.search.feeds import ResidentFeed, StreamedFeed
 from beta_darts_jax.search.programs import SearchPrograms, make_train
 from beta_darts_jax.search.setup import make_search_setup
 
@@ -58,3 +60,11 @@ def test_an_evaluation_on_few_images_of_a_folder_has_images_of_all_classes(monke
 
   assert set(evaluated(in_order=False)) == {0, 1, 2, 3}
   np.testing.assert_array_equal(evaluated(in_order=True), [2] * 12)
+
+
+@pytest.mark.parametrize('feed', [ResidentFeed, StreamedFeed])
+def test_the_eigenvalues_are_computed_on_images_of_all_classes(feed):
+  images, labels = random_images(0)
+  dataset = dataclasses.replace(DATASET, train=(images, np.sort(labels)), in_order=False)
+  for _, drawn in feed(make_search_setup(make_config(), DATASET), dataset).fixed_batches():
+    assert set(np.asarray(drawn).tolist()) == {0, 1, 2, 3}
