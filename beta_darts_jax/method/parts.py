@@ -6,7 +6,7 @@ from typing import Any
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.method.hypergradients import ASSUME_SGD, HYPERGRADIENTS
-from beta_darts_jax.method.optimizers import OPTIMIZERS, Optimizer, alpha_adam, weight_sgd, weight_sgd_oles
+from beta_darts_jax.method.optimizers import OPTIMIZERS, Optimizer, weight_sgd, weight_sgd_oles
 from beta_darts_jax.method.regularizers import REGULARIZERS, Regularizer, from_penalty
 from beta_darts_jax.method.relaxations import Relaxation
 from beta_darts_jax.method.samplings import Sampling
@@ -14,6 +14,7 @@ from beta_darts_jax.method.samplings import Sampling
 RegularizerLike = str | Callable | Regularizer
 RelaxationLike = str | Callable | Sampling | Relaxation
 OPTIMIZERS_OF_WEIGHTS = {name: optimizer for name, optimizer in OPTIMIZERS.items() if name.startswith('weight_')}
+OPTIMIZERS_OF_ALPHA = {name: optimizer for name, optimizer in OPTIMIZERS.items() if name.startswith('alpha_')}
 ORDERS = ('alpha_first', 'weights_first')  # β-DARTS and DARTS; GDAS and Λ-DARTS
 
 
@@ -78,9 +79,11 @@ def resolve_parts(
     order=order,
     class_weights=tuple(class_weights),
   )
-  if parts.weight_optimizer is alpha_adam or parts.alpha_optimizer in OPTIMIZERS_OF_WEIGHTS.values():
-    names = ', '.join(OPTIMIZERS_OF_WEIGHTS)
-    raise InputError(f'expected {names} or your own optimizer for the weights, alpha_adam or your own for α')
+  of_weights, of_alpha = OPTIMIZERS_OF_WEIGHTS, OPTIMIZERS_OF_ALPHA
+  if parts.weight_optimizer in of_alpha.values() or parts.alpha_optimizer in of_weights.values():
+    raise InputError(
+      f'expected {", ".join(of_weights)} or your own optimizer for the weights, {", ".join(of_alpha)} or your own for α'
+    )
   if parts.weight_optimizer is weight_sgd_oles and parts.relaxation.sampling.single_path:
     raise InputError(
       'weight_optimizer=weight_sgd_oles compares gradients of all operations: expected a relaxation that computes all '

@@ -16,7 +16,7 @@ from beta_darts_jax.errors import InputError
 from beta_darts_jax.method.optimizers import Hyperparameters
 from beta_darts_jax.spaces.space import softmax_betas
 
-TINY = 2.0**-126  # the smallest normal float32 and bfloat16: it changes no sum
+TINY = 2.0**-100  # it changes no sum, and an edge weight times it is still a normal float32 and bfloat16
 
 
 def softmax(alphas, key, hyper: Hyperparameters):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beta_darts_jax import Hyperparameters, Relaxation
+from beta_darts_jax import Hyperparameters, Relaxation, SearchSpace
 from beta_darts_jax.method.optimizers import alpha_adam_two_paths
 from beta_darts_jax.method.samplings import TINY, one_path, two_paths
 
@@ -29,6 +29,15 @@ def test_two_operations_are_drawn_without_replacement_and_one_gate_is_open():
     np.testing.assert_allclose(pair.mean(), P[i] * P[j] / (1 - P[i]) + P[j] * P[i] / (1 - P[j]), atol=atol)
     opened = (betas[pair][:, i] == 1).mean()
     np.testing.assert_allclose(opened, P[i] / (P[i] + P[j]), atol=4 * np.sqrt(0.25 / pair.sum()))
+
+
+def test_two_operations_stay_open_when_the_weight_of_an_edge_multiplies_them():
+  """The smallest normal number times a weight below 1 would be 0 in a compiled program."""
+  space = SearchSpace('small', 'darts', 3, ('skip_connect', 'sep_conv_3x3', 'none'))
+  relaxation = Relaxation('two_paths', edges=space.edges)
+  architecture = (space.init_alphas(KEYS[0]), {name: jnp.zeros(len(space.edges)) for name in space.cell_types})
+  betas = jax.jit(relaxation)(architecture, KEYS[1], Hyperparameters())
+  assert all(np.all((beta > 0).sum(-1) == 2) for beta in betas.values())
 
 
 def test_the_gradient_is_equation_4_of_the_two():
