@@ -31,12 +31,20 @@ class Costs:
   of_operations: Mapping[str, np.ndarray]
 
   def of_cell(self, space: SearchSpace, genotype: Genotype, betas: Mapping) -> Cost:
-    """Returns the expected cost for β {cell type: [E, O]}, and the cost of the derived cells."""
-    expected, derived = (
-      float(expected_cost(self.of_operations, {name: np.asarray(beta, float) for name, beta in weights.items()}))
-      for weights in (betas, space.one_hot(genotype))
-    )
-    return {'unit': self.unit, 'expected': expected, 'derived': derived, 'largest': largest_cost(self.of_operations)}
+    """Returns the expected cost for β {cell type: [E, O]} without edge weights, and the cost of the derived cells."""
+    return {
+      'unit': self.unit,
+      'expected': self._sum(betas),
+      'derived': self.derived(space, genotype),
+      'largest': largest_cost(self.of_operations),
+    }
+
+  def derived(self, space: SearchSpace, genotype: Genotype) -> float:
+    """Returns the cost of the derived cells."""
+    return self._sum(space.one_hot(genotype))
+
+  def _sum(self, betas) -> float:
+    return float(expected_cost(self.of_operations, {name: np.asarray(beta, float) for name, beta in betas.items()}))
 
 
 def make_costs(unit: str, supernet: Supernet, image_size: tuple[int, int]) -> Costs:

@@ -190,6 +190,7 @@ class SearchPrograms:
     self._take_member = jax.jit(take_member, out_shardings=whole)
     self._normalize = jax.jit(normalize)
     self._mean_betas = jax.jit(jax.vmap(relaxation.mean), out_shardings=whole)
+    self._mean_of_operations = jax.jit(jax.vmap(relaxation.sampling.mean), out_shardings=whole)
     self._strengths = jax.jit(jax.vmap(relaxation.strengths), out_shardings=whole)
     whole_edges = quick.clone(single_path=False)
     self._one_shot = {
@@ -258,6 +259,10 @@ class SearchPrograms:
   def mean_betas(self, states: SearchState) -> dict[str, np.ndarray]:
     """Returns the mean of β on the host, {cell type: [M, E, O]}."""
     return jax.device_get(self._mean_betas(states.architecture))
+
+  def mean_of_operations(self, states: SearchState) -> dict[str, np.ndarray]:
+    """Returns the mean of β without the weights of the edges on the host, {cell type: [M, E, O]}."""
+    return jax.device_get(self._mean_of_operations(states.alphas))
 
   def strengths(self, states: SearchState) -> dict[str, np.ndarray]:
     """Returns the weights from which cells are derived on the host, {cell type: [M, E, O]}."""

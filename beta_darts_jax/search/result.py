@@ -97,8 +97,8 @@ def _summarize_cell(cell: SelectedCell, setup: SearchSetup, table):
   }
   if table and cell.genotype:
     result['benchmark'] = table.summary(cell.genotype)
-  if setup.costs and cell.genotype and cell.row['betas']:
-    result['cost'] = setup.costs.of_cell(setup.space, cell.genotype, cell.row['betas'])
+  if setup.costs and cell.genotype and 'cost' in cell.row:
+    result['cost'] = cell.row['cost'] | {'derived': setup.costs.derived(setup.space, cell.genotype)}
   return result
 
 

@@ -54,7 +54,8 @@ def epoch_rows(
       if table:
         row['benchmark'] = table.summary(genotype)
       if setup.costs:
-        row['cost'] = setup.costs.of_cell(setup.space, genotype, beta)
+        drawn = {cell_type: value[k] for cell_type, value in programs.mean_of_operations(states).items()}
+        row['cost'] = setup.costs.of_cell(setup.space, genotype, drawn)
     if hyper.regularizer_weights:
       row['regularizer_weights'] = dict(hyper.regularizer_weights)
     rows.append(row)

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from small_run import DATASET, make_config, read_rows, run
+from small_run import DATASET, final_state, make_config, read_rows, run
 
-from beta_darts_jax import InputError
+from beta_darts_jax import InputError, softmax_betas
 from beta_darts_jax.config import default, ignored_options
-from beta_darts_jax.method.regularizers import REGULARIZERS
+from beta_darts_jax.method.regularizers import REGULARIZERS, expected_cost
 from beta_darts_jax.networks.costs import placed_operations
 from beta_darts_jax.search.setup import make_search_setup
 
@@ -61,6 +61,16 @@ def test_a_target_without_the_regularizer_is_ignored():
   assert [message.split(':')[0] for message in ignored_options(config)] == ['config.cost.target=1000000.0 is ignored']
   config.search.regularizers = ('beta_decay', 'cost')
   assert not ignored_options(config)
+
+
+def test_the_expected_cost_of_a_row_is_the_penalized_one_also_with_edge_weights(tmp_path):
+  more = {'space__nodes': 2, 'relaxation__edge_normalization': True, 'search__cost_weight': 1.0, 'search__epochs': 1}
+  config = make_config(**COST, **more)
+  run(config, tmp_path)
+  (row,) = read_rows(tmp_path)
+  alphas = final_state(tmp_path)['alphas']
+  penalized = expected_cost(make_search_setup(config, DATASET).costs.of_operations, softmax_betas(alphas))
+  assert row['cost']['expected'] == pytest.approx(float(penalized), rel=1e-5)
 
 
 @pytest.mark.full
