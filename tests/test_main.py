@@ -221,6 +221,12 @@ def test_studies_are_in_a_clone_only(monkeypatch, tmp_path):
     report.run_command('study', ['smoke'], flags.FLAGS)
 
 
+def test_what_the_terminal_cannot_print_becomes_an_escape():
+  command = [sys.executable, '-m', 'beta_darts_jax.main', 'list', 'configs']
+  done = subprocess.run(command, env=os.environ | {'PYTHONIOENCODING': 'ascii'}, capture_output=True, text=True)
+  assert done.returncode == 0 and '\\u03b2-DARTS and other methods' in done.stdout
+
+
 def test_list_shows_the_names_of_each_kind():
   for kind, name in (
     ('configs', 'digits '), ('data', 'folder:PATH'), ('methods', 'drnas '), ('spaces', 's4 '),

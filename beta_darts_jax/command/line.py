@@ -1,5 +1,6 @@
 """The command line: flags, signals, messages and the exit status."""
 
+import io
 import os
 import shlex
 import signal
@@ -28,6 +29,8 @@ def run_command_line() -> None:
   signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `beta-darts list | head` ends without an error
   logging.set_verbosity(logging.ERROR)  # Orbax and TFDS warn of what no user can change
   define_flags()
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors='backslashreplace')  # as stderr has it: a name that cannot be printed ends no run
   try:
     app.run(_main, flags_parser=parse)
   except (InputError, flags.Error, NonFiniteLoss) as error:

@@ -50,8 +50,8 @@ def find_images(path: pathlib.Path) -> ImageFolder:
     _refuse_parts_without_classes(path, folders)
     parts = {'train': path}
   else:
-    left_out += [f'{folder} is left out: it is not train, test or valid with class sub-folders' for folder in folders
-                 if folder not in parts.values()]  # fmt: skip
+    others = [readable(str(folder)) for folder in folders if folder not in parts.values()]
+    left_out += [f'{folder} is left out: it is not train, test or valid with class sub-folders' for folder in others]
     left_out += [text for folder in parts.values() for text in _describe_files(folder, _entries(folder)[1])]
   found = {part: _files_by_class(folder) for part, folder in parts.items()}
   classes = found['train']
@@ -65,6 +65,11 @@ def find_images(path: pathlib.Path) -> ImageFolder:
         f'{parts[part] / min(unknown)}: no such class in {parts["train"]}: expected {", ".join(classes)}'
       )
   return ImageFolder(found, left_out)
+
+
+def readable(text: str) -> str:
+  """Returns a text that can be printed. The name of a file may be any bytes."""
+  return os.fsencode(text).decode('utf-8', 'replace')
 
 
 def part_of(name: str) -> str | None:
@@ -131,4 +136,4 @@ def _describe_files(folder, files) -> list[str]:
     return []
   names = ', '.join(file.name for file in files[:3]) + (', …' if len(files) > 3 else '')
   count = f'{len(files)} files of {folder} are' if len(files) > 1 else f'1 file of {folder} is'
-  return [f'{count} left out, outside the class folders: {names}']
+  return [readable(f'{count} left out, outside the class folders: {names}')]

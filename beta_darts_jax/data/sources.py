@@ -12,7 +12,7 @@ import numpy as np
 
 from beta_darts_jax.data.crops import ResizedCrops
 from beta_darts_jax.data.dataset import Arrays, Dataset, make_dataset, stack_images
-from beta_darts_jax.data.folders import PARTS, find_images, fingerprint, part_of
+from beta_darts_jax.data.folders import PARTS, find_images, fingerprint, part_of, readable
 from beta_darts_jax.data.lazy import LazyImages, OnDisk, as_lazy
 from beta_darts_jax.data.pictures import FilePictures, read_picture
 from beta_darts_jax.data.tfds import open_tfds
@@ -237,7 +237,7 @@ def _open_folder(path, image_size) -> _Source:
   parts = {
     part: functools.partial(_read_pictures, path, classes, image_size, files) for part, files in found.parts.items()
   }
-  names = tuple(os.fsencode(name).decode('utf-8', 'replace') for name in classes)  # a name of a file may be any bytes
+  names = tuple(map(readable, classes))
   on_disk = {part: functools.partial(_files_on_disk, classes, image_size, files) for part, files in found.parts.items()}
   return _Source(parts, names, tuple(found.left_out), on_disk)
 

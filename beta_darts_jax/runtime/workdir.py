@@ -46,9 +46,12 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes `text` atomically: a reader finds the old file or the new file, never a part of one."""
+  """Writes `text` atomically: a reader finds the old file or the new file, never a part of one.
+
+  What UTF-8 cannot hold, such as bytes of the name of a file, becomes an escape.
+  """
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')  # two processes may write a page at once
-  with open(temporary, 'w', encoding='utf-8') as file:
+  with open(temporary, 'w', encoding='utf-8', errors='backslashreplace') as file:
     file.write(text)
     file.flush()
     os.fsync(file.fileno())

@@ -128,6 +128,13 @@ def test_what_is_left_out_of_a_folder_is_named(tmp_path, files, named):
   assert re.search(named, sentence)
 
 
+def test_a_file_name_that_is_no_text_is_named_readably(tmp_path):
+  make(tmp_path, *PARTS)
+  (tmp_path / os.fsdecode(b'Gr\xf6\xdfe.txt')).touch()
+  (sentence,) = data.load(f'folder:{tmp_path}').left_out
+  assert sentence.encode('utf-8').decode().endswith('Gr\ufffd\ufffde.txt')
+
+
 ARRAYS = {'images': np.zeros((4, 2, 2), np.uint8), 'labels': np.arange(4) % 2}
 VALID = {'valid_images': ARRAYS['images'][:2], 'valid_labels': np.array([0, 1])}
 TEST_8 = {'test_images': np.zeros((2, 8, 8, 3), np.uint8), 'test_labels': np.array([0, 1])}

@@ -10,7 +10,7 @@ import pytest
 
 from beta_darts_jax import InputError, __version__
 from beta_darts_jax.errors import NonFiniteLoss
-from beta_darts_jax.runtime.workdir import Workdir, in_use, local_folder, read_result, refuse_other_config
+from beta_darts_jax.runtime.workdir import Workdir, in_use, local_folder, read_result, refuse_other_config, write_text
 
 CONFIG = {'a': 1, 'b': {'c': (1, 2)}, 'data': {'workers': 1}, 'parallel': {'data': 1}}
 
@@ -115,3 +115,8 @@ def test_trained_cells_are_kept(tmp_path):
     assert run.trained_cells() == {}
     run.keep_trained_cells({'0 |none~0|': {'test_accuracy': 0.5}})
     assert run.trained_cells() == {'0 |none~0|': {'test_accuracy': 0.5}}
+
+
+def test_a_text_that_utf_8_cannot_hold_is_written_with_an_escape(tmp_path):
+  write_text(tmp_path / 'page.html', 'gr\udcf6n')
+  assert (tmp_path / 'page.html').read_text() == r'gr\udcf6n'
