@@ -8,7 +8,7 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from beta_darts_jax.config.schema import epochs_to_run, varied_keys
+from beta_darts_jax.config.schema import DEFAULTS, epochs_to_run, varied_keys
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.report.method import method_name
 from beta_darts_jax.runtime.logs import Row
@@ -93,14 +93,15 @@ class RunFolder:
 
 
 def is_run_folder(path: pathlib.Path) -> bool:
-  """Returns whether a folder is that of a run: its config.json has the key `task`, or is damaged."""
+  """Returns whether a folder is that of a run: its config.json has a `task` of this program, or is damaged."""
   file = path / 'config.json'
   if not file.is_file():
     return False
   try:
-    return 'task' in json.loads(file.read_bytes())
-  except (ValueError, TypeError):  # reading the run names it as damaged
+    config = json.loads(file.read_bytes())
+  except ValueError:  # reading the run names it as damaged
     return True
+  return isinstance(config, dict) and config.get('task') in tuple(DEFAULTS)
 
 
 def read_run_folder(path) -> RunFolder:

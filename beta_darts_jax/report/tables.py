@@ -142,11 +142,14 @@ def next_command(run: RunFolder) -> str:
   words = ['beta-darts', 'retrain', '--config', name + protocols.get(source, protocols['cifar10'])]
   words.append(f'--config.genotype={cell}')
   defaults = {key.name: key.default for key in keys_of('retrain')}
-  names = ('class_weights',) + (() if source in protocols else ('source', 'image_size', 'crop_padding', 'flip'))
+  of_own_data = () if source in protocols else ('source', 'image_size', 'crop_padding', 'flip')
+  names = ('class_weights', 'data_dir', *of_own_data)
   values = {f'data.{name}': run.config['data'].get(name, defaults[f'data.{name}']) for name in names}
   values = {name: value for name, value in values.items() if value != defaults[name]}
   if source not in protocols and (facts := run.environment.get('data')):
     values |= _values_for_small_data(skeleton, facts)
+    if run.config['data'].get('crops') == 'resized':
+      values['data.image_size'] = facts['image_shape'][0]  # the pictures may differ in size
   words += [f'--config.{name}={value}' for name, value in values.items()]
   return shlex.join([*words, '--workdir', f'{run.path}-retrained'])  # not the default: all searches would share it
 

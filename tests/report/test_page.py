@@ -206,7 +206,7 @@ def test_names_of_runs_may_have_any_characters(tmp_path, name):
 def test_the_command_that_follows_a_run_is_a_command(tmp_path, monkeypatch):
   """Its parts are known, and its config has the protocol of the data set, or else the data of the run."""
   own, digits = default(), default()
-  own.data.update(source='folder:my pictures', image_size=32, flip=False, class_weights='balanced')
+  own.data.update(source='folder:my pictures', image_size=32, flip=False, class_weights='balanced', data_dir='/data')
   digits.space.name, digits.data.source = 'darts', 'digits'
   runs = {
     make_search(tmp_path / 'one'): 'nas_bench_201 cifar10 256 one',
@@ -229,7 +229,12 @@ def test_the_command_that_follows_a_run_is_a_command(tmp_path, monkeypatch):
     assert values.workdir == f'{path}-retrained'
     assert config.data.source != 'digits' or (config.network.auxiliary_weight, config.data.cutout) == (0.0, 4)
   assert (config.data.image_size, config.data.flip, config.data.crop_padding) == (32, False, 4)
-  assert config.data.class_weights == 'balanced'
+  assert (config.data.class_weights, config.data.data_dir) == ('balanced', '/data')
+  own.data.update(crops='resized', image_size=0)
+  resized = make_folder(tmp_path / 'resized', [make_row(0)], config=own)
+  data = {'train': {'images': 48}, 'image_shape': [224, 224, 3]}
+  (resized / 'environment.json').write_text(json.dumps({'data': data}))
+  assert '--config.data.image_size=224' in next_command(read_run_folder(resized))
   exported = f'beta-darts export {tmp_path}/trained --format torch --out exported'
   assert next_command(read_run_folder(make_retraining(tmp_path / 'trained'))) == exported
 
@@ -334,6 +339,8 @@ def test_index_of_a_folder_has_a_row_and_the_cells_of_each_run(tmp_path):
   report.write([make_search(tmp_path / 'more' / 'c')])
   make_folder(tmp_path / 'more' / 'c' / 'copy', [])  # in a run, so it is not a run of the folder
   (tmp_path / 'more' / 'config.json').write_text('{"model": {"task": 1}}')  # of another program
+  (tmp_path / 'vit').mkdir()
+  (tmp_path / 'vit' / 'config.json').write_text('{"task": "classification"}')  # likewise
   (make_search(tmp_path / 'cut') / 'config.json').write_text('{"task": "sea')
   path = report.write([tmp_path])
   assert path == tmp_path / 'index.html'
