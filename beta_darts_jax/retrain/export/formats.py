@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,11 +39,14 @@ def export(
 
   Raises:
     InputError: there is no such network or format, the format cannot hold the network, a package is missing, or the
-      folder has files.
+      folder has files or cannot be written.
   """
   form, out = _find(format), pathlib.Path(out)
   if out.exists() and not (out.is_dir() and not any(out.iterdir())):
     raise InputError(f'{out} has files: expected a new or an empty folder')
+  there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+  if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+    raise InputError(f'cannot write {out}: {there} is {"read-only" if there.is_dir() else "a file"}')
   trained = run if isinstance(run, TrainedNetwork) else load_retrained(run)
   if trained.module is None:
     raise InputError('the network is the supernet of a search: expected a retrained network')
@@ -55,9 +59,12 @@ def export(
     'classes.json': json.dumps(facts, indent=2, ensure_ascii=False).encode(),
     'example.py': EXAMPLES[format].replace('CLASS', type(module).__name__).encode(),
   }
-  out.mkdir(parents=True, exist_ok=True)
-  for name, content in files.items():
-    (out / name).write_bytes(content)
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+      (out / name).write_bytes(content)
+  except OSError as error:
+    raise InputError(f'cannot write {out}: {error.strerror}') from None
   return out
 
 
