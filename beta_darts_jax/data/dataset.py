@@ -208,7 +208,7 @@ def make_dataset(
 def _check(name, part, images, labels) -> Arrays:
   which, labels = f'{name}: {part}', np.asarray(labels)
   if not isinstance(images, LazyImages):
-    images = _check_images(which, np.asarray(images))
+    images = check_images(which, np.asarray(images))
   if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
     raise InputError(f'{which} labels are {labels.dtype} {list(labels.shape)}: expected {len(images)} integers')
   if labels.min() < 0:
@@ -216,7 +216,8 @@ def _check(name, part, images, labels) -> Arrays:
   return images, labels.astype(np.int32)
 
 
-def _check_images(which, images) -> np.ndarray:
+def check_images(which: str, images: np.ndarray) -> np.ndarray:
+  """Returns images [N, H, W, C]. `which` names them in the InputError about their type or shape."""
   if images.ndim not in (3, 4) or images.dtype != np.uint8 or not images.size:
     given = f'{images.dtype} {list(images.shape)}'
     raise InputError(f'{which} images are {given}: expected uint8 [N, H, W, C] or [N, H, W], not empty')

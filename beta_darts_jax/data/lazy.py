@@ -65,7 +65,8 @@ class ArrayPictures:
     return self.images[place]
 
   def picture(self, place):
-    return Image.fromarray(self.images[place].squeeze()).convert('RGB')
+    image = self.images[place]
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).convert('RGB')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beta_darts_jax.data.crops import ResizedCrops
-from beta_darts_jax.data.dataset import Arrays, Dataset, make_dataset, stack_images
+from beta_darts_jax.data.dataset import Arrays, Dataset, check_images, make_dataset, stack_images
 from beta_darts_jax.data.folders import PARTS, find_images, fingerprint, part_of, readable
 from beta_darts_jax.data.lazy import LazyImages, OnDisk, as_lazy
 from beta_darts_jax.data.pictures import FilePictures, read_picture
@@ -122,8 +122,15 @@ def _read_parts(found: _Source, wanted: list[str], residence: Residence, valid: 
       return {part: pictures.open(residence.crops) for part, pictures in opened.items()}
   arrays = {part: found.parts[part]() for part in wanted}
   if residence.crops:
-    return {part: (as_lazy(images, residence.crops), labels) for part, (images, labels) in arrays.items()}
+    return {part: (_cropped(part, images, residence.crops), labels) for part, (images, labels) in arrays.items()}
   return arrays
+
+
+def _cropped(part, images, crops) -> LazyImages:
+  images = check_images(part, np.asarray(images))
+  if images.shape[-1] not in (1, 3):
+    raise InputError(f'{part} images have {images.shape[-1]} channels: expected 1 or 3 with data.crops=resized')
+  return as_lazy(images, crops)
 
 
 def _open(source, kind, path, data_dir, image_size) -> _Source:
