@@ -46,6 +46,7 @@ def run_search(
   dataset = run_on_all_processes(load_search_data, config.data)
   facts = announce(dataset, config.data.fraction, searches=True, alpha_fraction=config.data.alpha_fraction)
   setup = make_search_setup(config, dataset)
+  facts |= setup.costs.record() if setup.costs else {}
   table = find_benchmark(config, space, dataset.name)
   with report.page_of_unfinished_run(path), Workdir(path, config.to_dict(), command, facts, used) as folder:
     result = search_run.run(setup, dataset, table, folder)

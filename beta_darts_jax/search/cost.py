@@ -1,6 +1,8 @@
 """The costs of the operations in a search with the regularizer `cost`."""
 
 import dataclasses
+import hashlib
+import json
 import pathlib
 from collections.abc import Callable, Mapping
 
@@ -29,6 +31,13 @@ class Costs:
 
   unit: str
   of_operations: Mapping[str, np.ndarray]
+
+  def record(self) -> dict[str, str]:
+    """Returns a digest of measured costs, which a run that resumes compares; {} for costs that are counted."""
+    if self.unit != 'milliseconds':
+      return {}
+    texts = {name: of_cell.tolist() for name, of_cell in self.of_operations.items()}
+    return {'latencies_sha256': hashlib.sha256(json.dumps(texts).encode()).hexdigest()}
 
   def of_cell(self, space: SearchSpace, genotype: Genotype, betas: Mapping) -> Cost:
     """Returns the expected cost for β {cell type: [E, O]} without edge weights, and the cost of the derived cells."""

@@ -38,8 +38,15 @@ def test_latencies_come_from_a_file(tmp_path):
   file = latency_file(tmp_path / 'latency.json', setup)
   config = make_config(**COST, cost__unit=file, search__cost_weight=1.0)
   costs = make_search_setup(config, DATASET).costs
+  assert costs.record() == make_search_setup(config, DATASET).costs.record() and not setup.costs.record()
   assert costs.unit == 'milliseconds' and costs.of_operations['cell'].tolist() == [[3, 6]]  # of three cells
 
+  rows = json.loads((tmp_path / 'latency.json').read_text())['operations']
+  changed = [row | {'milliseconds': row['milliseconds'] + 1} for row in rows]
+  (tmp_path / 'latency.json').write_text(json.dumps({'operations': changed}))
+  assert costs.record() != make_search_setup(config, DATASET).costs.record()  # a resumed run refuses it
+
+  latency_file(tmp_path / 'latency.json', setup)
   config.cost.target = 20.0
   with pytest.raises(InputError, match='target=20: expected 0, or less than 6'):
     make_search_setup(config, DATASET)
