@@ -162,6 +162,9 @@ def test_an_auxiliary_head_is_kept_where_it_is_asked_for(tmp_path):
     shapes = {name: array.shape for name, array in load_file(out / 'model.safetensors').items()}
     assert run_source((out / 'model.py').read_text(), top) == shapes
     assert any('auxiliary_head' in name for name in shapes) == auxiliary
+  larger = of_module(module, shapes_of(module, 64), DATA | {'image_shape': (64, 64, 3)})
+  with pytest.raises(bd.InputError, match='auxiliary head is that of images of another size'):
+    export(larger, 'torch', tmp_path / 'larger', auxiliary=True)
 
 
 def load_torch(network, folder):

@@ -19,6 +19,7 @@ from beta_darts_jax.spaces.genotype import Cell
 
 MODULES = pathlib.Path(__file__).parent / 'torch_modules.py'
 WIDTH = 110  # of the lines of a sum
+HEAD_WIDTH = 768  # features of the auxiliary head's classifier in torch_modules.py
 
 # operation of stride 1 or 2 → its module; every edge has as many channels at its end as at its start
 OPERATIONS = {
@@ -208,7 +209,16 @@ def torch_state_dict(network: AnyNetwork, variables: Mapping) -> dict[str, np.nd
 
   Convolutions become [out, in, height, width] and linear layers [out, in]. Equal cells, which are stacked along a
   leading axis, become cells of their own.
+
+  Raises:
+    InputError: the network has an auxiliary head for images of another size than those of DARTS.
   """
+  head = variables['params']['network'].get('auxiliary_head')
+  if head and head['classifier']['kernel'].shape[0] != HEAD_WIDTH:
+    raise InputError(
+      'the auxiliary head is that of images of another size: expected 32×32 (CIFAR) or 224×224 (ImageNet), or '
+      'auxiliary=False'
+    )
   flat = flax.traverse_util.flatten_dict({name: variables[name] for name in ('params', 'batch_stats')})
   state_dict = {}
   for (_, _, module, *path, leaf), array in flat.items():
