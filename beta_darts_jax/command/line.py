@@ -53,7 +53,7 @@ def _main(arguments) -> int:
     check_cluster(*(config.parallel[name] for name in CLUSTER))
   set_up(**{name: config.parallel[name] for name in ('cpu_devices', 'cluster', *CLUSTER)})
   if not is_process_zero():
-    sys.stdout = open(os.devnull, 'w')  # noqa: SIM115 (process 0 prints)
+    sys.stdout = open(os.devnull, 'w', errors='backslashreplace')  # noqa: SIM115 (process 0 prints)
   elif not sys.stdout.isatty():
     sys.stdout = TimedLines(sys.stdout)
   for message in ignored_options(config):

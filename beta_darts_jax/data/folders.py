@@ -134,6 +134,7 @@ def _describe_files(folder, files) -> list[str]:
   """Says which files lie outside the class folders."""
   if not files:
     return []
-  names = ', '.join(file.name for file in files[:3]) + (', …' if len(files) > 3 else '')
+  names = ', '.join(readable(file.name) for file in files[:3]) + (', …' if len(files) > 3 else '')
+  folder = readable(str(folder))
   count = f'{len(files)} files of {folder} are' if len(files) > 1 else f'1 file of {folder} is'
-  return [readable(f'{count} left out, outside the class folders: {names}')]
+  return [f'{count} left out, outside the class folders: {names}']

@@ -122,14 +122,15 @@ def _read_parts(found: _Source, wanted: list[str], residence: Residence, valid: 
       return {part: pictures.open(residence.crops) for part, pictures in opened.items()}
   arrays = {part: found.parts[part]() for part in wanted}
   if residence.crops:
-    return {part: (_cropped(part, images, residence.crops), labels) for part, (images, labels) in arrays.items()}
+    cropped = {part: _cropped(part, images, residence.crops) for part, (images, _) in arrays.items()}
+    return {part: (cropped[part], labels) for part, (_, labels) in arrays.items()}
   return arrays
 
 
 def _cropped(part, images, crops) -> LazyImages:
   images = check_images(part, np.asarray(images))
-  if images.shape[-1] not in (1, 3):
-    raise InputError(f'{part} images have {images.shape[-1]} channels: expected 1 or 3 with data.crops=resized')
+  if images.shape[-1] > 4:
+    raise InputError(f'{part} images have {images.shape[-1]} channels: expected 1 to 4 with data.crops=resized')
   return as_lazy(images, crops)
 
 

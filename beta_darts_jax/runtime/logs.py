@@ -68,7 +68,7 @@ class Cost(TypedDict):
   """What all cells of the supernet's size cost, without the rest of the network."""
 
   unit: str  # multiply_adds of one image, parameters, or milliseconds
-  expected: float  # Σ β·c over all edges, for the β of the row
+  expected: float  # Σ β·c over all edges, for the mean of β without edge weights
   derived: float  # of the cell
   largest: float  # of the cell with the most expensive operation on every edge
 

@@ -17,7 +17,7 @@ from beta_darts_jax.errors import InputError
 
 JOIN_SECONDS = 300
 BROKEN = 3  # exit status if another process of the run has ended
-MANY_HOURS = 24 * 365  # of waiting for a function that may take long; a dead process ends the wait
+MANY_HOURS = 24 * 365  # how long the others wait for process 0; they end if it dies
 HEARTBEAT_SECONDS = 40  # a process that is silent for so long is dead; then JAX ends the others
 _SLURM = ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_NTASKS', 'SLURM_PROCID', 'SLURM_LOCALID')  # JAX joins by these
 _VISIBLE = ('CUDA_VISIBLE_DEVICES', 'ROCR_VISIBLE_DEVICES', 'HIP_VISIBLE_DEVICES')

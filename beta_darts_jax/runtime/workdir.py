@@ -151,6 +151,8 @@ def refuse_other_data(path, data: dict) -> None:
     return
   differences = _differences(before, data)
   differences.pop('warnings', None)  # another version may have other words
+  if 'latencies_sha256' not in before:  # of an older version, or without latencies
+    differences.pop('latencies_sha256', None)
   if differences:
     raise InputError(f'{path} belongs to a run with different data ({_some(differences)}). Choose another workdir.')
 

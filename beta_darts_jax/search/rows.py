@@ -33,6 +33,7 @@ def epoch_rows(
   losses, accuracies, _ = programs.evaluate(states, epoch)
   finite = finite & np.isfinite(losses)
   betas, strengths = programs.mean_betas(states), programs.strengths(states)
+  operations = programs.mean_of_operations(states) if setup.costs else {}
   rows = []
   for k, member in enumerate(setup.members):
     beta, strength = ({cell_type: value[k] for cell_type, value in tree.items()} for tree in (betas, strengths))
@@ -54,8 +55,8 @@ def epoch_rows(
       if table:
         row['benchmark'] = table.summary(genotype)
       if setup.costs:
-        drawn = {cell_type: value[k] for cell_type, value in programs.mean_of_operations(states).items()}
-        row['cost'] = setup.costs.of_cell(setup.space, genotype, drawn)
+        of_member = {cell_type: value[k] for cell_type, value in operations.items()}
+        row['cost'] = setup.costs.of_cell(setup.space, genotype, of_member)
     if hyper.regularizer_weights:
       row['regularizer_weights'] = dict(hyper.regularizer_weights)
     rows.append(row)

@@ -200,12 +200,12 @@ def test_a_damaged_file_of_records_is_named(tmp_path):
     on_disk['train']().labels()
 
 
-def test_arrays_that_are_cropped_are_grey_or_rgb(tmp_path):
+def test_arrays_that_are_cropped_are_pictures(tmp_path):
   residence = Residence('stream', crops=ResizedCrops(8, resize=8))
   for channels, height in ((1, 1), (5, 8)):
     images = np.zeros((4, height, 16, channels), np.uint8)
     np.savez(tmp_path / f'{channels}.npz', images=images, labels=np.arange(4) % 2)
   grey = load(f'npz:{tmp_path}/1.npz', residence=residence)
   assert grey.train[0].read(np.arange(2)).shape == (2, 8, 8, 3)
-  with pytest.raises(InputError, match='train images have 5 channels: expected 1 or 3 with '):
+  with pytest.raises(InputError, match='train images have 5 channels: expected 1 to 4 with '):
     load(f'npz:{tmp_path}/5.npz', residence=residence)

@@ -4,12 +4,13 @@ import itertools
 import math
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beta_darts_jax import MOBILE, PUBLISHED, InputError, MobileNetwork, SearchSpace, Supernet
+from beta_darts_jax import MOBILE, PUBLISHED, InputError, MobileNetwork, SearchSpace, Supernet, softmax_betas
 from beta_darts_jax.method.samplings import TINY
 from beta_darts_jax.networks.costs import multiply_adds, placed_operations
 from beta_darts_jax.networks.mixed_operation import MixedOperation
@@ -207,6 +208,27 @@ def test_a_supernet_of_drawn_paths_equals_the_supernet_of_all_operations(paths):
   found = jax.jit(lambda betas: gradients(single, betas))(betas)
   assert max(np.ptp(k) for k in drawn.values()) == 1  # both operations are drawn somewhere
   chex.assert_trees_all_close(found, expected, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.full
+def test_the_gradient_of_scanned_layers_keeps_no_results_of_their_operations(monkeypatch):
+  """It needs less than half the temporary memory that it needs without rematerialization."""
+  space = SearchSpace('five layers', 'mobile', nodes=5, operations=('mb_conv_3x3_e3', 'skip_connect'))
+  stage = SearchStage(space=space, stage=stage_plan(16, (32, 32))[0])
+  x, betas = jnp.zeros((8, 16, 16, 16)), softmax_betas(space.init_alphas(jax.random.key(0)))
+  variables = jax.eval_shape(lambda key: stage.init(key, x, betas, True), jax.random.key(1))
+
+  def temporary_bytes():
+    def loss(params, batch_stats):
+      at = {'params': params, 'batch_stats': batch_stats}
+      return jnp.sum(stage.apply(at, x, betas, True, mutable=['batch_stats'])[0])
+
+    compiled = jax.jit(jax.grad(loss)).lower(variables['params'], variables['batch_stats']).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  rematerialized = temporary_bytes()
+  monkeypatch.setattr(nn, 'remat', lambda function, **_: function)
+  assert rematerialized < temporary_bytes() / 2
 
 
 @pytest.mark.full

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_run import DATASET, final_state, make_config, read_rows, run
 
-from beta_darts_jax import InputError, softmax_betas
+from beta_darts_jax import InputError, run_search, softmax_betas
 from beta_darts_jax.config import default, ignored_options
 from beta_darts_jax.method.regularizers import REGULARIZERS, expected_cost
 from beta_darts_jax.networks.costs import placed_operations
@@ -44,7 +44,7 @@ def test_latencies_come_from_a_file(tmp_path):
   rows = json.loads((tmp_path / 'latency.json').read_text())['operations']
   changed = [row | {'milliseconds': row['milliseconds'] + 1} for row in rows]
   (tmp_path / 'latency.json').write_text(json.dumps({'operations': changed}))
-  assert costs.record() != make_search_setup(config, DATASET).costs.record()  # a resumed run refuses it
+  assert costs.record() != make_search_setup(config, DATASET).costs.record()
 
   latency_file(tmp_path / 'latency.json', setup)
   config.cost.target = 20.0
@@ -78,6 +78,19 @@ def test_the_expected_cost_of_a_row_is_the_penalized_one_also_with_edge_weights(
   alphas = final_state(tmp_path)['alphas']
   penalized = expected_cost(make_search_setup(config, DATASET).costs.of_operations, softmax_betas(alphas))
   assert row['cost']['expected'] == pytest.approx(float(penalized), rel=1e-5)
+
+
+@pytest.mark.full
+def test_a_resumed_search_refuses_other_latencies(tmp_path):
+  file = tmp_path / 'latency.json'
+  latency_file(file, make_search_setup(make_config(**COST), DATASET))
+  more = {'data__source': 'digits', 'data__fraction': 0.1, 'search__epochs': 1, 'search__cost_weight': 1.0}
+  config = make_config(**COST, **more, cost__unit=str(file))
+  run_search(config, tmp_path / 'run')
+  (tmp_path / 'run' / 'result.json').unlink()
+  file.write_text(file.read_text().replace('"milliseconds": 2', '"milliseconds": 3'))
+  with pytest.raises(InputError, match=r'different data \(latencies_sha256'):
+    run_search(config, tmp_path / 'run')
 
 
 @pytest.mark.full

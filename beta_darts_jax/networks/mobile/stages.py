@@ -82,7 +82,7 @@ class SearchStage(Module):
     def one_layer(layer, x, weights):
       return layer(x, train, weights), None
 
-    # as in supernet.scanned_nodes; the drawn operations of a single path do the same themselves
+    # See supernet.scanned_nodes. The drawn operations of a single path do the same themselves.
     if not (self.unroll or self.single_path):
       one_layer = nn.remat(one_layer, prevent_cse=False)
     for run in runs_of_stage(self.space, self.stage.number):

@@ -42,11 +42,7 @@ def export(
       folder has files or cannot be written.
   """
   form, out = _find(format), pathlib.Path(out)
-  if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-    raise InputError(f'{out} has files: expected a new or an empty folder')
-  there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-  if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-    raise InputError(f'cannot write {out}: {there} is {"read-only" if there.is_dir() else "a file"}')
+  _refuse_folder(out)
   trained = run if isinstance(run, TrainedNetwork) else load_retrained(run)
   if trained.module is None:
     raise InputError('the network is the supernet of a search: expected a retrained network')
@@ -66,6 +62,20 @@ def export(
   except OSError as error:
     raise InputError(f'cannot write {out}: {error.strerror}') from None
   return out
+
+
+def _refuse_folder(out: pathlib.Path) -> None:
+  """Raises InputError if no files can be written into `out`, or if it has files."""
+  try:
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+      raise InputError(f'{there} is a file: expected a new or an empty folder')
+    if there == out and any(out.iterdir()):
+      raise InputError(f'{out} has files: expected a new or an empty folder')
+  except OSError as error:
+    raise InputError(f'cannot write {out}: {error.strerror}') from None
+  if not os.access(there, os.W_OK | os.X_OK):
+    raise InputError(f'cannot write {out}: expected a folder that you can write, and {there} is read-only')
 
 
 def _find(format: str) -> 'Format':
