@@ -12,7 +12,7 @@ import sys
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.report.run_folder import read_run_folder
-from beta_darts_jax.runtime.workdir import write_json
+from beta_darts_jax.runtime.workdir import KEPT, write_json
 from studies.records import record_path
 from studies.study import load_study
 
@@ -32,7 +32,7 @@ def keep_run(folder: pathlib.Path, place: str, evidence: pathlib.Path) -> pathli
   run = read_run_folder(folder)
   if not (run.is_search and run.rows):
     raise InputError(f'{folder}: expected a search with one finished epoch or more')
-  environment = {name: value for name, value in run.environment.items() if name != 'command'}
+  environment = {name: value for name, value in run.environment.items() if name not in KEPT}
   result = run.result or {'dataset': run.config['data']['source'], 'environment': environment}
   config = {name: value for name, value in run.config.items() if name != 'parallel'}
   path = record_path(evidence, place)

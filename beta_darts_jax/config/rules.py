@@ -10,8 +10,10 @@ from beta_darts_jax.config.schema import (
   epochs_to_run,
   flatten,
   is_population,
+  keys_of,
   regularizers_by_weight,
   task_of,
+  unmet_condition,
   varied_keys,
 )
 from beta_darts_jax.spaces.space import SPACES
@@ -158,7 +160,10 @@ def _population_rules(config: ConfigDict) -> list[Rule]:
   lists = {name: config.population[name] for name in varied_keys()}
   last_seed = config.search.seed + config.population.seeds - 1
   single = config.retrain.epochs == 0 or not is_population(config.population)
+  keys, values = {key.name: key for key in keys_of('search')}, flatten(config)
+  conditions = {name: unmet_condition(keys[key], keys, values) for name, key in varied_keys().items()}
   return [
+    *(Rule(not lists[name], f'population.{name}', f'(), or config.{c}') for name, c in conditions.items() if c),
     *(Rule(len(set(v)) == len(v), f'population.{name}', 'different values') for name, v in lists.items()),
     Rule(last_seed < 2**32, 'population.seeds', f'seeds below {2**32}, from search.seed={config.search.seed}'),
     Rule(single, 'retrain.epochs', '0 with a population (retrain the cell of a folder members/K instead)'),

@@ -77,9 +77,15 @@ def _weight_keys() -> list[Key]:
 
 def _scalar_keys() -> list[Key]:
   """Returns the keys of the scalars that a config file added for its own parts."""
-  taken = {key.name for key in (*search_keys.SEARCH, *_weight_keys(), *search_keys.SEARCH_LOOP)}
-  if same := sorted(name for name in SCALARS if f'search.{name}' in taken):
-    raise InputError(f'SCALARS: {", ".join(same)}: expected other names than those of the keys of config.search')
+  of_search = (*search_keys.SEARCH, *_weight_keys(), *search_keys.SEARCH_LOOP)
+  varied = [key for key in search_keys.METHOD if key.varied]  # config.population has their short names
+  names = {_short(key) for key in (*of_search, *varied, *search_keys.POPULATION)}
+  taken = names.union(search_keys.MEMBER_KEYS, search_keys.SETTING_KEYS)
+  if same := sorted(taken & SCALARS.keys()):
+    raise InputError(
+      f'SCALARS: {", ".join(same)}: expected other names than those of the keys of config.search and '
+      'config.population, and of the values in result.json'
+    )
   meaning = 'scalar of a part of the config file'
   return [Key(f'search.{name}', default, meaning, minimum=-math.inf, varied=True) for name, default in SCALARS.items()]
 
@@ -175,13 +181,13 @@ def ignored_options(config: ConfigDict) -> list[str]:
   keys, values = {key.name: key for key in keys_of(task_of(config))}, flatten(config)
   messages = []
   for name, key in keys.items():
-    condition = _unmet_condition(key, keys, values)
+    condition = unmet_condition(key, keys, values)
     if condition and values[name] != key.default:
       messages.append(f'config.{name}={values[name]!r} is ignored: it applies only with config.{condition}')
   return messages
 
 
-def _unmet_condition(key: Key, keys: Mapping[str, Key], values: Mapping[str, Any]) -> str:
+def unmet_condition(key: Key, keys: Mapping[str, Key], values: Mapping[str, Any]) -> str:
   """Returns the condition for `key`, or for a key that `key` depends on, if `values` do not meet it; else ''."""
   if key.only_with is None:
     return ''
@@ -189,7 +195,7 @@ def _unmet_condition(key: Key, keys: Mapping[str, Key], values: Mapping[str, Any
   given = values[other] if isinstance(values[other], tuple) else (values[other],)
   # A part that a config file registered may use any option.
   is_met = any(value in needed or value not in BUILT_IN_CHOICES[other] for value in given)
-  return _unmet_condition(keys[other], keys, values) or ('' if is_met else key.condition)
+  return unmet_condition(keys[other], keys, values) or ('' if is_met else key.condition)
 
 
 # name of a key of the method → its choices before a config file registers parts

@@ -89,6 +89,11 @@ def resolve_parts(
       'weight_optimizer=weight_sgd_oles compares gradients of all operations: expected a relaxation that computes all '
       'of them, so not gumbel or two_paths'
     )
+  if parts.weight_optimizer is weight_sgd_oles and flooding:
+    raise InputError(
+      'weight_optimizer=weight_sgd_oles compares gradients, and flooding reverses one of them: expected no flooding '
+      '(flood_level=0)'
+    )
   function: Any = getattr(parts.hypergradient, 'func', parts.hypergradient)  # of a functools.partial
   if function in ASSUME_SGD and parts.weight_optimizer is not weight_sgd:
     raise InputError(

@@ -235,11 +235,11 @@ class Session:
       means = {name: float(values[k]) for name, values in self._means.items()}
       logged.append(replace_non_finite({'epoch': self._epoch, **means, **row}) | times)
     self._metrics.append(logged)  # before the checkpoint: a resumed run cuts the file back to its checkpoint
+    self._checkpoints.save(self.step, state, self._metrics.text)  # before the loggers: one that fails loses no epoch
     for logger in self._loggers:
       for row in logged:
         logger.row(copy.deepcopy(row))
     self._progress.epoch(logged, note)
-    self._checkpoints.save(self.step, state, self._metrics.text)
     if any_process(self._stop.is_set()):
       raise Stopped
 

@@ -83,6 +83,16 @@ def _select_cell(setup, programs, states, history, member):
   return SelectedCell(genotype, row, stopped_early)
 
 
+def with_edge_weights(betas: dict, trained: dict) -> dict:
+  """Returns β {cell type: [E, O]} in which each edge has the sum, its weight, that it has in `trained`."""
+
+  def rescaled(beta, trained):
+    total = beta.sum(axis=-1, keepdims=True)
+    return np.where(total > 0, beta / np.where(total > 0, total, 1) * trained.sum(axis=-1, keepdims=True), 0)
+
+  return {name: rescaled(beta, trained[name]) for name, beta in betas.items()}
+
+
 def _select_by_perturbation(setup, programs, states, last_epoch, member) -> Genotype:
   """DARTS-PT on the last state of a member. The training program tunes the weights between the decisions."""
   selection, session = setup.selection, setup.session
@@ -110,7 +120,9 @@ def _select_by_perturbation(setup, programs, states, last_epoch, member) -> Geno
 
     if not selection.train_alpha:
       return betas
-    return {name: np.where(decided[name][:, None], betas[name], trained) for name, trained in mean_betas().items()}
+    has_edge_weights = bool(setup.parts.relaxation.edges)
+    kept = with_edge_weights(betas, mean_betas()) if has_edge_weights else betas
+    return {name: np.where(decided[name][:, None], kept[name], trained) for name, trained in mean_betas().items()}
 
   if selection.reset_optimizer:
     states = programs.reset_weight_optimizer(states)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from beta_darts_jax.config.search_keys import MEMBER_KEYS
 from beta_darts_jax.search.schedule import Member
 
 
@@ -19,13 +20,6 @@ def make_members(seed: int, seeds: int, values: Mapping[str, tuple[float, ...]])
   varied = {name: given for name, given in values.items() if given}
   settings = [dict(zip(varied, combination, strict=True)) for combination in itertools.product(*varied.values())]
   return tuple(Member(seed + i, setting) for setting in settings for i in range(seeds))
-
-
-# The keys of a member in result.json that are not varied values.
-MEMBER_KEYS = (
-  'member', 'seed', 'genotype', 'epoch', 'stopped_early', 'derivation', 'train_accuracy', 'valid_accuracy', 'benchmark',
-  'kendall_tau', 'cost',
-)  # fmt: skip
 
 
 def setting_of(member: Mapping) -> dict:

@@ -181,8 +181,9 @@ def test_a_scalar_of_ones_own_has_keys_and_reaches_the_step(monkeypatch):
 
 
 def test_a_scalar_of_ones_own_needs_a_new_name(monkeypatch):
-  monkeypatch.setitem(SCALARS, 'momentum', 1.0)
-  with pytest.raises(InputError, match='SCALARS: momentum: expected other names'):
+  for name in ('momentum', 'temperature', 'cost'):  # of config.search, config.population, and a result
+    monkeypatch.setitem(SCALARS, name, 1.0)
+  with pytest.raises(InputError, match='SCALARS: cost, momentum, temperature: expected other names'):
     default()
 
 

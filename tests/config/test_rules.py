@@ -37,6 +37,8 @@ SEARCH = [
   ({'early_stopping.skips': 2}, 'derivation.method', 'perturbation', None),
   ({}, 'population.learning_rate', (0.1, 1), (1, 1.0)),
   ({'search.seed': 2**32 - 2}, 'population.seeds', 2, 3),
+  ({}, 'population.epsilon', (), (0.03, 0.1)),
+  ({'relaxation.perturbation': 'random'}, 'population.epsilon', (0.03, 0.1), None),
   ({'population.seeds': 2}, 'retrain.epochs', 0, 6),
   ({'population.momentum': (0.5, 0.9)}, 'retrain.epochs', 0, 6),
   ({'retrain.schedule': 'linear_tail'}, 'retrain.epochs', 6, 5),

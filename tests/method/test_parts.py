@@ -162,6 +162,7 @@ def test_own_relaxation_with_its_own_mean():
     ({'weight_optimizer': 'alpha_adam'}, 'weight_sgd'),
     ({'weight_optimizer': 'alpha_adam_two_paths'}, 'weight_sgd'),
     ({'weight_optimizer': 'weight_sgd_oles', 'relaxation': 'gumbel'}, 'gumbel'),
+    ({'weight_optimizer': 'weight_sgd_oles', 'flooding': True}, 'no flooding'),
     ({'alpha_optimizer': 'weight_sgd'}, 'alpha_adam'),
     ({'hypergradient': second_order, 'weight_optimizer': lambda hyper: optax.adam(0.1)}, 'weight_sgd'),
   ],

@@ -2,6 +2,7 @@ import numpy as np
 
 from beta_darts_jax import DARTS_WITH_NONE, NAS_BENCH_201
 from beta_darts_jax.method.selection import best_epoch, eigenvalue_stop, select_by_perturbation, skip_stop
+from beta_darts_jax.search.cells import with_edge_weights
 
 
 def test_eigenvalue_stop_compares_windows():
@@ -68,3 +69,10 @@ def test_order_of_edges_depends_on_the_seed():
     select_by_perturbation(NAS_BENCH_201, truth, missed(truth), recorded_in(seen), seed)
     first.append(int(np.argmax((seen[0]['cell'] == 0).any(-1))))
   assert len(set(first)) > 1
+
+
+def test_decided_edges_follow_the_edge_weights_that_are_still_trained():
+  """The first edge keeps its operation at the new weight 0.3, and the dropped edge stays at 0."""
+  kept = {'cell': np.array([[0.0, 0.8], [0.0, 0.0]])}
+  trained = {'cell': np.array([[0.1, 0.2], [0.3, 0.4]])}
+  np.testing.assert_allclose(with_edge_weights(kept, trained)['cell'], [[0.0, 0.3], [0.0, 0.0]], rtol=1e-12)
