@@ -31,8 +31,8 @@ def percentile(table: NasBench201, cell: Genotype | str) -> float:
 
 
 def parameter_free(cell: Genotype) -> int:
-  """Returns the number of edges of the (normal) cell whose operation has no weights."""
-  return sum(name in WITHOUT_WEIGHTS for name in cell.normal.operations)
+  """Returns the number of edges of the (normal) cell, or layers of a chain, whose operation has no weights."""
+  return sum(name in WITHOUT_WEIGHTS for name in cell.main_operations)
 
 
 def distance(cell: Genotype, other: Genotype) -> int:
@@ -58,9 +58,8 @@ def steadiness(history: list[dict]) -> float | None:
   """
   if len(history) < 3:
     return None
-  betas = [np.concatenate([np.asarray(beta) for beta in row['betas'].values()]) for row in history]  # [E, O] each
-  top = np.sort(betas, axis=-1)
-  margins = top[..., -1] - top[..., -2]  # [epochs, E]
+  top = [[np.sort(beta, axis=-1) for beta in row['betas'].values()] for row in history]  # [E, O] of each cell type
+  margins = np.array([np.concatenate([beta[:, -1] - beta[:, -2] for beta in of_epoch]) for of_epoch in top])
   spread = np.std(np.diff(margins, axis=0), axis=0, ddof=1)
   moving = spread > 1e-9
   return float(np.median(margins[-1][moving] / spread[moving])) if moving.any() else None

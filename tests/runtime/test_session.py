@@ -89,6 +89,18 @@ class Recorder:
     self.config, self.row, self.result = self.configs.append, self.rows.append, self.results.append
 
 
+def test_a_logger_that_fails_loses_no_epoch(tmp_path):
+  def fail(row):
+    raise ConnectionError('the server is away')
+
+  failing = Recorder()
+  failing.row = fail
+  with pytest.raises(ConnectionError):
+    run(tmp_path / 'run', loggers=[failing])
+  chunks, rows = run(tmp_path / 'run')
+  assert chunks[0] == 7 and [row['epoch'] for row in rows] == [0, 1, 2]  # it resumes in the second epoch
+
+
 def test_a_logger_gets_the_config_the_rows_of_metrics_jsonl_and_the_result(tmp_path):
   recorder = Recorder()
   _, rows = run(tmp_path / 'run', loggers=[recorder], members=(2,))

@@ -8,7 +8,7 @@ import pytest
 from conftest import made_up_lines
 from scipy import stats
 
-from beta_darts_jax import NasBench201
+from beta_darts_jax import MOBILE, NasBench201
 from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.nas_bench_201 import Row
 from studies.measures import (
@@ -137,3 +137,21 @@ def test_baselines(table):
   assert found.loc['published cell of β-DARTS', 'percentile'] == percentile(table, PUBLISHED)
   np.testing.assert_allclose(found.loc['random cell', 'parameter_free'], 3.6)  # three of five operations on six edges
   np.testing.assert_allclose(found.loc['random cell', 'collapsed'], stats.binom.sf(2, 6, 3 / 5))
+
+
+def test_the_measures_of_a_chain_are_of_all_its_layers():
+  """Its cell types have different numbers of candidates."""
+  chain = Genotype.parse(
+    ' | '.join(['mb_conv_3x3_e3 > skip_connect > skip_connect > skip_connect'] * 5 + ['mb_conv_3x3_e3'])
+  )
+  betas = MOBILE.one_hot(chain)
+  noise = np.random.default_rng(0)
+  rows = [
+    {
+      'epoch': epoch, 'seconds': 1.0, 'genotype': str(chain),
+      'betas': {name: (beta + noise.uniform(size=np.shape(beta))).tolist() for name, beta in betas.items()},
+    }
+    for epoch in range(4)
+  ]  # fmt: skip
+  found = measures(rows, None)
+  assert found['parameter_free'] == 15 and found['steadiness'] > 0
