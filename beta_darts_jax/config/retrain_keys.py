@@ -6,6 +6,7 @@ from beta_darts_jax.config.key import Key
 from beta_darts_jax.config.shared_keys import CROPS, DATA, DTYPES, PARALLEL, RATE_SCHEDULES, RUN, WORKERS
 
 # values of another key, for `only_with`
+_IMAGENET = ('data.source', ('imagenet2012',))  # which streams
 _DARTS = ('network.stem', ('cifar', 'imagenet'))
 _NAS_BENCH_201 = ('network.stem', ('nas_bench_201',))
 
@@ -14,8 +15,7 @@ RETRAIN = (
   Key('name', 'retrain_cifar10', 'name of the run; the default folder is runs/NAME-DATASET-SEED'),
   Key('genotype', '', 'cell to train: folder of a search, file, published name (GDAS, …), index or text'),
   *(dataclasses.replace(key, default=16) if key.name == 'data.cutout' else key for key in DATA),
-  WORKERS,
-  *(dataclasses.replace(key, meaning=f'{key.meaning} (streamed ImageNet)') for key in CROPS),
+  *(dataclasses.replace(key, only_with=_IMAGENET) for key in (WORKERS, *CROPS)),
   Key(
     'network.stem', 'cifar', 'first layers of the network; nas_bench_201 and mobile also select the skeleton of their '
     'space', choices=('cifar', 'imagenet', 'nas_bench_201', 'mobile'),

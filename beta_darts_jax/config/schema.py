@@ -194,7 +194,8 @@ def unmet_condition(key: Key, keys: Mapping[str, Key], values: Mapping[str, Any]
   other, needed = key.only_with
   given = values[other] if isinstance(values[other], tuple) else (values[other],)
   # A part that a config file registered may use any option.
-  is_met = any(value in needed or value not in BUILT_IN_CHOICES[other] for value in given)
+  choices = BUILT_IN_CHOICES.get(other)
+  is_met = any(value in needed or (choices and value not in choices) for value in given)
   return unmet_condition(keys[other], keys, values) or ('' if is_met else key.condition)
 
 

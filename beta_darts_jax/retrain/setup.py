@@ -182,6 +182,8 @@ def check_network(genotype: Genotype, options: NetworkOptions) -> None:
     InputError: it does not.
   """
   known_operations(name for cell in genotype.cells for name in cell.operations)
+  if options.stem == 'imagenet' and options.channels < 2:
+    raise InputError(f'channels={options.channels}: expected 2 or more with stem=imagenet')
   family = _FAMILIES[genotype.skeleton]
   heads = genotype.skeleton == 'darts' or not options.auxiliary_weight
   skips = genotype.skeleton != 'mobile' or not options.auxiliary_skip

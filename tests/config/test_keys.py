@@ -214,6 +214,15 @@ def test_a_registered_relaxation_may_use_any_option(monkeypatch):
 # ---- values without effect ----
 
 
+def test_a_retraining_says_that_only_imagenet_has_resized_crops():
+  config = default_retrain()
+  config.data.crop_scale = (0.3, 1.0)
+  expected = 'config.data.crop_scale=(0.3, 1.0) is ignored: it applies only with config.data.source=imagenet2012'
+  assert ignored_options(config) == [expected]
+  config.data.source = 'imagenet2012'
+  assert not ignored_options(config)
+
+
 def test_ignored_options():
   config = default()
   config.supernet.layers, config.hypergradient.rate, config.relaxation.epsilon = 3, 0.1, 0.2

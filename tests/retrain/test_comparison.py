@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from beta_darts_jax import NAS_BENCH_201
+from beta_darts_jax import NAS_BENCH_201, PUBLISHED, InputError
 from beta_darts_jax.data import Augmentation, Dataset
 from beta_darts_jax.retrain import comparison
 from beta_darts_jax.retrain.recipe import Recipe
-from beta_darts_jax.retrain.setup import NetworkOptions, make_network
+from beta_darts_jax.retrain.setup import NetworkOptions, check_network, make_network
 from beta_darts_jax.runtime.workdir import Workdir
 
 CELL = '|nor_conv_1x1~0|+|skip_connect~0|none~1|+|none~0|none~1|skip_connect~2|'
@@ -73,3 +73,10 @@ def test_train_cell_reports_a_diverged_training():
   diverging = dataclasses.replace(COMPARISON, recipe=recipe)
   result = comparison.train_cell(diverging, NAS_BENCH_201.parse(CELL), dark_and_bright_images(), jax.devices()[0])
   assert result['test_loss'] is None and result['test_accuracy'] is None and result['parameters'] > 0
+
+
+def test_the_imagenet_stem_halves_its_channels_so_it_needs_two():
+  options = NetworkOptions(stem='imagenet', channels=1)
+  with pytest.raises(InputError, match='channels=1: expected 2 or more with stem=imagenet'):
+    check_network(PUBLISHED['DARTS_V2'], options)
+  check_network(PUBLISHED['DARTS_V2'], dataclasses.replace(options, channels=2))
