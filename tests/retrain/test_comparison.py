@@ -76,7 +76,7 @@ def test_train_cell_reports_a_diverged_training():
 
 
 def test_the_imagenet_stem_halves_its_channels_so_it_needs_two():
-  options = NetworkOptions(stem='imagenet', channels=1)
+  options = NetworkOptions(stem='imagenet', channels=1, layers=3, cells_per_stage=1)
   with pytest.raises(InputError, match='channels=1: expected 2 or more with stem=imagenet'):
     check_network(PUBLISHED['DARTS_V2'], options)
   check_network(PUBLISHED['DARTS_V2'], dataclasses.replace(options, channels=2))
