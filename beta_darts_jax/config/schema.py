@@ -18,7 +18,7 @@ from beta_darts_jax.config import search_keys, shared_keys
 from beta_darts_jax.config.key import Key
 from beta_darts_jax.config.retrain_keys import RETRAIN
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.method.optimizers import SCALARS
+from beta_darts_jax.method.optimizers import MEMBER_KEYS, SCALARS, SETTING_KEYS
 from beta_darts_jax.method.regularizers import REGULARIZERS, SCHEDULES
 
 # default λ and schedule of the weights that are not 0 and constant
@@ -80,7 +80,7 @@ def _scalar_keys() -> list[Key]:
   of_search = (*search_keys.SEARCH, *_weight_keys(), *search_keys.SEARCH_LOOP)
   varied = [key for key in search_keys.METHOD if key.varied]  # config.population has their short names
   names = {_short(key) for key in (*of_search, *varied, *search_keys.POPULATION)}
-  taken = names.union(search_keys.MEMBER_KEYS, search_keys.SETTING_KEYS)
+  taken = names.union(MEMBER_KEYS, SETTING_KEYS)
   if same := sorted(taken & SCALARS.keys()):
     raise InputError(
       f'SCALARS: {", ".join(same)}: expected other names than those of the keys of config.search and '

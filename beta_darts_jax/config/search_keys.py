@@ -30,13 +30,6 @@ _PERTURBED = ('relaxation.perturbation', ('random', 'adversarial'))
 _DARTS_PT = ('derivation.method', ('perturbation',))
 _COST = ('search.regularizers', ('cost',))
 
-# the keys of a member in result.json that are not varied values
-MEMBER_KEYS = (
-  'member', 'seed', 'genotype', 'epoch', 'stopped_early', 'derivation', 'train_accuracy', 'valid_accuracy', 'benchmark',
-  'kendall_tau', 'cost',
-)  # fmt: skip
-SETTING_KEYS = ('genotypes', 'diverged')  # and those of a setting besides
-
 NAME = (
   Key('task', 'search', 'kind of the run; a retraining has other keys', choices=('search',)),
   Key('name', 'nas_bench_201', 'name of the run; the default folder is runs/NAME-DATASET-SEED'),

@@ -18,6 +18,12 @@ from beta_darts_jax.method.oles import stop_operations
 # A config file may add the scalars of its own parts: {name: default}. The scalar NAME gets the keys search.NAME and
 # population.NAME. The parts read it as `hyper.scalars[NAME]`.
 SCALARS: dict[str, float] = {}
+# The names in result.json that no scalar may have: those of a member, and those of a setting besides.
+MEMBER_KEYS = (
+  'member', 'seed', 'genotype', 'epoch', 'stopped_early', 'derivation', 'train_accuracy', 'valid_accuracy', 'benchmark',
+  'kendall_tau', 'cost',
+)  # fmt: skip
+SETTING_KEYS = ('genotypes', 'diverged')
 _NO_WEIGHTS = ('regularizer_weights', 'hypergradient', 'scalars')  # fields of Hyperparameters that hold several scalars
 
 

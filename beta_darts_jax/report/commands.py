@@ -90,8 +90,7 @@ def finish(folder: Path) -> None:
   run = read_run_folder(folder)
   if following := next_command(run):
     if run.is_search:
-      others = f'; {folder}/members has those of the others'
-      cell = f'the cell of one member{others}' if run.is_population else 'this cell'
+      cell = f'the cell of one member; {folder}/members has the others' if run.is_population else 'this cell'
       print(f'The next command trains {cell}. --config.train.epochs=N makes the training shorter.')
     print(f'next      {following}')
   elif run.is_search and (operations := own_operations(run)):

@@ -94,11 +94,10 @@ class RunFolder:
 
 def is_run_folder(path: pathlib.Path) -> bool:
   """Returns whether a folder is that of a run: its config.json has a `task` of this program, or is damaged."""
-  file = path / 'config.json'
-  if not file.is_file():
-    return False
   try:
-    config = json.loads(file.read_bytes())
+    config = json.loads((path / 'config.json').read_bytes())
+  except OSError:
+    return False
   except ValueError:  # reading the run names it as damaged
     return True
   return isinstance(config, dict) and config.get('task') in tuple(DEFAULTS)

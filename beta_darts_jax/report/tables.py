@@ -148,8 +148,8 @@ def next_command(run: RunFolder) -> str:
   values = {name: value for name, value in values.items() if value != defaults[name]}
   if source not in protocols and (facts := run.environment.get('data')):
     values |= _values_for_small_data(skeleton, facts)
-    if run.config['data'].get('crops') == 'resized':
-      values['data.image_size'] = facts['image_shape'][0]  # the pictures may differ in size
+    # the pictures of resized crops may differ in size
+    values |= {'data.image_size': facts['image_shape'][0]} if run.config['data'].get('crops') == 'resized' else {}
   words += [f'--config.{name}={value}' for name, value in values.items()]
   return shlex.join([*words, '--workdir', f'{run.path}-retrained'])  # not the default: all searches would share it
 
@@ -160,8 +160,7 @@ def _values_for_small_data(skeleton: str, facts: dict) -> dict[str, Any]:
   if (images := facts['train']['images']) < _RETRAININGS[skeleton].batch_size:
     values['train.batch_size'] = 1 << images.bit_length() - 1
   if skeleton == 'darts' and (size := min(facts['image_shape'][:2])) < 32:
-    values['network.auxiliary_weight'] = 0.0
-    values |= {'data.cutout': 4} if size <= 16 else {}
+    values |= {'network.auxiliary_weight': 0.0} | ({'data.cutout': 4} if size <= 16 else {})
   return values
 
 

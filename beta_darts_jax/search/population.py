@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from beta_darts_jax.config.search_keys import MEMBER_KEYS
+from beta_darts_jax.method.optimizers import MEMBER_KEYS
 from beta_darts_jax.search.schedule import Member
 
 
