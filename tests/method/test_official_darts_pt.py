@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rivals import Golden, agree, hyperparameters, sort_nodes
 
-from beta_darts_jax import DARTS, NAS_BENCH_201, SearchState, Supernet, make_search_step, softmax_betas
+from beta_darts_jax import DARTS, NAS_BENCH_201, Relaxation, SearchState, Supernet, make_search_step, softmax_betas
 from beta_darts_jax.method.losses import make_loss
 from beta_darts_jax.method.relaxations import SOFTMAX
 from beta_darts_jax.method.selection import Order, select_by_perturbation
@@ -97,6 +97,7 @@ def test_darts_pt(form):
       session=types.SimpleNamespace(steps_per_epoch=len(programs.train), steps_per_dispatch=len(programs.train)),
       members=[types.SimpleNamespace(seed=Order({'cell': golden[f'{form}edges'].tolist()}, {'cell': []}))],
       early_stopping=EarlyStopping(),
+      parts=types.SimpleNamespace(relaxation=Relaxation()),
     )
     state = SearchState.create(golden.variables(), golden.alphas('alpha_before'))
     by_argmax = str(NAS_BENCH_201.derive(softmax_betas(state.alphas)))
