@@ -122,8 +122,7 @@ def _read_parts(found: _Source, wanted: list[str], residence: Residence, valid: 
       return {part: pictures.open(residence.crops) for part, pictures in opened.items()}
   arrays = {part: found.parts[part]() for part in wanted}
   if residence.crops:
-    cropped = {part: _cropped(part, images, residence.crops) for part, (images, _) in arrays.items()}
-    return {part: (cropped[part], labels) for part, (_, labels) in arrays.items()}
+    return {part: (_cropped(part, images, residence.crops), labels) for part, (images, labels) in arrays.items()}
   return arrays
 
 

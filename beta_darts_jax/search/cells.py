@@ -120,9 +120,9 @@ def _select_by_perturbation(setup, programs, states, last_epoch, member) -> Geno
 
     if not selection.train_alpha:
       return betas
-    has_edge_weights = bool(setup.parts.relaxation.edges)
-    kept = with_edge_weights(betas, mean_betas()) if has_edge_weights else betas
-    return {name: np.where(decided[name][:, None], kept[name], trained) for name, trained in mean_betas().items()}
+    trained = mean_betas()
+    kept = with_edge_weights(betas, trained) if setup.parts.relaxation.edges else betas
+    return {name: np.where(decided[name][:, None], kept[name], trained[name]) for name in trained}
 
   if selection.reset_optimizer:
     states = programs.reset_weight_optimizer(states)
