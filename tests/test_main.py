@@ -14,13 +14,12 @@ import types
 import pytest
 from absl import flags
 
-from beta_darts_jax import InputError, main, report, run_search
-from beta_darts_jax.command import parsing
+from beta_darts_jax import InputError, main, run_search
+from beta_darts_jax.command import parsing, tools
 from beta_darts_jax.command.names import KINDS, describe_config, describe_names
 from beta_darts_jax.command.usage import COMMANDS
 from beta_darts_jax.config import default, default_retrain
 from beta_darts_jax.config.shipped import configs
-from beta_darts_jax.report import commands
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = '--config=configs/digits.py'
@@ -191,7 +190,7 @@ def test_each_command_has_help(monkeypatch, capsys):
     ]
   for name in ('study', 'query'):
     with pytest.raises(SystemExit):
-      report.run_command(name, ['--help'], flags.FLAGS)
+      tools.run_tool(name, ['--help'], flags.FLAGS)
     assert f'usage: beta-darts {name} ' in capsys.readouterr().out
 
 
@@ -216,9 +215,9 @@ def test_version(monkeypatch, capsys):
 
 
 def test_studies_are_in_a_clone_only(monkeypatch, tmp_path):
-  monkeypatch.setattr(commands, 'PACKAGE', tmp_path / 'beta_darts_jax')
+  monkeypatch.setattr(tools, 'PACKAGE', tmp_path / 'beta_darts_jax')
   with pytest.raises(InputError, match='expected an installation from a clone'):
-    report.run_command('study', ['smoke'], flags.FLAGS)
+    tools.run_tool('study', ['smoke'], flags.FLAGS)
 
 
 def test_what_the_terminal_cannot_print_becomes_an_escape():

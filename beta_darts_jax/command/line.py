@@ -9,10 +9,10 @@ import sys
 import jax
 from absl import app, flags, logging
 
-from beta_darts_jax import report
 from beta_darts_jax.command.names import describe_names
 from beta_darts_jax.command.parsing import define_flags, parse
 from beta_darts_jax.command.runs import run_retrain, run_search
+from beta_darts_jax.command.tools import run_tool
 from beta_darts_jax.config import DEFAULTS, ignored_options
 from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped, naming
 from beta_darts_jax.runtime.devices import set_up
@@ -46,7 +46,7 @@ def _main(arguments) -> int:
     print(describe_names(*words))
     return 0
   if command not in DEFAULTS:
-    return report.run_command(command, words, flags.FLAGS)
+    return run_tool(command, words, flags.FLAGS)
   signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a lost connection is an exception in a run
   config = flags.FLAGS.config
   with naming('config.parallel'):

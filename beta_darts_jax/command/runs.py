@@ -56,7 +56,17 @@ def run_search(
 def run_retrain(
   config: ConfigDict, workdir: str | os.PathLike | None = None, command: str = '', loggers: Sequence[Logger] = ()
 ) -> RetrainResult:
-  """Trains the network of config.genotype to the end, or resumes it, and writes its page; see `run_search`."""
+  """Trains the network of config.genotype to the end, or resumes it, and writes its page, as the command does.
+
+  Args:
+    config: from config.default_retrain() or a file in configs/.
+    workdir, command, loggers: as in `run_search`.
+
+  Raises:
+    InputError: the config, the genotype, a logger, the data or the folder cannot be used.
+    NonFiniteLoss: the training diverged.
+    Stopped: a signal came. The state is saved.
+  """
   check(config, 'retrain')
   used = [*report.find_loggers(config.loggers), *loggers]
   path = local_folder(workdir or default_path(config, config.train.seed))

@@ -17,7 +17,7 @@ def draw_chain(stages: Sequence[Cell], tips: Mapping[Place, str] | None = None, 
   """Draws a chain as boxes: a row for each stage, from top to bottom. One unit of its axes is one inch.
 
   Args:
-    stages: of the genotype.
+    stages: the stages of the genotype.
     tips: a text per layer, which the page shows when the pointer is on the box.
     has_texts: whether the boxes name their operations.
   """

@@ -40,7 +40,7 @@ def find_leads(space: SearchSpace, cell_type: str, betas) -> Leads:
   """Ranks the candidates of each edge by β, [T, E, O]. `none` does not count in a DARTS cell, which never keeps it."""
   names = np.array([[*operations, ''] for operations in space.candidates(cell_type)])  # [E, O + 1]
   betas = np.pad(np.asarray(betas, float), ((0, 0), (0, 0), (0, 1)))
-  if space.keeps_two:
+  if space.keeps_two_edges:
     betas = np.where(names == 'none', -1.0, betas)
   order = np.argsort(-betas, axis=-1, kind='stable')[..., :2]
   first, second = np.moveaxis(np.take_along_axis(betas, order, axis=-1), -1, 0)

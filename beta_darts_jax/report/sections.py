@@ -185,7 +185,7 @@ def _cells(runs: Sequence[RunFolder], searches: list[Search]) -> list[Section]:
   drawn = _draw_cells(runs, searches)
   with_arrows = any(not search.space.is_chain for search in searches)
   note = 'The width of an arrow is the lead of its operation over the second one, in β.' if with_arrows else ''
-  if any('none' in search.space.operation_names and not search.space.keeps_two for search in searches):
+  if any('none' in search.space.operation_names and not search.space.keeps_two_edges for search in searches):
     note += ' A dotted arrow is none: the network has no such edge.'
   if any(len(run.member_rows) > MAX_MEMBERS for run in runs):
     note += f' The page shows the first {MAX_MEMBERS} members with a cell.'

@@ -240,7 +240,7 @@ def test_the_command_that_follows_a_run_is_a_command(tmp_path, monkeypatch):
 
 
 def test_only_process_zero_reads_a_finished_run(tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr('beta_darts_jax.report.commands.is_process_zero', lambda: False)
+  monkeypatch.setattr('beta_darts_jax.report.run_page.is_process_zero', lambda: False)
   report.finish(tmp_path / 'not written yet')
   assert not capsys.readouterr().out
 
