@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from beta_darts_jax.method.cell_gradients import make_cell_gradients, make_loss_of_offsets
+from beta_darts_jax.method.cell_gradients import StepInputs, make_cell_gradients, make_loss_of_offsets
 from beta_darts_jax.method.hypergradients import Problem, first_order
 from beta_darts_jax.method.losses import DRAW_SALT, make_loss
 from beta_darts_jax.method.optimizers import Hyperparameters, Optimizer, alpha_adam, unclipped_step, weight_sgd
@@ -25,7 +25,7 @@ from beta_darts_jax.method.regularizers import (
   sum_forces,
 )
 from beta_darts_jax.method.relaxations import SOFTMAX
-from beta_darts_jax.method.state import METRICS, SearchState
+from beta_darts_jax.method.state import SearchState
 
 
 def make_alpha_step(supernet, parts: StepParts) -> Callable:
@@ -103,7 +103,7 @@ def make_weight_step(supernet, parts: StepParts) -> Callable:
     def loss_of_betas(betas):
       return loss(state.params, betas, state.batch_stats, batch, key, train=False)[0]
 
-    betas = parts.relaxation(state.architecture, key, hyper, loss_of_betas)
+    betas = parts.relaxation.weight_betas(state.architecture, key, hyper, loss_of_betas)
 
     def weight_loss(params):
       value, (accuracy, batch_stats) = loss(params, betas, state.batch_stats, batch, key)
@@ -129,22 +129,22 @@ def make_weight_step(supernet, parts: StepParts) -> Callable:
 
 def _make_regularize(supernet, parts: StepParts):
   """Builds the function that adds the forces of the weights' regularizers to the gradient of the weights."""
-  loss, loss_of_offsets, cell_gradients = (
-    make(supernet, parts.class_weights) for make in (make_loss, make_loss_of_offsets, make_cell_gradients)
-  )
+  loss = make_loss(supernet, parts.class_weights)
+  loss_of_offsets = make_loss_of_offsets(supernet, parts.class_weights)
+  cell_gradients = make_cell_gradients(supernet, parts.class_weights)
 
   def regularize(state, batch, betas, gradient, hyper, key):
     if not parts.weight_regularizers:
       return gradient
-    rest = state.batch_stats, batch, key
+    inputs = StepInputs(state.batch_stats, batch, key)
     context = WeightContext(
       epoch=hyper.epoch,
       batch=batch,
       betas=betas,
       gradient=gradient,
-      loss=lambda params, betas: loss(params, betas, *rest)[0],
-      cell_gradients=lambda params: cell_gradients(params, betas, rest),
-      gradient_at=lambda offsets: jax.grad(loss_of_offsets)(state.params, betas, offsets, rest),
+      loss=lambda params, betas: loss(params, betas, *inputs)[0],
+      cell_gradients=lambda params: cell_gradients(params, betas, inputs),
+      gradient_at=lambda offsets: jax.grad(loss_of_offsets)(state.params, betas, offsets, inputs),
     )
     return optax.tree.add(gradient, sum_forces(parts.weight_regularizers, state.params, context, hyper)['weights'])
 
@@ -165,8 +165,9 @@ def make_search_step(
   """Builds `step(state, train_batch, valid_batch, hyper) -> (state, metrics)`: an α step and a weight step.
 
   The step is pure and jitted. It knows no data set and no space. Batches are
-  `(images, labels)`, float [B, H, W, C] already augmented and int [B].
-  `metrics` has the scalars METRICS of this step. All random numbers are functions of (state.seed, state.step).
+  `(images, labels)`, float [B, H, W, C] already augmented and int [B]. All random numbers are functions of (state.seed,
+  state.step). `metrics` has the scalars of this step: `train_loss` and `alpha_loss` in nats, `train_accuracy` and
+  `alpha_accuracy` (0 … 1), and `beta_decay`, the penalty of α before the step.
 
   Args:
     supernet: a module with `apply(variables, images, betas, train=…)`.
@@ -187,22 +188,27 @@ def make_search_step(
     InputError: a part is unknown, or the parts do not fit together.
 
   Example:
-    >>> from beta_darts_jax.networks.supernet import Supernet
-    >>> from beta_darts_jax.spaces.space import NAS_BENCH_201, softmax_betas
+    >>> from beta_darts_jax import NAS_BENCH_201, Supernet, softmax_betas
     >>> supernet = Supernet(NAS_BENCH_201, num_classes=10, channels=4, cells_per_stage=1)
     >>> images, labels = jnp.zeros((2, 8, 8, 3)), jnp.zeros(2, jnp.int32)
     >>> def begin(key):
     ...   alphas = NAS_BENCH_201.init_alphas(key)
     ...   return SearchState.create(supernet.init(key, images, softmax_betas(alphas)), alphas)
     >>> state = jax.eval_shape(begin, jax.random.key(0))  # computes shapes only: nothing is compiled
-    >>> hyper = Hyperparameters(beta_decay_weight=5.0)
-    >>> batch = (images, labels)
+    >>> hyper, batch = Hyperparameters(beta_decay_weight=5.0), (images, labels)
     >>> state, metrics = jax.eval_shape(make_search_step(supernet), state, batch, batch, hyper)
     >>> state.alphas['cell'].shape, sorted(metrics)
     ((6, 5), ['alpha_accuracy', 'alpha_loss', 'beta_decay', 'train_accuracy', 'train_loss'])
   """
   parts = resolve_parts(
-    regularizer, hypergradient, relaxation, weight_optimizer, alpha_optimizer, flooding, order, class_weights
+    regularizer=regularizer,
+    hypergradient=hypergradient,
+    relaxation=relaxation,
+    weight_optimizer=weight_optimizer,
+    alpha_optimizer=alpha_optimizer,
+    flooding=flooding,
+    order=order,
+    class_weights=class_weights,
   )
   return make_step(supernet, parts)
 
@@ -215,11 +221,17 @@ def make_step(supernet: Any, parts: StepParts) -> Callable:
     alpha_key, weight_key = step_keys(state)
     penalty = beta_decay(state.alphas)
     if parts.order == 'weights_first':
-      state, weight_metrics = weight_step(state, train_batch, valid_batch, hyper, weight_key)
-    state, alpha_metrics = alpha_step(state, train_batch, valid_batch, hyper, alpha_key)
+      state, (train_loss, train_accuracy) = weight_step(state, train_batch, valid_batch, hyper, weight_key)
+    state, (alpha_loss, alpha_accuracy) = alpha_step(state, train_batch, valid_batch, hyper, alpha_key)
     if parts.order == 'alpha_first':
-      state, weight_metrics = weight_step(state, train_batch, valid_batch, hyper, weight_key)
-    metrics = dict(zip(METRICS, (*weight_metrics, *alpha_metrics, penalty), strict=True))
+      state, (train_loss, train_accuracy) = weight_step(state, train_batch, valid_batch, hyper, weight_key)
+    metrics = {
+      'train_loss': train_loss,
+      'train_accuracy': train_accuracy,
+      'alpha_loss': alpha_loss,
+      'alpha_accuracy': alpha_accuracy,
+      'beta_decay': penalty,
+    }
     sums = {name: total + metrics[name] for name, total in state.sums.items()}
     return state.replace(step=state.step + 1, sums=sums), metrics
 

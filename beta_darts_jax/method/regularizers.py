@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.scipy.special import digamma, gammaln
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.method.samplings import dirichlet_kl
+from beta_darts_jax.method.samplings import concentration
 from beta_darts_jax.spaces.space import softmax_betas
 
 # ---- scalar functions of α ----
@@ -23,9 +24,8 @@ from beta_darts_jax.spaces.space import softmax_betas
 def beta_decay(alphas: dict[str, jax.Array]) -> jax.Array:
   """Beta-Decay, L_β(α): the mean over edges of logsumexp over operations, summed over cell types.
 
-  Its gradient is softmax(α)/E: every logit decays in proportion to its own β
-  (Ye et al., β-DARTS, CVPR 2022). At α = 0 a cell type contributes log(O). Adding c
-  to all logits of a cell type adds c.
+  Its gradient is softmax(α)/E: every logit decays in proportion to its own β (Ye et al., β-DARTS, CVPR 2022). At α = 0
+  a cell type contributes log(O). Adding c to all logits of a cell type adds c.
 
   Args:
     alphas: tree of logits [E, O], one leaf per cell type.
@@ -78,6 +78,18 @@ def zero_one(alphas) -> jax.Array:
   return -jnp.mean(jnp.concatenate([jnp.square(jax.nn.sigmoid(a) - 0.5).ravel() for a in jax.tree.leaves(alphas)]))
 
 
+def dirichlet_kl(alphas) -> jax.Array:
+  """ΣKL(Dirichlet(c) ‖ Dirichlet(1, …, 1)) over all edges, c = elu(α) + 1: the anchor of DrNAS, in nats."""
+
+  def divergence(alpha):
+    c = concentration(alpha)
+    total = jnp.sum(c, axis=-1, keepdims=True)
+    entropy = gammaln(total[..., 0]) - gammaln(c.shape[-1]) - jnp.sum(gammaln(c), axis=-1)
+    return jnp.sum(entropy + jnp.sum((c - 1) * (digamma(c) - digamma(total)), axis=-1))
+
+  return sum(divergence(alpha) for alpha in jax.tree.leaves(alphas))
+
+
 # ---- regularizers ----
 
 
@@ -86,7 +98,7 @@ class RegularizerContext:
   """What a regularizer of α may use in addition to α.
 
   Attributes:
-    epoch: of the step, a scalar.
+    epoch: epoch of the step, a scalar.
     gradient: gradient of the validation loss in α, tree of [E, O] like α.
   """
 
@@ -99,7 +111,7 @@ class WeightContext:
   """What a regularizer of the weights may use in addition to the weights w.
 
   Attributes:
-    epoch: of the step, a scalar.
+    epoch: epoch of the step, a scalar.
     batch: the training batch: images [B, H, W, C], labels [B].
     betas: β of the weight step, {cell type: [E, O]}.
     gradient: gradient of the training loss in w, a tree like w.
@@ -185,7 +197,7 @@ def cost(costs: Mapping[str, np.ndarray], target: float = 0.0, betas: Callable =
   et al., CVPR 2020). So there is no force on α while E is below the target.
 
   Args:
-    costs: of each operation of each edge, {cell type: [E, O]}, as from `operation_costs`.
+    costs: cost of each operation of each edge, {cell type: [E, O]}, as from `operation_costs`.
     target: in the unit of the costs; 0 is no target.
     betas: α → the expected β, {cell type: [E, O]}.
 
@@ -222,11 +234,11 @@ def lambda_darts(params, context: WeightContext):
 def lambda_darts_finite_difference(params, context: WeightContext, distance: float = 1e-4):
   """Approximates `lambda_darts` as the official program does, from two gradients of the training loss in w.
 
-  (∇L at β − εv − ∇L at β + εv)/(2ε), where v is the derivative of Λ in the cells' gradients.
+  (∇_w L(w, β − εv) − ∇_w L(w, β + εv))/(2ε), where v is the derivative of Λ in the cells' gradients.
 
   Args:
     params: w.
-    context: of the step.
+    context: the WeightContext of the step.
     distance: ε·‖v‖ over all cells; officially 1e-4 on NAS-Bench-201 and 1e-3 in the DARTS space.
   """
   gradients = context.cell_gradients(params)

@@ -16,7 +16,7 @@ from beta_darts_jax.errors import InputError
 from beta_darts_jax.method.optimizers import Hyperparameters
 from beta_darts_jax.method.perturbations import PERTURBATIONS
 from beta_darts_jax.method.samplings import find_sampling
-from beta_darts_jax.spaces.space import SearchSpace, softmax_betas
+from beta_darts_jax.spaces.space import ALPHA_NOISE, SearchSpace, softmax_betas
 
 STRENGTHS = ('mean', 'softmax')
 
@@ -34,7 +34,7 @@ class Relaxation:
 
   Attributes:
     sampling: a name of RELAXATIONS, a Sampling, or a function (α, key, hyper) → β.
-    perturbation: of β in the weight step: a name of PERTURBATIONS, or a function (β, key, hyper, loss) → β.
+    perturbation: changes β in the weight step: a name of PERTURBATIONS, or a function (β, key, hyper, loss) → β.
     edges: the edges of the space, for the edge normalization of PC-DARTS, whose logits are `{cell type: [E]}`. () turns
       it off.
     auxiliary_skip: adds the skip connections of DARTS-: `betas['auxiliary_skip']` is `hyper.auxiliary_skip` (Chu et
@@ -68,31 +68,39 @@ class Relaxation:
       raise InputError(f'perturbation {self.perturbation!r}: expected a function, or one of {", ".join(PERTURBATIONS)}')
 
   def init_edge_logits(self, key: jax.Array, space: SearchSpace) -> dict[str, jax.Array]:
-    """Draws 1e-3·N(0, 1): `{cell type: [E]}`; {} without edge normalization."""
+    """Draws ALPHA_NOISE·N(0, 1): `{cell type: [E]}`; {} without edge normalization."""
     if not self.edges:
       return {}
-    draws = 1e-3 * jax.random.normal(key, (len(space.cell_types), len(self.edges)))
+    draws = ALPHA_NOISE * jax.random.normal(key, (len(space.cell_types), len(self.edges)))
     return dict(zip(space.cell_types, draws, strict=True))
 
-  def __call__(self, architecture, key, hyper: Hyperparameters, loss: Callable | None = None):
-    """Returns the β of a step.
+  def __call__(self, architecture: tuple[dict, dict], key: jax.Array, hyper: Hyperparameters) -> dict:
+    """Returns the β of the α step, {cell type: [E, O]}, for the architecture (α, edge logits)."""
+    alphas, edge_logits = architecture
+    betas = self.sampling.draw(alphas, jax.random.fold_in(key, 0), hyper)
+    return self._complete(betas, edge_logits, hyper)
+
+  def weight_betas(
+    self, architecture: tuple[dict, dict], key: jax.Array, hyper: Hyperparameters, loss: Callable
+  ) -> dict:
+    """Returns the β of the weight step, {cell type: [E, O]}: drawn by `weight_draw`, if there is one, and perturbed.
 
     Args:
       architecture: (α, edge logits).
-      key: of the draw.
+      key: key of the draw and of the perturbation.
       hyper: scalars of the step.
-      loss: β → nats. It is given in the weight step, where β is perturbed, and which may have a draw of its own.
+      loss: β → training loss in nats.
     """
     alphas, edge_logits = architecture
-
-    def complete(betas):
-      return self.with_skip(self._with_edge_weights(betas, edge_logits), hyper)
-
-    draw = (loss and self.sampling.weight_draw) or self.sampling.draw
+    draw = self.sampling.weight_draw or self.sampling.draw
     betas = draw(alphas, jax.random.fold_in(key, 0), hyper)
-    if self.perturbation and loss:
-      betas = self.perturbation(betas, jax.random.fold_in(key, 1), hyper, lambda betas: loss(complete(betas)))
-    return complete(betas)
+    if self.perturbation:
+
+      def perturbed_loss(betas):
+        return loss(self._complete(betas, edge_logits, hyper))
+
+      betas = self.perturbation(betas, jax.random.fold_in(key, 1), hyper, perturbed_loss)
+    return self._complete(betas, edge_logits, hyper)
 
   def mean(self, architecture: tuple[dict, dict]) -> dict[str, jax.Array]:
     """Returns the expected weight of every operation, {cell type: [E, O]}."""
@@ -124,11 +132,14 @@ class Relaxation:
     """Returns the β at which the supernet is evaluated: the mean, or the most likely operations in GDAS."""
     alphas, edge_logits = architecture
     betas = (self.sampling.evaluation or self.sampling.mean)(alphas)
-    return self.with_skip(self._with_edge_weights(betas, edge_logits), hyper)
+    return self._complete(betas, edge_logits, hyper)
 
   def with_skip(self, betas: dict[str, jax.Array], hyper: Hyperparameters) -> dict:
     """Returns β, in DARTS- together with the weight of its auxiliary skip connections."""
     return betas | {'auxiliary_skip': hyper.auxiliary_skip} if self.auxiliary_skip else betas
+
+  def _complete(self, betas, edge_logits, hyper):
+    return self.with_skip(self._with_edge_weights(betas, edge_logits), hyper)
 
   def _with_edge_weights(self, betas, edge_logits):
     if not self.edges:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy.special import digamma, gammaln
+from jax.scipy.special import digamma
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.method.optimizers import Hyperparameters
@@ -94,7 +94,8 @@ def two_paths(alphas, key, hyper: Hyperparameters):
     _, pair = lax.top_k(alpha + jax.random.gumbel(pair_key, alpha.shape, alpha.dtype), count)
     p = jax.nn.softmax(jnp.take_along_axis(alpha, pair, axis=-1))
     is_first_open = jax.random.uniform(gate_key, alpha.shape[:1], alpha.dtype) < p[:, 0]
-    gates = jnp.where(is_first_open[:, None], *jnp.array([[1, TINY], [TINY, 1]], alpha.dtype)[:, :count])
+    is_open = jnp.stack([is_first_open, ~is_first_open], axis=-1)[:, :count]  # [E, count]
+    gates = jnp.where(is_open, 1, TINY).astype(alpha.dtype)
     gates += p - lax.stop_gradient(p)  # 0
     return jnp.put_along_axis(jnp.zeros_like(alpha), pair, gates, axis=-1, inplace=False)
 
@@ -172,18 +173,6 @@ def concentration(alpha: jax.Array) -> jax.Array:
   For α ≤ 0 this is e^α, computed without the rounding of (e^α − 1) + 1. Its slope at 0 is 1.
   """
   return jnp.maximum(jnp.where(alpha > 0, alpha + 1, jnp.exp(jnp.where(alpha > 0, 0, alpha))), 1e-8)
-
-
-def dirichlet_kl(alphas) -> jax.Array:
-  """ΣKL(Dirichlet(c) ‖ Dirichlet(1, …, 1)) over all edges, c = elu(α) + 1: the anchor of DrNAS, in nats."""
-
-  def divergence(alpha):
-    c = concentration(alpha)
-    total = jnp.sum(c, axis=-1, keepdims=True)
-    entropy = gammaln(total[..., 0]) - gammaln(c.shape[-1]) - jnp.sum(gammaln(c), axis=-1)
-    return jnp.sum(entropy + jnp.sum((c - 1) * (digamma(c) - digamma(total)), axis=-1))
-
-  return sum(divergence(alpha) for alpha in jax.tree.leaves(alphas))
 
 
 def split_like(tree, key):

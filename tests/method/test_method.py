@@ -249,7 +249,8 @@ def test_the_attack_never_lowers_the_loss():
   @jax.jit
   def attacked(key, epsilon):
     hyper = HYPER.replace(perturbation=epsilon)
-    return as_it_is(relaxation(state.architecture, key, hyper, as_it_is)), as_it_is(softmax_betas(state.alphas))
+    betas = relaxation.weight_betas(state.architecture, key, hyper, as_it_is)
+    return as_it_is(betas), as_it_is(softmax_betas(state.alphas))
 
   for key, epsilon in itertools.product(jax.random.split(jax.random.key(5), 3), np.float32([0.03, 0.1, 0.3])):
     worse, plain = attacked(key, epsilon)

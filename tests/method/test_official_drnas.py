@@ -12,14 +12,15 @@ from beta_darts_jax.method.samplings import concentration, pathwise_factors, wit
 class RecordedDirichlet(Relaxation):
   """DrNAS with its draws and p from outside: 'alpha_draw', 'pathwise' and 'weight_draw' of regularizer_weights."""
 
-  def __call__(self, architecture, key, hyper, loss=None):
+  def __call__(self, architecture, key, hyper):
     recorded = hyper.regularizer_weights
-    if loss:
-      return recorded['weight_draw']
     return {
       name: with_pathwise_derivative(concentration(alpha), recorded['alpha_draw'][name], recorded['pathwise'][name])
       for name, alpha in architecture[0].items()
     }
+
+  def weight_betas(self, architecture, key, hyper, loss):
+    return hyper.regularizer_weights['weight_draw']
 
 
 CASES = {

@@ -9,7 +9,7 @@ import pytest
 from rivals import Golden, agree, agree_on_weights, alpha_gradient, hyperparameters, start_of
 
 from beta_darts_jax import NAS_BENCH_201, Regularizer, Relaxation, Supernet, interop, make_search_step
-from beta_darts_jax.method.cell_gradients import make_cell_gradients
+from beta_darts_jax.method.cell_gradients import StepInputs, make_cell_gradients
 from beta_darts_jax.method.optimizers import weight_sgd_nesterov
 from beta_darts_jax.method.regularizers import lambda_darts_finite_difference
 from beta_darts_jax.method.samplings import straight_through
@@ -25,8 +25,12 @@ BATCHES = ('train', 'valid')
 class RecordedGumbel(Relaxation):
   """GDAS with its noise from outside: 'alpha_noise' and 'weight_noise' of hyper.regularizer_weights."""
 
-  def __call__(self, architecture, key, hyper, loss=None):
-    noise = hyper.regularizer_weights['weight_noise' if loss else 'alpha_noise']
+  def __call__(self, architecture, key, hyper):
+    noise = hyper.regularizer_weights['alpha_noise']
+    return straight_through(architecture[0], {'cell': noise}, hyper.temperature)
+
+  def weight_betas(self, architecture, key, hyper, loss):
+    noise = hyper.regularizer_weights['weight_noise']
     return straight_through(architecture[0], {'cell': noise}, hyper.temperature)
 
 
@@ -111,6 +115,6 @@ def test_the_gradients_of_cells_are_the_official_ones():
   golden = Golden('lambda_darts', NAS_BENCH_201)
   with jax.enable_x64(True):
     state = start_of(golden)
-    rest = state.batch_stats, golden.batch('train'), jax.random.key(0)
-    found = jax.jit(make_cell_gradients(SUPERNET))(state.params, softmax_betas(state.alphas), rest)['cell']
+    inputs = StepInputs(state.batch_stats, golden.batch('train'), jax.random.key(0))
+    found = jax.jit(make_cell_gradients(SUPERNET))(state.params, softmax_betas(state.alphas), inputs)['cell']
   agree('Λ-DARTS', 'gradients of the cells in β', found, golden['train_betas_grad'])

@@ -9,8 +9,8 @@ from rivals import Golden, agree, derived, record, sort_nodes
 from beta_darts_jax import DARTS, DARTS_WITH_NONE, NAS_BENCH_201, S1, S2, S3, Relaxation
 from beta_darts_jax.config.check import check
 from beta_darts_jax.method.perturbations import add_noise, attack
-from beta_darts_jax.method.regularizers import alignment
-from beta_darts_jax.method.samplings import concentration, dirichlet_kl, straight_through, with_pathwise_derivative
+from beta_darts_jax.method.regularizers import alignment, dirichlet_kl
+from beta_darts_jax.method.samplings import concentration, straight_through, with_pathwise_derivative
 from beta_darts_jax.method.selection import Order, select_by_perturbation
 from beta_darts_jax.search.schedule import Member
 from beta_darts_jax.search.setup import make_schedule

@@ -15,13 +15,13 @@ from beta_darts_jax.method.regularizers import (
   WeightContext,
   alignment,
   cost,
+  dirichlet_kl,
   flooded,
   from_penalty,
   lambda_darts,
   linear_ramp,
   sum_forces,
 )
-from beta_darts_jax.method.samplings import dirichlet_kl
 
 ALPHAS = {'cell': jax.random.normal(jax.random.key(0), (6, 5))}
 NOTHING = RegularizerContext(epoch=0.0, gradient=None)

@@ -124,7 +124,7 @@ def on_simplex(rows):
 def test_random_perturbation_is_uniform_noise_brought_back_to_the_simplex():
   """β + U(−ε, ε), clipped and renormalised, entry by entry as drawn by NumPy; in the weight step only."""
   relaxation = Relaxation(perturbation='random')
-  betas = draws(lambda alphas, key, hyper: relaxation((alphas, {}), key, hyper, loss=lambda betas: 0.0))
+  betas = draws(lambda alphas, key, hyper: relaxation.weight_betas((alphas, {}), key, hyper, lambda betas: 0.0))
   plain = np.asarray(softmax_betas(ALPHAS)['cell'])
   drawn = on_simplex(plain + np.random.default_rng(0).uniform(-0.2, 0.2, betas.shape))
   np.testing.assert_allclose(betas.sum(-1), 1, rtol=1e-5)
@@ -152,7 +152,7 @@ def test_the_attack_finds_the_worst_corner_of_a_linear_loss():
   relaxation, c = Relaxation(perturbation='adversarial'), jnp.array([[1.0, 0.0, -1.0]])
   alphas = {'cell': jnp.zeros((1, 3))}
   loss = lambda betas: jnp.sum(c * betas['cell'])
-  found = relaxation((alphas, {}), KEYS[0], HYPER.replace(perturbation=0.1), loss=loss)['cell'][0]
+  found = relaxation.weight_betas((alphas, {}), KEYS[0], HYPER.replace(perturbation=0.1), loss)['cell'][0]
   assert found[0] > 0.4 and found[2] < 0.27
   np.testing.assert_allclose(found.sum(), 1, rtol=1e-6)
 
@@ -161,7 +161,7 @@ def test_the_attack_is_taken_back_where_it_does_not_raise_the_loss():
   relaxation = Relaxation(perturbation='adversarial')
   plain = softmax_betas(ALPHAS)['cell']
   peak = lambda betas: -jnp.sum(jnp.square(betas['cell'] - plain))
-  np.testing.assert_array_equal(relaxation((ALPHAS, {}), KEYS[0], HYPER, loss=peak)['cell'], plain)
+  np.testing.assert_array_equal(relaxation.weight_betas((ALPHAS, {}), KEYS[0], HYPER, peak)['cell'], plain)
 
 
 def test_edge_weights_add_up_to_one_at_every_node():

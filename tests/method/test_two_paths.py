@@ -59,8 +59,9 @@ def test_an_edge_with_one_candidate_has_one_path():
 def test_the_weight_step_draws_one_operation():
   relaxation, hyper = Relaxation('two_paths'), Hyperparameters()
   architecture = ({'cell': ALPHA}, {})
-  of = lambda key, *loss: np.asarray(relaxation(architecture, key, hyper, *loss)['cell'])
-  assert (of(KEYS[0]) > 0).sum() == 2 and (of(KEYS[0], lambda betas: 0.0) > 0).sum() == 1
+  of_alpha_step = np.asarray(relaxation(architecture, KEYS[0], hyper)['cell'])
+  of_weight_step = np.asarray(relaxation.weight_betas(architecture, KEYS[0], hyper, lambda betas: 0.0)['cell'])
+  assert (of_alpha_step > 0).sum() == 2 and (of_weight_step > 0).sum() == 1
   betas = np.asarray(jax.jit(jax.vmap(lambda key: one_path({'cell': ALPHA}, key, None)['cell']))(KEYS))
   np.testing.assert_allclose(betas.mean(0)[0], P, atol=4 * np.sqrt(0.25 / len(KEYS)))
 
