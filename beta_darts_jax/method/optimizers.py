@@ -30,21 +30,22 @@ _NO_WEIGHTS = ('regularizer_weights', 'hypergradient', 'scalars')  # fields of H
 class Hyperparameters(struct.PyTreeNode):
   """Scalars of one step. The compiled step takes them as arguments, so one compilation serves all values.
 
-  The defaults are those of β-DARTS on NAS-Bench-201. Decays are coupled: they are
-  added to the gradient before momentum or Adam, as in PyTorch.
+  The defaults are those of β-DARTS on NAS-Bench-201, but every λ is 0. Decays are coupled: they are added to the
+  gradient before momentum or Adam, as in PyTorch.
 
   Attributes:
-    learning_rate, momentum, weight_decay, clip_norm: of the SGD of the network weights.
-    alpha_learning_rate, alpha_b1, alpha_b2, alpha_weight_decay: of the Adam of α. At rate 0, α and its moments stay.
+    learning_rate, momentum, weight_decay, clip_norm: scalars of the SGD of the network weights.
+    alpha_learning_rate, alpha_b1, alpha_b2, alpha_weight_decay: scalars of the Adam of α. At rate 0, α and its moments
+      stay.
     beta_decay_weight, l2_weight, alignment_weight, kl_weight, zero_one_weight: λ of the built-in regularizers.
     flood_level: level b of `regularizers.flooded`, in nats.
     perturbation: ε of the perturbed relaxations.
     temperature: τ of the Gumbel-softmax.
     auxiliary_skip: weight of the auxiliary skip connections of DARTS-.
-    epoch: of the step, from 0.
+    epoch: epoch of the step, from 0.
     regularizer_weights: λ of other regularizers, by the name of the weight.
     hypergradient: arguments of the hypergradient by name, such as {'distance': 0.01}; else it uses its own defaults.
-    scalars: of parts of one's own, by their names in SCALARS.
+    scalars: scalars of user-defined parts, by their names in SCALARS.
   """
 
   learning_rate: float | jax.Array = 0.025
@@ -69,6 +70,11 @@ class Hyperparameters(struct.PyTreeNode):
   hypergradient: Mapping[str, float | jax.Array] = dataclasses.field(default_factory=dict)
   scalars: Mapping[str, float | jax.Array] = dataclasses.field(default_factory=SCALARS.copy)
 
+  @classmethod
+  def has_weight(cls, name: str) -> bool:
+    """Returns whether λ with this name is a field. Any other λ is an entry of `regularizer_weights`."""
+    return name in cls.__dataclass_fields__ and name not in _NO_WEIGHTS
+
   def weight_of(self, name: str) -> float | jax.Array:
     """λ of the regularizer whose weight has this name: a field, or an entry of `regularizer_weights`.
 
@@ -77,7 +83,7 @@ class Hyperparameters(struct.PyTreeNode):
     """
     if name in self.regularizer_weights:
       return self.regularizer_weights[name]
-    if name not in type(self).__dataclass_fields__ or name in _NO_WEIGHTS:
+    if not self.has_weight(name):
       raise InputError(f'no weight {name!r}: give it as Hyperparameters(regularizer_weights={{{name!r}: λ}})')
     return getattr(self, name)
 

@@ -61,7 +61,7 @@ def make_costs(unit: str, supernet: Supernet, image_size: tuple[int, int]) -> Co
 
   Args:
     unit: 'multiply_adds', 'parameters', or the path of a file of benchmarks/latency.py.
-    supernet: of the search.
+    supernet: the supernet of the search.
     image_size: in pixels.
 
   Raises:

@@ -33,8 +33,9 @@ class Block(NamedTuple):
   """What one call of the training program needs.
 
   Attributes:
-    orders: [M, …], what `take` needs of each member.
-    data: trees of arrays that the members share.
+    orders: what `take` needs of each member: the order of the images of the epoch [M, steps, B], or, if the images
+      stream, the first step of the block [M].
+    data: trees of arrays that the members share: all images, or those of the block.
     stop: step at which the call ends.
   """
 

@@ -22,7 +22,7 @@ class Selection:
     tune_epochs, learning_rate: training of the weights between the decisions of DARTS-PT.
     train_alpha: α is trained, too.
     reset_optimizer: the optimizer of the weights starts again before the first decision.
-    images: of α's half, for each accuracy of DARTS-PT; 0 is all of it.
+    images: number of images of α's half for each accuracy of DARTS-PT; 0 is all of them.
     augment: these images are augmented.
   """
 
@@ -42,7 +42,7 @@ class Measurements:
 
   Attributes:
     every_epochs: epochs between the expensive diagnostics.
-    images: of α's half, for the accuracy of the discretized supernet.
+    images: number of images of α's half for the accuracy of the discretized supernet.
     kendall_cells: cells for Kendall's τ in each diagnosis.
     final_kendall_cells: cells for Kendall's τ after the search.
     kendall_images: images for each one-shot accuracy of Kendall's τ.

@@ -44,7 +44,7 @@ def summarize_settings(results: list[dict]) -> list[dict]:
   """Returns mean and spread over the seeds of each setting.
 
   Args:
-    results: of the members, as in result.json; those of a setting are neighbours.
+    results: the results of the members, as in result.json; members with one setting follow each other.
 
   Returns:
     For each setting its values, `genotypes` (number of different cells), `diverged` (number of members), and

@@ -19,7 +19,8 @@ from beta_darts_jax.method.bilevel import make_step
 from beta_darts_jax.method.diagnostics import make_diagnose, make_one_shot
 from beta_darts_jax.method.evaluation import make_evaluate
 from beta_darts_jax.method.oles import restart
-from beta_darts_jax.method.optimizers import Hyperparameters
+from beta_darts_jax.method.optimizers import Hyperparameters, Optimizer
+from beta_darts_jax.method.relaxations import Relaxation
 from beta_darts_jax.method.state import SearchState
 from beta_darts_jax.runtime.devices import (
   compile_together,
@@ -60,7 +61,7 @@ def make_train(step: Callable, setup: SearchSetup, take: Callable | None = None)
 
   Args:
     step: from make_step.
-    setup: of the search.
+    setup: the setup of the search.
     take: (state, order, data, key of α's draw) → the uint8 batches (images, labels) of a step for the weights and for
       α; None: `feeds.take_from_halves`.
   """
@@ -117,6 +118,31 @@ def make_evaluate_members(setup: SearchSetup, prepare: Callable, num_images: int
   return shard_population(map_members(evaluate_member, setup.strategy), setup.mesh)
 
 
+def take_member(tree, member):
+  """Returns the arrays of one member from arrays [M, …]."""
+  return jax.tree.map(lambda x: x[member], tree)
+
+
+def make_set_betas(relaxation: Relaxation) -> Callable:
+  """Builds `set_betas(states, member, betas, decided)` → states, as in `SearchPrograms.tune`."""
+
+  def set_betas(states, member, betas, decided):
+    alphas = relaxation.with_decided(take_member(states.alphas, member), betas, decided)
+    return states.replace(alphas=jax.tree.map(lambda all, one: all.at[member].set(one), states.alphas, alphas))
+
+  return set_betas
+
+
+def make_reset_weight_optimizer(optimizer: Optimizer) -> Callable:
+  """Builds `reset(states)` → states in which the optimizer of the weights starts again."""
+  start = functools.partial(restart, optimizer(Hyperparameters()).init)
+
+  def reset(states):
+    return states.replace(weight_optimizer_state=jax.vmap(start)(states.weight_optimizer_state, states.params))
+
+  return reset
+
+
 class SearchPrograms:
   """What a search computes on the devices; the methods take and return states [M].
 
@@ -169,33 +195,22 @@ class SearchPrograms:
     setup, relaxation = self._setup, self._setup.parts.relaxation
     split, whole = named_sharding(setup.mesh, 'population'), named_sharding(setup.mesh)
 
-    def set_betas(states, member, betas, decided):
-      alphas = relaxation.with_decided(take_member(states.alphas, member), betas, decided)
-      return states.replace(alphas=jax.tree.map(lambda all, one: all.at[member].set(one), states.alphas, alphas))
-
-    def reset_weight_optimizer(states):
-      start = functools.partial(restart, setup.parts.weight_optimizer(Hyperparameters()).init)
-      return states.replace(weight_optimizer_state=jax.vmap(start)(states.weight_optimizer_state, states.params))
-
     def augmented(images):
       key = jax.random.fold_in(jax.random.key(0), jnp.sum(images, dtype=jnp.uint32))  # a key for each batch
       return setup.augmentation(key, images)
 
-    def take_member(tree, member):
-      return jax.tree.map(lambda x: x[member], tree)
-
     quick = setup.supernet.clone(unroll=False)  # quick to compile
-    self._set_betas = jax.jit(set_betas, out_shardings=split)
-    self.reset_weight_optimizer = jax.jit(reset_weight_optimizer, out_shardings=split)
+    self._set_betas = jax.jit(make_set_betas(relaxation), out_shardings=split)
+    reset = make_reset_weight_optimizer(setup.parts.weight_optimizer)
+    self._reset_weight_optimizer = jax.jit(reset, out_shardings=split)
     self._take_member = jax.jit(take_member, out_shardings=whole)
     self._normalize = jax.jit(normalize)
     self._mean_betas = jax.jit(jax.vmap(relaxation.mean), out_shardings=whole)
     self._mean_of_operations = jax.jit(jax.vmap(relaxation.sampling.mean), out_shardings=whole)
     self._strengths = jax.jit(jax.vmap(relaxation.strengths), out_shardings=whole)
     whole_edges = quick.clone(single_path=False)
-    self._one_shot = {
-      augment: make_one_shot(whole_edges, prepare) for augment, prepare in ((False, normalize), (True, augmented))
-    }
+    self._one_shot = make_one_shot(whole_edges, normalize)
+    self._one_shot_augmented = make_one_shot(whole_edges, augmented)
     self._diagnose = make_diagnose(quick, setup.parts)
     self._inspect = make_inspect(setup.mesh)
 
@@ -232,7 +247,7 @@ class SearchPrograms:
     The weights are trained, and α if selection.train_alpha. The other members are trained, too. `states` are donated.
 
     Args:
-      states: of all members.
+      states: the states of all members.
       epoch: number that determines the order of the images.
       member: index.
       betas: {cell type: [E, O]}.
@@ -249,6 +264,10 @@ class SearchPrograms:
     arguments = map(self._replicate, (np.int32(member), betas, decided))
     states = self._advance(self._set_betas(states, *arguments), epoch, hypers, until)
     return states, bool(self._inspect(states).finite[member])
+
+  def reset_weight_optimizer(self, states: SearchState) -> SearchState:
+    """Returns the states with the optimizer of the weights at its start. Operations that OLES stopped stay stopped."""
+    return self._reset_weight_optimizer(states)
 
   # ---- evaluation ----
 
@@ -284,7 +303,8 @@ class SearchPrograms:
       hyper = jax.tree.map(np.float32, setup.hyperparameters(setup.members[member], epoch))
       betas = [setup.parts.relaxation.with_skip(beta, hyper) for beta in betas]
     state = self._take_member(states, self._replicate(np.int32(member)))
-    return self._one_shot[augment](state.variables, betas, images, labels)
+    one_shot = self._one_shot_augmented if augment else self._one_shot
+    return one_shot(state.variables, betas, images, labels)
 
   def diagnose(self, states: SearchState, member: int, epoch: int) -> dict:
     """Returns the expensive diagnostics of a member, as from diagnostics.make_diagnose."""

@@ -58,10 +58,10 @@ def summarize(
   `members`, and `settings` with mean and spread over seeds.
 
   Args:
-    setup: of the search.
+    setup: the setup of the search.
     table: the benchmark of the space and the data set, or None.
-    cells: of the members.
-    kendall_taus: of the members, from rows.kendall_tau, or None.
+    cells: the cells of the members.
+    kendall_taus: what rows.kendall_tau returned for each member, or None.
     comparison: from retrain.comparison.compare, or None.
     seconds: by phase.
   """

@@ -25,7 +25,9 @@ def epoch_rows(
   """Returns the row of each member, without the training metrics and the times.
 
   Args:
-    setup, programs, states: of the search.
+    setup: the setup of the search.
+    programs: its programs.
+    states: the states of all members.
     table: the benchmark of the space and the data set, or None.
     epoch: from 0.
     finite: bool [M], whether the state of each member is finite.
@@ -33,12 +35,12 @@ def epoch_rows(
   losses, accuracies, _ = programs.evaluate(states, epoch)
   finite = finite & np.isfinite(losses)
   betas, strengths = programs.mean_betas(states), programs.strengths(states)
-  operations = programs.mean_of_operations(states) if setup.costs else {}
+  betas_without_edge_weights = programs.mean_of_operations(states) if setup.costs else {}
   rows = []
   for k, member in enumerate(setup.members):
-    beta, strength = ({cell_type: value[k] for cell_type, value in tree.items()} for tree in (betas, strengths))
+    beta = _of_member(betas, k)
     has_cell = finite[k] and all(np.isfinite(value).all() for value in beta.values())
-    genotype = setup.space.derive(strength) if has_cell else None
+    genotype = setup.space.derive(_of_member(strengths, k)) if has_cell else None
     hyper = setup.hyperparameters(member, epoch)
     row: Row = {'member': k, 'seed': member.seed} if setup.is_population else {}
     row |= {
@@ -51,12 +53,13 @@ def epoch_rows(
       'betas': _to_lists(beta) if genotype else None,
     }
     if genotype:
-      row['diagnostics'] = _diagnose(setup, programs, states, table, epoch, k, beta, genotype)
+      row['diagnostics'] = _diagnose(
+        setup, programs, states, table, epoch=epoch, member=k, beta=beta, genotype=genotype
+      )
       if table:
         row['benchmark'] = table.summary(genotype)
       if setup.costs:
-        of_member = {cell_type: value[k] for cell_type, value in operations.items()}
-        row['cost'] = setup.costs.of_cell(setup.space, genotype, of_member)
+        row['cost'] = setup.costs.of_cell(setup.space, genotype, _of_member(betas_without_edge_weights, k))
     if hyper.regularizer_weights:
       row['regularizer_weights'] = dict(hyper.regularizer_weights)
     rows.append(row)
@@ -98,7 +101,12 @@ def describe_cell(setup: SearchSetup, row: Row, epoch: int, before: list[Row]) -
   return '  '.join(parts) + (f'\n  {genotype}' if genotype not in (None, previous) else '')
 
 
-def _diagnose(setup, programs, states, table, epoch, member, beta, genotype) -> Diagnostics:
+def _of_member(tree: dict[str, np.ndarray], member: int) -> dict[str, np.ndarray]:
+  """Returns the arrays {cell type: [E, O]} of one member from {cell type: [M, E, O]}."""
+  return {cell_type: values[member] for cell_type, values in tree.items()}
+
+
+def _diagnose(setup, programs, states, table, *, epoch, member, beta, genotype) -> Diagnostics:
   """The cheap diagnostics, and the expensive ones every `every_epochs` epochs."""
   measurements = setup.measurements
   measured: Diagnostics = {

@@ -23,7 +23,7 @@ def run(setup: SearchSetup, dataset: Dataset, table: NasBench201 | None, workdir
   """Searches, or resumes an interrupted search of the same config.
 
   Args:
-    setup: of the search.
+    setup: the setup of the search.
     dataset: its data.
     table: the benchmark of the space and the data set, or None.
     workdir: opened for the config of the search.

@@ -12,7 +12,7 @@ class Member:
   """One search of a population; a single search has one member.
 
   Attributes:
-    seed: of its weights, α and order of images.
+    seed: seed of its weights, its α and its order of images.
     varied: {name of a scalar: its value}, where the member differs from the config.
   """
 
@@ -29,13 +29,14 @@ class HyperparameterSchedule:
   """What `Hyperparameters` are in each epoch.
 
   Attributes:
-    epochs: of the search.
+    epochs: number of epochs of the search.
     steps_per_epoch: steps.
-    scalars: {name: value} of the scalars that a population may vary: learning_rate, learning_rate_min, momentum,
-      weight_decay, clip_norm, alpha_learning_rate, alpha_weight_decay, flood_level, the λ_max of each regularizer,
-      the scalars of the hypergradient and of one's own parts, and two lines over the epochs. The perturbation goes from
-      epsilon to epsilon_max, which it reaches after the last epoch, as in the official SDARTS. The temperature goes
-      from temperature to temperature_min in the last epoch, as in the official GDAS.
+    scalars: {name: value} of the scalars that a population may vary. They are learning_rate, learning_rate_min,
+      momentum, weight_decay, clip_norm, alpha_learning_rate, alpha_weight_decay, flood_level, the λ_max of each
+      regularizer, the scalars of the hypergradient, and those of user-defined parts. Four more are the ends of linear
+      schedules. The perturbation goes from epsilon to epsilon_max, which it reaches after the last epoch, as in the
+      official SDARTS. The temperature goes from temperature to temperature_min in the last epoch, as in the official
+      GDAS.
     warmup_epochs: first epochs, in which the learning rate of the weights is multiplied by (epoch + 1)/warmup_epochs.
     alpha_betas: b1 and b2 of α's Adam.
     alpha_epochs: α moves in the epochs of range(*alpha_epochs).
@@ -56,7 +57,8 @@ class HyperparameterSchedule:
     """Returns the scalars of one epoch, from 0, of one member."""
     scalars = {**self.scalars, **member.varied}
     weights = {name: schedule(scalars[name], epoch, self.epochs) for name, schedule in self.weight_schedules.items()}
-    own_weights = {name: weights.pop(name) for name in list(weights) if not hasattr(Hyperparameters, name)}
+    built_in_weights = {name: weight for name, weight in weights.items() if Hyperparameters.has_weight(name)}
+    other_weights = {name: weight for name, weight in weights.items() if name not in built_in_weights}
     first_alpha_epoch, end_of_alpha = self.alpha_epochs
     moves_alpha = first_alpha_epoch <= epoch < end_of_alpha
     b1, b2 = self.alpha_betas
@@ -71,14 +73,14 @@ class HyperparameterSchedule:
       alpha_b2=b2,
       alpha_weight_decay=scalars['alpha_weight_decay'],
       flood_level=scalars['flood_level'],
-      perturbation=line(scalars['epsilon'], scalars['epsilon_max'], epoch, self.epochs),
-      temperature=line(scalars['temperature'], scalars['temperature_min'], epoch, max(1, self.epochs - 1)),
-      auxiliary_skip=line(1.0, 0.0, epoch, self.epochs),
+      perturbation=linear(scalars['epsilon'], scalars['epsilon_max'], epoch, self.epochs),
+      temperature=linear(scalars['temperature'], scalars['temperature_min'], epoch, max(1, self.epochs - 1)),
+      auxiliary_skip=linear(1.0, 0.0, epoch, self.epochs),
       epoch=float(epoch),
-      regularizer_weights=own_weights,
+      regularizer_weights=other_weights,
       hypergradient={name: scalars[name] for name in self.hypergradient_scalars},
       scalars={name: scalars[name] for name in SCALARS},
-      **weights,
+      **built_in_weights,
     )
 
   def alpha_travel(self, member: Member, epochs: int) -> float:
@@ -105,6 +107,6 @@ def cosine(maximum: float, minimum: float, epoch: int, epochs: int) -> float:
   return minimum + (maximum - minimum) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
-def line(first: float, last: float, epoch: int, epochs: int) -> float:
+def linear(first: float, last: float, epoch: int, epochs: int) -> float:
   """Returns a value that goes linearly from `first` in epoch 0 to `last` in epoch `epochs`."""
   return first + (last - first) * epoch / epochs

@@ -45,19 +45,19 @@ class SearchSetup:
     dataset_name: the source of the data.
     space: what is searched.
     space_options: what makes the space, for genotype.json.
-    members: of the population; a single search has one.
+    members: the members of the population; a single search has one.
     is_population: whether the results are reported by member.
     mesh: ('population', 'data').
     strategy: 'map' or 'vmap' of the members of a device.
     supernet: the network of the space.
-    costs: of its operations, with the regularizer `cost`; None without.
-    parts: of the bilevel step.
+    costs: the costs of its operations, with the regularizer `cost`; None without.
+    parts: the parts of the bilevel step.
     schedule: the hyperparameters of each epoch.
-    augmentation: of training images.
+    augmentation: how training images are augmented.
     fraction, alpha_fraction: shares of the training images that are used, as in `Dataset.search_splits`.
     workers: processes that read streamed images.
     batch_size: images of each of the two batches of a step.
-    evaluation_images: of α's half, for the validation after each epoch; 0 is all of it.
+    evaluation_images: number of images of α's half for the validation after each epoch; 0 is all of them.
     session: sizes and logs of the run.
     early_stopping, selection, measurements: see there.
     comparison: the training of cells after the search; None without.
