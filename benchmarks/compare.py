@@ -28,11 +28,11 @@ class Case(NamedTuple):
   """One row of the table.
 
   Attributes:
-    name: of the row.
+    name: name of the row.
     space: argument of the programs.
     sizes: options of all programs.
     ours: more options of our program.
-    steps: of a round.
+    steps: number of steps of a round.
     rounds: their number.
     forms: those of FORMS that take part.
   """

@@ -31,13 +31,13 @@ class CompiledSteps:
   Args:
     step: (state, batch) → state.
     state: the first state.
-    batch: of every step; it is split over 'data'.
-    mesh: of the devices.
+    batch: the batch of every step; it is split over 'data'.
+    mesh: the mesh of devices.
 
   Attributes:
-    trace_seconds, compile_seconds: of the program.
+    trace_seconds, compile_seconds: seconds of tracing and of compiling the program.
     temporary_bytes: memory of the program besides its arguments and results.
-    text: of the compiled program (HLO).
+    text: the compiled program (HLO).
   """
 
   def __init__(self, step, state, batch, mesh):

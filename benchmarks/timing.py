@@ -28,7 +28,7 @@ def serve(run: Callable[[int], None], steps: int, about: dict) -> None:
 
   Args:
     run: takes this number of steps and waits until the device has finished them.
-    steps: of a round.
+    steps: number of steps of a round.
     about: what to print about the program.
   """
   first = seconds_a_step(run, 1)

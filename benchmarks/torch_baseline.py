@@ -201,7 +201,7 @@ class Search:
     supernet: the module.
     alphas: the logits of each cell type, [E, O]; the step changes them.
     tuned: see the top of the file.
-    clip_norm, alpha_learning_rate: of the two optimizers.
+    clip_norm, alpha_learning_rate: scalars of the two optimizers.
   """
 
   def __init__(self, supernet, alphas, tuned=False, clip_norm=5.0, alpha_learning_rate=3e-4):

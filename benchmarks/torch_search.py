@@ -33,9 +33,9 @@ def run_search(config, halves, seed):
   """Runs one search and returns its rows, as in metrics.jsonl.
 
   Args:
-    config: of the search.
+    config: the config of the search.
     halves: (images [N, C, H, W], labels [N]) of the weights and of α.
-    seed: of every random number.
+    seed: seed of every random number.
   """
   torch.manual_seed(seed)
   values = config.search

@@ -68,8 +68,8 @@ def search_step(program, options, unroll):
   """Returns (bilevel step, shapes of its state) of a Program."""
   space, parts = program.space, program.parts
   attributes = {'num_classes': 10, 'channels': options.channels, 'unroll': unroll} | program.supernet
-  if options.depth and space.depth:
-    attributes[space.depth] = options.depth
+  if options.depth and space.depth_field:
+    attributes[space.depth_field] = options.depth
   elif options.depth:
     space = make_space(space.name, nodes=options.depth)
   supernet = bd.Supernet(space, dtype=jnp.dtype(options.dtype), **attributes)
@@ -134,7 +134,7 @@ def executed_instructions(text):
   Of a conditional, the branch with most cycles counts.
 
   Args:
-    text: of the compiled program (HLO).
+    text: the compiled program (HLO).
 
   Raises:
     ValueError: a loop whose number of turns the compiler does not know.

@@ -118,30 +118,43 @@ def choose(
   Raises:
     InputError: the argument has another form, or an unknown name.
   """
-  dataset, *rest = argument.split(',')
-  is_proxy, is_own = rest[:1] == ['proxy'], rest[1:] == ['own']
-  method = rest[0] if is_own else ','.join(rest[is_proxy:]) or 'beta_darts'
-  reasons = {**(without_own if is_own else {}), **excluded}
-  reason = f' ({method}: {reasons[method]})' if method in reasons else ''
+  choice = _parse(argument)
   methods = [name for name in METHODS if name not in excluded]
-  if dataset not in datasets or method not in (own if is_own else methods):
-    forms = 'DATASET[,proxy][,METHOD]' + (' or DATASET,METHOD,own' if own else '')
-    of_own = f'; own is one of {", ".join(own)}' if own else ''
-    known = [*datasets, *METHODS, 'proxy', 'own']
-    near = [match for word in argument.split(',') if word not in known for match in get_close_matches(word, known, n=1)]
-    hint = f' Did you mean {", ".join(near)}?' if near else ''
-    raise InputError(
-      f'{file}:{argument}: expected {forms} with DATASET one of {", ".join(datasets)} and METHOD one of '
-      f'{", ".join(methods)}{of_own}{reason}.{hint}'
-    )
-  return Choice(dataset, method, is_proxy, is_own)
+  if choice.dataset in datasets and choice.method in (own if choice.is_own else methods):
+    return choice
+  forms = 'DATASET[,proxy][,METHOD]' + (' or DATASET,METHOD,own' if own else '')
+  of_own = f'; own is one of {", ".join(own)}' if own else ''
+  reasons = {**(without_own if choice.is_own else {}), **excluded}
+  reason = f' ({choice.method}: {reasons[choice.method]})' if choice.method in reasons else ''
+  raise InputError(
+    f'{file}:{argument}: expected {forms} with DATASET one of {", ".join(datasets)} and METHOD one of '
+    f'{", ".join(methods)}{of_own}{reason}.{_similar_words(argument, [*datasets, *METHODS, "proxy", "own"])}'
+  )
+
+
+def _parse(argument: str) -> Choice:
+  """Reads the form of the argument. What has no known form becomes the name of a method."""
+  dataset, *words = argument.split(',')
+  match words:
+    case [method, 'own']:
+      return Choice(dataset, method, is_proxy=False, is_own=True)
+    case ['proxy', *names]:
+      return Choice(dataset, ','.join(names) or 'beta_darts', is_proxy=True, is_own=False)
+  return Choice(dataset, ','.join(words) or 'beta_darts', is_proxy=False, is_own=False)
+
+
+def _similar_words(argument: str, known: list[str]) -> str:
+  """Returns the sentence that suggests known words for the unknown ones; '' if none is similar."""
+  unknown = [word for word in argument.split(',') if word not in known]
+  similar = [match for word in unknown for match in get_close_matches(word, known, n=1)]
+  return f' Did you mean {", ".join(similar)}?' if similar else ''
 
 
 def apply_method(config: ConfigDict, choice: Choice, here: Mapping[str, Values], own: Mapping[str, Values]) -> None:
   """Sets the data set and the values of the method.
 
   Args:
-    config: of the space, with its name.
+    config: the config of the space, with its name.
     choice: data set, method and protocol.
     here: {method: its values in this space alone}.
     own: {method: the values of its own protocol}.

@@ -40,26 +40,36 @@ def rules_of(config: ConfigDict) -> list[Rule]:
 def _data_rules(config: ConfigDict) -> list[Rule]:
   """Rules between the values of a search's data."""
   data = config.data
-  smallest, largest = data.crop_scale
-  resized, size = data.crops == 'resized', data.image_size or 224
-  with_resized = 'with data.crops=resized'
+  fractions_fit = data.alpha_fraction == 0 or data.fraction + data.alpha_fraction <= 1
+  expected = f'at most 1 − data.fraction, and data.fraction is {data.fraction}'
   return [
-    Rule(data.fraction + data.alpha_fraction <= 1 or not data.alpha_fraction, 'data.alpha_fraction',
-         f'at most 1 − data.fraction, and data.fraction is {data.fraction}'),
-    Rule(smallest <= largest, 'data.crop_scale', 'the smaller fraction first'),
-    Rule(not resized or data.residence != 'device', 'data.residence', f'auto or stream {with_resized}'),
-    Rule(not resized or data.crop_padding == 0, 'data.crop_padding', f'0 {with_resized}'),
-    Rule(not resized or data.cutout == 0, 'data.cutout', f'0 {with_resized}'),
-    Rule(not resized or data.resize >= size, 'data.resize', f'the image size, {size}, or more'),
-    Rule(not (resized and config.derivation.augment), 'derivation.augment', f'False {with_resized}'),
-  ]  # fmt: skip
+    Rule(fractions_fit, 'data.alpha_fraction', expected),
+    _crop_scale_rule(data),
+    *(_resized_crops_rules(config) if data.crops == 'resized' else []),
+  ]
+
+
+def _resized_crops_rules(config: ConfigDict) -> list[Rule]:
+  """Rules for a search with random resized crops, which streams its images and augments them on the host."""
+  data, size, when = config.data, config.data.image_size or 224, 'with data.crops=resized'
+  return [
+    Rule(data.residence != 'device', 'data.residence', f'auto or stream {when}'),
+    Rule(data.crop_padding == 0, 'data.crop_padding', f'0 {when}'),
+    Rule(data.cutout == 0, 'data.cutout', f'0 {when}'),
+    Rule(data.resize >= size, 'data.resize', f'the image size, {size}, or more'),
+    Rule(not config.derivation.augment, 'derivation.augment', f'False {when}'),
+  ]
+
+
+def _crop_scale_rule(data: ConfigDict) -> Rule:
+  smallest, largest = data.crop_scale
+  return Rule(smallest <= largest, 'data.crop_scale', 'the smaller fraction first')
 
 
 def _retrain_rules(config: ConfigDict) -> list[Rule]:
-  smallest, largest = config.data.crop_scale
   has_tail = config.train.schedule == 'linear_tail'
   return [
-    Rule(smallest <= largest, 'data.crop_scale', 'the smaller fraction first'),
+    _crop_scale_rule(config.data),
     Rule(not has_tail or config.train.epochs > 5, 'train.epochs', 'more than 5 with train.schedule=linear_tail'),
   ]
 

@@ -19,7 +19,7 @@ from beta_darts_jax.spaces.space import SPACES
 
 # values of other keys, for `only_with`
 _LAYERS, _CELLS_PER_STAGE = (
-  ('space.name', tuple(name for name, space in SPACES.items() if space.depth == depth))
+  ('space.name', tuple(name for name, space in SPACES.items() if space.depth_field == depth))
   for depth in ('layers', 'cells_per_stage')
 )
 _FINITE_DIFFERENCE = ('hypergradient.method', ('finite_difference',))
@@ -277,7 +277,10 @@ SELECTION = (
 )  # fmt: skip
 
 COMPARISON = (
-  Key('retrain.epochs', 0, 'number of epochs of the retraining of the found cell after the search; 0: no retraining'),
+  Key(
+    'retrain.epochs', 0, 'number of epochs of the retraining of the found cell after the search, on all training '
+    'images; 0: no retraining',
+  ),
   Key('retrain.random_cells', 3, 'number of random cells that are retrained for comparison'),
   Key('retrain.channels', 16, 'number of channels C of the first cells of the retrained network', above=0),
   Key(

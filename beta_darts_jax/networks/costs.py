@@ -97,7 +97,7 @@ def placed_operations(
     for cell_type, row, k, sizes in placed_layers(space, supernet.channels, image_size):
       yield cell_type, row, k, PlacedOperation(*sizes)
     return
-  if space.depth == 'layers':
+  if space.depth_field == 'layers':
     cells = [(cell.cell_type, cell.channels) for cell in cell_plan(supernet.layers, supernet.channels)]
     if supernet.stem == 'imagenet':  # three convolutions of stride 2; images have multiples of 32 pixels
       image_size = image_size[0] // 8, image_size[1] // 8
@@ -136,7 +136,7 @@ def operation_costs(
   chosen operations and a constant are the cost of that network. Auxiliary skip connections are not counted.
 
   Args:
-    supernet: of which the space, the channels and the cells count.
+    supernet: its space, its channels and its number of cells determine the costs.
     image_size: (height, width) of the images in pixels.
     unit: 'multiply_adds' of one image, 'parameters', or a function of a PlacedOperation that returns its cost.
 

@@ -61,11 +61,14 @@ class Network(Module):
   """The network of the DARTS family for a genotype with a normal and a reduction cell.
 
   Attributes:
+    genotype: the cells.
+    num_classes: number of logits.
     channels: C of the first cells.
     layers: number of cells.
     stem: 'cifar' or 'imagenet'.
     auxiliary: training also returns the logits of an auxiliary head.
     affine, auxiliary_skip: see DiscreteCell.
+    dtype: dtype of the computation; None is that of the parameters.
 
   Raises:
     InputError: an operation is unknown.
@@ -117,9 +120,12 @@ class NasBench201Network(Module):
   """The network that NAS-Bench-201 trains for a cell.
 
   Attributes:
+    genotype: the cell.
+    num_classes: number of logits.
     channels: C of the first stage.
     cells_per_stage: N.
     affine, auxiliary_skip: see DiscreteCell.
+    dtype: dtype of the computation; None is that of the parameters.
 
   Raises:
     InputError: an operation is unknown.

@@ -293,10 +293,11 @@ def supernet_variables(state_dict: Mapping[str, np.ndarray], space: SearchSpace)
   """Converts the weights of the official supernet of a space to variables of `Supernet(space, …)`.
 
   `state_dict` is `model.state_dict()` as numpy arrays; dtypes are kept and α is ignored. The supernets of β-DARTS,
-  DARTS, PC-DARTS, DrNAS, DARTS-, SmoothDARTS, Λ-DARTS, DARTS-PT and AutoDL-Projects (GDAS) have such names.
+  DARTS, PC-DARTS, DrNAS, DARTS-, SmoothDARTS, Λ-DARTS, DARTS-PT and AutoDL-Projects (GDAS) have such names. The space
+  `mobile` has no official supernet of this form.
 
   Raises:
-    InputError: a weight is missing or superfluous.
+    InputError: a weight is missing or superfluous, or has another shape, or there are no cells.
   """
   auxiliary_skip = any('.auxiliary_op.' in name for name in state_dict)
   num_cells = _official_cells(state_dict, len(space.cell_types))
@@ -307,6 +308,9 @@ def supernet_state_dict(variables: Mapping, space: SearchSpace) -> dict[str, np.
   """Inverts `supernet_variables`: returns the argument of the official supernet's `load_state_dict`.
 
   It does not contain α. NAS-Bench-201's supernet has α among its parameters, so it needs `strict=False`.
+
+  Raises:
+    InputError: the variables have no cells of this space, or their cells have no weights.
   """
   auxiliary_skip = any('auxiliary_skip' in path for path in flax.traverse_util.flatten_dict(variables['params']))
   num_cells = _our_cells(variables, len(space.cell_types))
@@ -320,7 +324,7 @@ def network_variables(state_dict: Mapping[str, np.ndarray], genotype: Genotype) 
   an auxiliary head, or NAS-Bench-201's network.
 
   Raises:
-    InputError: a weight is missing or superfluous.
+    InputError: a weight is missing or superfluous, or has another shape, or there are no cells.
   """
   stem = 'imagenet' if 'stem0.0.weight' in state_dict else 'cifar'
   auxiliary = 'auxiliary_head.classifier.weight' in state_dict

@@ -57,7 +57,6 @@ class NasBench201Skeleton(Module):
   num_classes: int
   channels: int = 16  # C
   depth: int = 5  # number of cells in a stage
-  affine: bool = True  # unused: batch normalization outside the cells is always affine
   unroll: bool = False  # compiles every cell of a stage separately
   dtype: jnp.dtype | None = None
 

@@ -108,17 +108,19 @@ class Supernet(Module):
   """The whole search space as one network.
 
   Attributes:
+    space: the search space.
+    num_classes: number of logits.
     channels: C of the first stage. The stages of the skeleton 'mobile' have 1.5, 2, 4, 6, 10 and 20 times C, and C = 16
       gives the widths of MobileNetV2 1.0.
     cells_per_stage: N of the skeleton 'nas_bench_201'.
     layers: number of cells of the skeleton 'darts'.
-    stem: of the skeleton 'darts': 'cifar' is one 3×3 convolution, 'imagenet' is three of stride 2. Both have 3·C
+    stem: stem of the skeleton 'darts': 'cifar' is one 3×3 convolution, 'imagenet' is three of stride 2. Both have 3·C
       channels, as in DARTS and in PC-DARTS.
     unroll: compiles every cell and edge separately, instead of one loop body for equal ones. On CPU a step is twice as
       fast, and compilation takes more than twice as long, in the DARTS family many times. The variables are the same.
     partial_channels: `channel_divisor` of MixedOperation; 1 in the skeleton 'mobile'.
     single_path, paths, undrawn_gradient: see MixedOperation.
-    dtype: of the computation, such as bfloat16 on accelerators. Parameters, statistics, β and logits keep theirs.
+    dtype: dtype of the computation, such as bfloat16 on accelerators. Parameters, statistics, β and logits keep theirs.
 
   Raises:
     InputError: an operation of the space is unknown, or partial_channels does not divide the channels. In the skeleton
@@ -186,11 +188,10 @@ class Supernet(Module):
       return MobileSkeleton(make_stage, **sizes, name='network')(images, betas, train=train)
     skeleton = SKELETONS[self.space.skeleton](
       make_cell=make_cell,
-      depth=getattr(self, self.space.depth),
-      affine=False,
+      depth=getattr(self, self.space.depth_field),
       unroll=self.unroll,
       **sizes,
       name='network',
-      **({'stem': self.stem, 'stem_width': 3} if self.space.skeleton == 'darts' else {}),
+      **({'affine': False, 'stem': self.stem, 'stem_width': 3} if self.space.skeleton == 'darts' else {}),
     )
     return skeleton(images, betas, train=train)

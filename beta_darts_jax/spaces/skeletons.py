@@ -21,19 +21,21 @@ class Skeleton:
     cell_types: each one has its own α.
     num_inputs: input nodes of a cell.
     places: function (nodes, index of the cell type) → the edge that each row of α stands for.
-    depth: the field of Supernet that has the number of cells; '' where the space has it.
+    depth_field: name of the field of Supernet that has the number of cells; '' if the space has it.
     stem: `network.stem` of a network on small images.
-    keeps_two: a node of a derived cell keeps two edges, and never `none`. Otherwise each edge keeps an operation.
+    keeps_two_edges: a node of a derived cell keeps two edges, and never `none`. Otherwise each edge keeps an operation.
     num_outputs: the output of a cell is the concatenation of that many nodes; 0 means that it is the last node.
+    is_chain: the network is a chain of layers, without cells that repeat.
   """
 
   cell_types: tuple[str, ...]
   num_inputs: int
   places: Callable[[int, int], tuple[Place, ...]]
-  depth: str
+  depth_field: str
   stem: str
-  keeps_two: bool = False
+  keeps_two_edges: bool = False
   num_outputs: int = 0
+  is_chain: bool = False
 
 
 def graph_edges(nodes: int, num_inputs: int) -> tuple[tuple[int, int], ...]:
@@ -65,9 +67,23 @@ def _layers(nodes: int, cell_type: int) -> tuple[Place, ...]:
 
 
 SKELETONS = {
-  'nas_bench_201': Skeleton(('cell',), 1, _edges_of_benchmark_cell, depth='cells_per_stage', stem='nas_bench_201'),
-  'darts': Skeleton(
-    ('normal', 'reduce'), 2, _edges_of_darts_cell, depth='layers', stem='cifar', keeps_two=True, num_outputs=4
+  'nas_bench_201': Skeleton(
+    cell_types=('cell',),
+    num_inputs=1,
+    places=_edges_of_benchmark_cell,
+    depth_field='cells_per_stage',
+    stem='nas_bench_201',
   ),
-  'mobile': Skeleton(('normal', 'reduce'), 1, _layers, depth='', stem='mobile'),
+  'darts': Skeleton(
+    cell_types=('normal', 'reduce'),
+    num_inputs=2,
+    places=_edges_of_darts_cell,
+    depth_field='layers',
+    stem='cifar',
+    keeps_two_edges=True,
+    num_outputs=4,
+  ),
+  'mobile': Skeleton(
+    cell_types=('normal', 'reduce'), num_inputs=1, places=_layers, depth_field='', stem='mobile', is_chain=True
+  ),
 }

@@ -9,11 +9,16 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.spaces.genotype import Genotype, derive_chain, derive_every_edge, derive_two_per_node
+from beta_darts_jax.spaces.genotype import (
+  WITHOUT_WEIGHTS,
+  Genotype,
+  derive_chain,
+  derive_every_edge,
+  derive_two_per_node,
+)
 from beta_darts_jax.spaces.published import short_name
 from beta_darts_jax.spaces.skeletons import SKELETONS, Place, Skeleton
 
-KEEP_SHAPE = ('none', 'skip_connect', 'avg_pool_3x3', 'max_pool_3x3', 'noise')  # cannot change the number of channels
 ALPHA_NOISE = 1e-3  # standard deviation of the initial logits
 
 
@@ -40,8 +45,9 @@ class SearchSpace:
     auxiliary_skip: adds a skip connection of weight 1 to every edge, in the supernet and in the derived network.
 
   Raises:
-    InputError: unknown skeleton, too few nodes, not the same number of candidates for each edge of a type, or
-      auxiliary skips in 'mobile'.
+    InputError: unknown skeleton, too few nodes, not the same number of candidates for each edge of a type, equal
+      candidates of an edge, or only `none`. In 'mobile' also: auxiliary skips, or no candidate that can change the
+      number of channels.
 
   Example:
     >>> space = SearchSpace('mine', 'darts', nodes=2, operations=('skip_connect', 'sep_conv_3x3'))
@@ -66,7 +72,8 @@ class SearchSpace:
       raise InputError(f'{self.name}: auxiliary_skip=True: expected False, because layers change the shape')
     operations = self.operations
     if operations and all(isinstance(name, str) for name in operations):
-      changing = tuple(name for name in operations if name not in KEEP_SHAPE)
+      # an operation without weights cannot change the number of channels
+      changing = tuple(name for name in operations if name not in WITHOUT_WEIGHTS)
       if self.is_chain and not changing:
         raise InputError(f'{self.name}: candidates {operations}: expected one that can change the number of channels')
       operations = tuple(
@@ -97,7 +104,7 @@ class SearchSpace:
   @property
   def is_chain(self) -> bool:
     """Whether the space is a chain of layers, without cells that repeat."""
-    return self.skeleton == 'mobile'
+    return self._skeleton.is_chain
 
   @property
   def cell_types(self) -> tuple[str, ...]:
@@ -110,9 +117,9 @@ class SearchSpace:
     return self._skeleton.num_inputs
 
   @property
-  def depth(self) -> str:
+  def depth_field(self) -> str:
     """The field of Supernet that has the number of cells; '' in 'mobile'."""
-    return self._skeleton.depth
+    return self._skeleton.depth_field
 
   @property
   def stem(self) -> str:
@@ -120,9 +127,9 @@ class SearchSpace:
     return self._skeleton.stem
 
   @property
-  def keeps_two(self) -> bool:
+  def keeps_two_edges(self) -> bool:
     """Whether a node of a derived cell keeps two edges, and never `none`."""
-    return self._skeleton.keeps_two
+    return self._skeleton.keeps_two_edges
 
   @property
   def edges(self) -> tuple[tuple[int, int], ...]:
@@ -186,7 +193,7 @@ class SearchSpace:
     cells = []
     for cell_type in self.cell_types:
       beta, names = betas[cell_type], self.candidates(cell_type)
-      if self.keeps_two:
+      if self.keeps_two_edges:
         cells.append(derive_two_per_node(beta, self.edges, names, self.concat))
       else:
         cells.append(derive_every_edge(beta, self.edges, names))
@@ -204,27 +211,41 @@ class SearchSpace:
 
   def _mismatch(self, genotype: Genotype) -> str | None:
     """Returns why `genotype` does not belong to this space, None if it does."""
-    places = {
+    candidates = {
       place: names
       for cell_type in self.cell_types
       for place, names in zip(self.places(cell_type), self.candidates(cell_type), strict=True)
     }
-    of_cells = [[place for place in sorted(places) if place.cell == i] for i in range(max(places).cell + 1)]
-    nodes = [len({place.target for place in cell}) for cell in of_cells]
-    if [(len(cell.nodes), cell.num_inputs) for cell in genotype.cells] != [(n, self.num_inputs) for n in nodes]:
-      expected, given = ' or '.join(map(str, dict.fromkeys(nodes))), [str(len(cell.nodes)) for cell in genotype.cells]
-      return f'expected {len(nodes)} cell(s) of {expected} nodes, it has {len(given)} of {", ".join(given)}'
-    for index, (cell, expected_places) in enumerate(zip(genotype.cells, of_cells, strict=True)):
-      given_places = [Place(index, target, source) for target, source, _ in cell.edges]
-      if not self.keeps_two and given_places != expected_places:
-        return f'expected the edges {_pairs(expected_places)}, it has {_pairs(given_places)}'
-      if len(set(given_places)) < len(given_places):
-        return 'two edges of one node have the same source'
-      if cell.concat != self.concat:
-        return f'expected the output to concatenate nodes {list(self.concat)}, it has {list(cell.concat)}'
-      for place, operation in zip(given_places, cell.operations, strict=True):
-        if operation not in places[place]:
-          return f'{operation!r} is not one of {", ".join(places[place])}'
+    num_cells = max(place.cell for place in candidates) + 1
+    places_by_cell = [sorted(place for place in candidates if place.cell == index) for index in range(num_cells)]
+    if why := self._nodes_mismatch(genotype, places_by_cell):
+      return why
+    for index, (cell, places) in enumerate(zip(genotype.cells, places_by_cell, strict=True)):
+      if why := self._cell_mismatch(index, cell, places, candidates):
+        return why
+    return None
+
+  def _nodes_mismatch(self, genotype, places_by_cell) -> str | None:
+    """Returns why the cells have other nodes than this space, None if they have not."""
+    expected = [len({place.target for place in places}) for places in places_by_cell]
+    given = [len(cell.nodes) for cell in genotype.cells]
+    if given == expected and all(cell.num_inputs == self.num_inputs for cell in genotype.cells):
+      return None
+    nodes = ' or '.join(map(str, dict.fromkeys(expected)))
+    return f'expected {len(expected)} cell(s) of {nodes} nodes, it has {len(given)} of {", ".join(map(str, given))}'
+
+  def _cell_mismatch(self, index, cell, places, candidates) -> str | None:
+    """Returns why a cell has other edges, another output or other operations, None if it has not."""
+    given = [Place(index, target, source) for target, source, _ in cell.edges]
+    if not self.keeps_two_edges and given != places:
+      return f'expected the edges {_pairs(places)}, it has {_pairs(given)}'
+    if len(set(given)) < len(given):
+      return 'two edges of one node have the same source'
+    if cell.concat != self.concat:
+      return f'expected the output to concatenate nodes {list(self.concat)}, it has {list(cell.concat)}'
+    for place, operation in zip(given, cell.operations, strict=True):
+      if operation not in candidates[place]:
+        return f'{operation!r} is not one of {", ".join(candidates[place])}'
     return None
 
   def parse(self, text: str) -> Genotype:
@@ -232,7 +253,7 @@ class SearchSpace:
     return self.check(Genotype.parse(text))
 
   def one_hot(self, genotype: Genotype) -> dict[str, jax.Array]:
-    """Returns β with weight 1 on the operations of `genotype` and 0 elsewhere, `{cell type: [E, O]}`."""
+    """Returns β with weight 1 on the operations of a `genotype` of this space, 0 elsewhere, `{cell type: [E, O]}`."""
     kept, betas = genotype.operations_by_place, {}
     for cell_type, shape in self.alpha_shapes.items():
       weights = np.zeros(shape, np.float32)
@@ -310,10 +331,10 @@ def make_space(
   if len(operations) == 1:
     raise InputError(f'operations={operations}: expected two or more')
   if nodes not in (0, space.nodes) and not operations:
-    candidates = {names for cell in space.operations for names in cell}
-    if len(candidates) > 1 and not space.is_chain:
+    edges_differ = len({names for cell in space.operations for names in cell}) > 1
+    if edges_differ and not space.is_chain:
       raise InputError(f'nodes={nodes}: {name} has different candidates on each edge, so give operations too')
-    operations = max(candidates, key=len)  # of a chain: those of the layers that keep the shape
+    operations = space.candidates(space.cell_types[0])[0]  # in a chain those of the layers that keep the shape
   return dataclasses.replace(
     space, nodes=nodes or space.nodes, operations=operations or space.operations, auxiliary_skip=auxiliary_skip
   )

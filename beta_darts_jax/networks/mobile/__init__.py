@@ -1,4 +1,4 @@
 """The networks of spaces without cells: a chain of stages of layers, as MobileNetV2 and ProxylessNAS have it.
 
-This folder knows nothing of cells, and no other network.
+This folder has no network with cells.
 """
