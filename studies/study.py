@@ -21,7 +21,7 @@ class Study:
   """A question and the arms that answer it. Each arm is a population of searches over seeds.
 
   Attributes:
-    name: of the study's file and of its folder under docs/evidence.
+    name: name of the study's file and of its folder under docs/evidence.
     question: the title of the study's page.
     primary: the measure that is tested; a key of `studies.measures.measures`.
     arms: the config of each arm.

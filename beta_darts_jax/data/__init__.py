@@ -1,6 +1,6 @@
 """Data sets, augmentation and batches.
 
-This folder must not know networks, search spaces, algorithms, configs, or how a run is executed (`runtime`).
+This folder imports no networks, search spaces, algorithms or configs, and nothing of `runtime`.
 """
 
 from beta_darts_jax.data.augmentation import Augmentation, normalize

@@ -32,7 +32,7 @@ def cached(name: str, key: str, read: Callable[[], Arrays], files: tuple[str, st
   If the cache cannot be written, a line on the console says so, and the arrays are returned all the same.
 
   Args:
-    name: of the data, the beginning of the entry's name.
+    name: name of the data, the beginning of the entry's name.
     key: a text that differs for different data.
     read: returns the arrays.
     files: names of the files of both arrays.
@@ -54,7 +54,7 @@ def cached(name: str, key: str, read: Callable[[], Arrays], files: tuple[str, st
   return arrays
 
 
-def _load(entry, files=FILES) -> Arrays | None:
+def _load(entry, files) -> Arrays | None:
   """Returns the arrays of an entry, None if it is missing or damaged."""
   try:
     images, labels = (np.load(entry / file, mmap_mode='r', allow_pickle=False) for file in files)
@@ -64,7 +64,7 @@ def _load(entry, files=FILES) -> Arrays | None:
   return (images, labels) if is_intact else None
 
 
-def _save(entry, arrays: Arrays, files=FILES) -> None:
+def _save(entry, arrays: Arrays, files) -> None:
   """Writes an entry as a whole: other processes find no entry, or a complete one."""
   entry.parent.mkdir(parents=True, exist_ok=True)
   temporary = pathlib.Path(tempfile.mkdtemp(prefix='.', dir=entry.parent))

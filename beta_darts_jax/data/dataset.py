@@ -66,11 +66,17 @@ class Dataset:
     return normalize(images, self.mean, self.std)
 
   def half(self, which: str) -> 'Dataset':
-    """Returns this data set with the 'first half' or 'second half' of its training images; 'all' keeps all of them."""
+    """Returns this data set with the 'first half' or 'second half' of its training images; 'all' keeps all of them.
+
+    Raises:
+      InputError: `which` is none of these.
+    """
     if which == 'all':
       return self
-    first, second = self._halves()
-    return dataclasses.replace(self, train=_rows(self.train, second if which == 'second half' else first))
+    halves = dict(zip(('first half', 'second half'), self._halves(), strict=True))
+    if which not in halves:
+      raise InputError(f'part {which!r}: expected all, {" or ".join(halves)}')
+    return dataclasses.replace(self, train=_rows(self.train, halves[which]))
 
   def subset(self, fraction: float) -> 'Dataset':
     """Returns this data set with a fraction of its training images: the first ones, or a draw by class."""
@@ -81,17 +87,23 @@ class Dataset:
 
     The balanced weight of a class of n images is N/(K·n), for N training images and K classes. So the mean of the
     weights over the training images is 1.
+
+    Raises:
+      InputError: another `kind`.
     """
+    if kind not in ('none', 'balanced'):
+      raise InputError(f'class weights {kind!r}: expected none or balanced')
     if kind == 'none':
       return ()
     sizes = np.bincount(self.train[1], minlength=self.num_classes)
     return tuple((len(self.train[1]) / (np.count_nonzero(sizes) * np.maximum(sizes, 1))).tolist())
 
   def search_splits(self, fraction: float = 1.0, alpha_fraction: float = 0.0) -> tuple[Arrays, Arrays]:
-    """Returns the images that train the weights and the images that train α, none of which is in both.
+    """Returns the (images, labels) that train the weights, and those that train α. No image is in both.
 
-    They are a fraction of each half of the training images. With `valid` they are a fraction of all training images,
-    and the validation images. With an `alpha_fraction` they are `fraction` and `alpha_fraction` of all training images.
+    Without `valid` and `alpha_fraction`: `fraction` of the first half of the training images, and of the second half.
+    With `valid`: `fraction` of the training images, and all validation images.
+    With `alpha_fraction`: `fraction` and `alpha_fraction` of the training images.
     """
     weights, alpha = self._search_indices(fraction, alpha_fraction)
     return _rows(self.train, weights), _rows(self.valid or self.train, alpha)
@@ -192,16 +204,16 @@ def make_dataset(
     raise InputError(f'{name}: {len(classes)} names of classes: expected {num_classes}')
   mean, std = statistics or _channel_statistics(train[0])
   return Dataset(
-    name,
-    train,
-    checked['test'],
-    num_classes,
-    tuple(mean),
-    tuple(std),
-    in_order,
-    checked.get('validation'),
-    tuple(classes[:num_classes]),
-    left_out,
+    name=name,
+    train=train,
+    test=checked['test'],
+    num_classes=num_classes,
+    mean=tuple(mean),
+    std=tuple(std),
+    in_order=in_order,
+    valid=checked.get('validation'),
+    classes=tuple(classes[:num_classes]),
+    left_out=left_out,
   )
 
 

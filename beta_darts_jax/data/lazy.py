@@ -74,8 +74,8 @@ class LazyImages:
   """Stands for the array uint8 [N, H, W, C] of a part of a data set.
 
   Attributes:
-    pictures: of the source.
-    places: of the N images in the source.
+    pictures: the pictures of the source.
+    places: index of each of the N images in the source.
     image_shape: (H, W, C).
     crops: how a picture becomes an image; None takes it as it is.
     fingerprint: SHA-256 of the names and sizes of the files of the source.

@@ -89,20 +89,21 @@ def load(
     raise InputError(f'alpha_split={alpha_split!r}: expected one of {", ".join(ALPHA_SPLITS)}')
   kind, _, path = source.partition(':')
   found = _open(source, kind, path, data_dir, image_size)
-  roles = {'test': 'test' if 'test' in found.parts else 'valid', 'valid': 'valid' if alpha_split == 'valid' else ''}
-  if roles['valid'] and 'valid' not in found.parts:
+  test_part = 'test' if 'test' in found.parts else 'valid'
+  alpha_part = 'valid' if alpha_split == 'valid' else None
+  if alpha_part and alpha_part not in found.parts:
     raise InputError(f'alpha_split=valid: {source} has no validation set')
   left_out = [*found.left_out]
-  if 'valid' in found.parts.keys() - roles.values():
+  if 'valid' in found.parts and 'valid' not in (test_part, alpha_part):
     left_out.append('the validation set is left out: a search trains α on it with alpha_split=valid only')
-  wanted = [part for part in found.parts if part in ('train', *roles.values())]
-  arrays = _read_parts(found, wanted, residence, roles['valid'])
+  wanted = [part for part in found.parts if part in ('train', test_part, alpha_part)]
+  arrays = _read_parts(source, found, wanted, residence, alpha_part)
   is_on_disk = isinstance(arrays['train'][0], LazyImages)
   dataset = make_dataset(
     source,
     arrays['train'],
-    arrays.get(roles['test']),
-    arrays.get(roles['valid']),
+    test=arrays.get(test_part),
+    valid=arrays.get(alpha_part) if alpha_part else None,
     image_size=0 if is_on_disk else image_size,
     classes=found.classes,
     left_out=tuple(left_out),
@@ -113,23 +114,28 @@ def load(
   return dataclasses.replace(dataset, streamed=is_on_disk or residence.streams(dataset.num_bytes))
 
 
-def _read_parts(found: _Source, wanted: list[str], residence: Residence, valid: str) -> dict[str, tuple]:
+def _read_parts(
+  source: str, found: _Source, wanted: list[str], residence: Residence, alpha_part: str | None
+) -> dict[str, tuple]:
   """Returns {part: (images, labels)}; the images are LazyImages if they stream and the source allows it."""
   if found.on_disk and residence.where != 'device':
     opened = {part: found.on_disk[part]() for part in wanted}
-    num_images = sum(opened[part].num_images for part in ('train', valid) if part)
+    num_images = sum(opened[part].num_images for part in ('train', alpha_part) if part)
     if residence.streams(num_images * opened['train'].first_image().nbytes):
       return {part: pictures.open(residence.crops) for part, pictures in opened.items()}
   arrays = {part: found.parts[part]() for part in wanted}
   if residence.crops:
-    return {part: (_cropped(part, images, residence.crops), labels) for part, (images, labels) in arrays.items()}
+    return {
+      part: (_cropped(f'{source}: {part}', images, residence.crops), labels)
+      for part, (images, labels) in arrays.items()
+    }
   return arrays
 
 
-def _cropped(part, images, crops) -> LazyImages:
-  images = check_images(part, np.asarray(images))
+def _cropped(name, images, crops) -> LazyImages:
+  images = check_images(name, np.asarray(images))
   if images.shape[-1] > 4:
-    raise InputError(f'{part} images have {images.shape[-1]} channels: expected 1 to 4 with data.crops=resized')
+    raise InputError(f'{name} images have {images.shape[-1]} channels: expected 1 to 4 with data.crops=resized')
   return as_lazy(images, crops)
 
 

@@ -46,7 +46,7 @@ def divide(sizes: np.ndarray, count: int, least: np.ndarray, most: np.ndarray) -
   """Divides `count` among classes in proportion to their sizes [K], by the largest remainders.
 
   Args:
-    sizes: of the classes.
+    sizes: number of images of each class.
     count: to be divided, at most the sum of `most`.
     least: smallest share of each class; it holds only if `count` suffices for all of them.
     most: largest share of each class.

@@ -90,7 +90,7 @@ class LevelExamples:
     indices: int [2, steps, b], which images the rows of each level are.
     rows: int [b], the numbers of the rows in the whole batch.
     first: number of the first step.
-    seed: of the augmentation.
+    seed: seed of the augmentation.
   """
 
   levels: tuple[Part, ...]

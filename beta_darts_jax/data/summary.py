@@ -99,10 +99,10 @@ def find_warnings(
   """Returns a sentence about each thing that is likely to be a mistake in the data.
 
   Args:
-    dataset: of a run.
-    fraction: of the training images that the run uses.
+    dataset: the data of a run.
+    fraction: fraction of the training images that the run uses.
     searches: whether the run is a search, which needs every class for the weights and for α.
-    alpha_fraction: of the training images that train α, as in `Dataset.search_splits`.
+    alpha_fraction: fraction of the training images that train α, as in `Dataset.search_splits`.
   """
   warnings = [*dataset.left_out]
   for part, (images, _) in _parts(dataset).items():

@@ -151,7 +151,7 @@ class RecordPictures:
   """The pictures of TFDS records, as `lazy.Pictures`.
 
   Attributes:
-    name: of the source and split, for messages.
+    name: name of the source and of the split, for messages.
     decoded, encoded: random access to the records, whose images are uint8 [H, W, C] or bytes of a file.
     image_size: as in `sources.load`.
   """

@@ -1,8 +1,8 @@
 """The algorithm: pure functions of (state, batch).
 
 Start with `bilevel.py`. The exchangeable parts are in `regularizers.py`, `hypergradients.py`, `relaxations.py`,
-`samplings.py`, `perturbations.py` and `optimizers.py`. This folder must not know a network class (`networks`), a config
-or a file.
+`samplings.py`, `perturbations.py` and `optimizers.py`. This folder imports no network class and no config, and opens no
+file.
 """
 
 from beta_darts_jax.method.bilevel import make_search_step

@@ -215,7 +215,7 @@ def kendall_tau(a, b, draws: int = 1000, seed: int = 0) -> dict[str, float]:
   Args:
     a, b: [n] scores.
     draws: bootstrap samples.
-    seed: of the bootstrap.
+    seed: seed of the bootstrap.
 
   Returns:
     {'tau', 'low', 'high', 'n'}.
@@ -235,7 +235,7 @@ def ranking_correlation(table, dataset: str, accuracy_of: Callable, cells: int, 
     dataset: 'cifar10', 'cifar100' or 'imagenet16_120'.
     accuracy_of: list of n genotypes → [n] scores.
     cells: n, drawn uniformly without repetition.
-    seed: of the draw.
+    seed: seed of the draw.
 
   Returns:
     {'one_shot', 'parameters'}, each as from `kendall_tau`.

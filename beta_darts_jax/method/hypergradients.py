@@ -27,8 +27,8 @@ class Problem(NamedTuple):
     architecture: α.
     sgd_step: (w, ∇_w step_loss) → w′ after one step of the weights' optimizer.
     learning_rate: ξ of that step.
-    weight_decay: of that optimizer.
-    scalars: of parts of one's own, `Hyperparameters.scalars`.
+    weight_decay: weight decay of that optimizer.
+    scalars: scalars of user-defined parts, `Hyperparameters.scalars`.
   """
 
   train_loss: Callable
@@ -88,9 +88,9 @@ def implicit(problem: Problem, solver: str = 'neumann', terms: int = 10, rate: f
 
   Args:
     problem: the two levels.
-    solver: of H⁻¹, a key of SOLVERS.
+    solver: how H⁻¹ is applied, a key of SOLVERS.
     terms: number of products with H.
-    rate: of the Neumann series, below 2/(largest eigenvalue of H).
+    rate: step size of the Neumann series, below 2/(largest eigenvalue of H).
     damping: added to H. Conjugate gradients need a positive definite H. The Hessian of a network is not.
   """
   value, (grad_w, gradient) = jax.value_and_grad(problem.valid_loss, argnums=(0, 1), has_aux=True)(

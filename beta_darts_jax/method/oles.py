@@ -40,9 +40,9 @@ def stop_operations(
   The weights of a stopped operation do not change again. Operations without convolutions never stop.
 
   Args:
-    optimizer: of all weights.
+    optimizer: the optimizer of all weights.
     window: steps.
-    threshold: of the mean cosine, −1 … 1.
+    threshold: smallest mean cosine with which an operation goes on, −1 … 1.
 
   Returns:
     A transformation whose `update` also needs `valid_gradient`, a function that returns the gradient of the loss on the

@@ -23,13 +23,13 @@ class StepParts:
   """The parts of one bilevel step; see `make_search_step`.
 
   Attributes:
-    regularizers: of α and of the weights.
+    regularizers: regularizers of α and of the weights.
     hypergradient: Problem → ((validation loss, accuracy), gradient of the architecture).
     relaxation: how α becomes β.
     weight_optimizer, alpha_optimizer: Hyperparameters → optax.GradientTransformation.
     flooding: whether the loss of the weights is flooded.
-    order: of the two levels in a step, one of ORDERS.
-    class_weights: of the losses of both levels; () weights no class.
+    order: which level takes its step first, one of ORDERS.
+    class_weights: weights of the classes in the losses of both levels; () weights no class.
   """
 
   regularizers: tuple[Regularizer, ...]

@@ -48,7 +48,7 @@ def adversarial_perturbation(betas, key, hyper: Hyperparameters, loss: Callable,
 
   Args:
     betas: each row sums to 1.
-    key: of the random start.
+    key: key of the random start.
     hyper: ε is `perturbation`.
     loss: β → nats, with the running statistics of BatchNorm.
     steps: ascent steps along the sign of the gradient, each 2ε/steps long (Madry et al., ICLR 2018).

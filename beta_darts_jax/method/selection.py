@@ -69,7 +69,7 @@ def draw_order(space: SearchSpace, seed: int) -> Order:
   """Returns a random order of the edges and of the nodes of each cell type."""
   rng = np.random.default_rng(seed)
   nodes: list[int] = []
-  if space.keeps_two:
+  if space.keeps_two_edges:
     nodes = [node for node in dict.fromkeys(target for target, _ in space.edges) if len(_entering(space, node)) > 2]
   return Order(
     edges={name: rng.permutation(len(space.places(name))).tolist() for name in space.cell_types},
@@ -94,11 +94,11 @@ def select_by_perturbation(
 
   Args:
     space: the search space.
-    betas: of the supernet, {cell type: [E, O]}.
+    betas: β of the supernet, {cell type: [E, O]}.
     accuracy_of: list of n β of this form → [n] accuracies.
     tune: function (β, decided) → β. It is called before each stage but the first to train the supernet, and once before
       the nodes are decided. `decided` {cell type: bool [E]} tells which edges have one operation left.
-    order: of the decisions, or the seed of a random one.
+    order: order of the decisions, or the seed of a random order.
   """
   betas = {name: np.array(betas[name]) for name in space.cell_types}
   order = draw_order(space, order) if isinstance(order, int) else order
@@ -117,7 +117,7 @@ def select_operations(space, betas, accuracy_of, tune, order: Order) -> dict[str
       betas = _copy(tune(_copy(betas), _copy(decided)))
     for name in (name for name in space.cell_types if stage < len(decided[name])):
       e = order.edges[name][stage]
-      candidates = [k for k, o in enumerate(space.candidates(name)[e]) if o != 'none' or not space.keeps_two]
+      candidates = [k for k, o in enumerate(space.candidates(name)[e]) if o != 'none' or not space.keeps_two_edges]
       accuracies = accuracy_of([_without(betas, name, e, k) for k in candidates])
       kept = candidates[int(np.argmin(accuracies))]
       betas[name][e] = betas[name][e].sum() * np.eye(len(betas[name][e]))[kept]

@@ -52,7 +52,7 @@ class SearchState(struct.PyTreeNode):
     Args:
       variables: from `supernet.init`.
       alphas: from `space.init_alphas`.
-      seed: of every random number of the run.
+      seed: seed of every random number of the run.
       edge_logits: from `relaxation.init_edge_logits`.
       weight_optimizer, alpha_optimizer: those of `make_search_step`.
     """

@@ -26,9 +26,9 @@ class Comparison:
   """How the found cell and random cells are trained after a search.
 
   Attributes:
-    network, recipe, augmentation: of every training.
+    network, recipe, augmentation: what every training has in common.
     random_cells: their number.
-    seed: of the random cells and of every training.
+    seed: seed of the random cells and of every training.
   """
 
   network: NetworkOptions

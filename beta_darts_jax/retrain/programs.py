@@ -44,9 +44,9 @@ class _Programs:
   Args:
     network: a module.
     image_shape: (H, W, C).
-    recipe: of the training.
-    seed: of the weights and of the order of the images.
-    mesh: of the devices.
+    recipe: the recipe of the training.
+    seed: seed of the weights and of the order of the images.
+    mesh: the mesh of devices.
   """
 
   def __init__(self, network, image_shape, recipe: Recipe, seed: int, mesh: Mesh):

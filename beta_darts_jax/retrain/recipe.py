@@ -17,12 +17,12 @@ class Recipe:
     learning_rate: initial rate.
     schedule: a key of SCHEDULES.
     warmup_epochs: first epochs, in which the rate grows linearly.
-    momentum, nesterov: of SGD.
+    momentum, nesterov: momentum of SGD, and whether it has Nesterov's form.
     weight_decay: coupled.
     clip_norm: largest norm of the gradient; 0 turns clipping off.
     label_smoothing: share of the target that is spread over all classes.
     drop_path_rate: its rate grows linearly from 0 towards this one.
-    ema_decay: of the moving average of the weights that is evaluated in their place; 0 turns it off.
+    ema_decay: decay of the moving average of the weights that is evaluated in their place; 0 turns it off.
     class_weights: factors of the losses of the images of each class; () weights no class.
   """
 

@@ -63,10 +63,10 @@ def summarize(setup: RetrainSetup, dataset, rows: list[Row], variables, seconds:
   """Returns what result.json holds.
 
   Args:
-    setup: of the run.
-    dataset: of the run.
-    rows: of all epochs.
-    variables: of the network, or their shapes.
+    setup: the setup of the run.
+    dataset: its data.
+    rows: the rows of all epochs.
+    variables: the variables of the network, or their shapes.
     seconds: by phase.
   """
   last = rows[-1]

@@ -18,7 +18,7 @@ def run(setup: RetrainSetup, dataset: Dataset, workdir: Workdir) -> RetrainResul
   """Trains to the end, or resumes an interrupted training of the same config.
 
   Args:
-    setup: of the run.
+    setup: the setup of the run.
     dataset: its data.
     workdir: opened for its config.
 

@@ -31,9 +31,9 @@ class NetworkOptions:
     channels: C of the first cells.
     layers: cells, in the DARTS family.
     cells_per_stage: N, in NAS-Bench-201.
-    auxiliary_weight: of the loss of the auxiliary head; 0 leaves the head out.
+    auxiliary_weight: weight of the loss of the auxiliary head; 0 leaves the head out.
     auxiliary_skip: adds a skip connection to every edge.
-    dtype: of the computation, 'float32' or 'bfloat16'.
+    dtype: dtype of the computation, 'float32' or 'bfloat16'.
   """
 
   stem: str
@@ -55,12 +55,12 @@ class RetrainSetup:
   Attributes:
     genotype: what is trained.
     network: its module.
-    auxiliary_weight: of the auxiliary head's loss.
-    recipe: of the training.
-    seed: of the weights and of the order of the images.
-    mesh: of the devices.
+    auxiliary_weight: weight of the auxiliary head's loss.
+    recipe: the recipe of the training.
+    seed: seed of the weights and of the order of the images.
+    mesh: the mesh of devices.
     fraction: share of the training images that is used.
-    augmentation: of training images on the device; streamed images are augmented on the host.
+    augmentation: how training images are augmented on the device; streamed images are augmented on the host.
     workers: processes that decode streamed images.
     session: sizes and logs of the run.
   """
@@ -185,11 +185,13 @@ def check_network(genotype: Genotype, options: NetworkOptions) -> None:
   if options.stem == 'imagenet' and options.channels < 2:
     raise InputError(f'channels={options.channels}: expected 2 or more with stem=imagenet')
   family = _FAMILIES[genotype.skeleton]
-  heads = genotype.skeleton == 'darts' or not options.auxiliary_weight
-  skips = genotype.skeleton != 'mobile' or not options.auxiliary_skip
-  if options.stem not in family.stems or not heads or not skips:
-    expected = [f'stem={" or ".join(family.stems)}', *([] if heads else ['auxiliary_weight=0'])]
-    expected += [] if skips else ['auxiliary_skip=False']
+  has_wrong_stem = options.stem not in family.stems
+  has_wrong_head = genotype.skeleton != 'darts' and options.auxiliary_weight > 0
+  has_wrong_skips = genotype.skeleton == 'mobile' and options.auxiliary_skip
+  if has_wrong_stem or has_wrong_head or has_wrong_skips:
+    expected = [f'stem={" or ".join(family.stems)}']
+    expected += ['auxiliary_weight=0'] if has_wrong_head else []
+    expected += ['auxiliary_skip=False'] if has_wrong_skips else []
     raise InputError(f'{short_name(genotype)} is {family.kind}: expected {", ".join(expected)}, as in {family.config}')
 
 

@@ -70,8 +70,8 @@ def make_train_step(network, recipe: Recipe, auxiliary_weight: float = 0.0) -> C
 
   Args:
     network: a module, with an auxiliary head if `auxiliary_weight` is above 0.
-    recipe: of the training.
-    auxiliary_weight: of the auxiliary head's loss.
+    recipe: the recipe of the training.
+    auxiliary_weight: weight of the auxiliary head's loss.
   """
 
   def loss(params, batch_stats, images, labels, drop_path_rate, key):

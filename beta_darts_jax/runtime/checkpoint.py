@@ -37,17 +37,17 @@ def _warn(message: str) -> None:
 
 
 class Checkpoints:
-  """The newest `keep` checkpoints of a run, in `workdir/checkpoints`; the folder `workdir/seals` holds their checksums.
+  """The newest two checkpoints of a run, in `workdir/checkpoints`; the folder `workdir/seals` holds their checksums.
 
   Several processes share the folders. Each of them calls every method, and process 0 writes the checksums. Opening
   removes damaged checkpoints, with a warning.
   """
 
-  def __init__(self, workdir: pathlib.Path, keep: int = 2):
+  def __init__(self, workdir: pathlib.Path):
     self._folder = (workdir / 'checkpoints').absolute()
     self._checksums = (workdir / 'seals').absolute()
     run_on_process_zero(self._remove_damaged)
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+    options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
     self._manager = ocp.CheckpointManager(self._folder, options=options)
 
   def _checksum_file(self, step: int) -> pathlib.Path:

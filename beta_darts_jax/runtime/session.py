@@ -34,7 +34,7 @@ class SessionOptions:
   """The sizes of a run, and what it saves and logs.
 
   Attributes:
-    epochs: of the whole run.
+    epochs: number of epochs of the whole run.
     steps_per_epoch: steps.
     steps_per_dispatch: steps of one call of the training program. Signals and losses are checked between calls.
     images_per_step: images that one member trains on in a step, for the rate.

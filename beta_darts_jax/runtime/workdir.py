@@ -176,7 +176,7 @@ class Workdir:
     config: a JSON tree.
     command: the command line that started the run, for environment.json.
     data: the record of its data, a JSON tree, for environment.json. It may have 'warnings', which are not compared.
-    loggers: of the run; `loggers` has those of this process, () if it is not process 0.
+    loggers: the loggers of the run; the attribute `loggers` has those of this process, () if it is not process 0.
 
   Raises:
     InputError: the folder is not writable, another process uses it, it holds a run of another config or other data,

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from beta_darts_jax.data.cache import _save, cache_folder, cached
+from beta_darts_jax.data.cache import FILES, _save, cache_folder, cached
 
 IMAGES, LABELS = np.arange(48, dtype=np.uint8).reshape(4, 2, 2, 3), np.arange(4, dtype=np.int32)
 
@@ -73,7 +73,7 @@ def test_an_entry_that_another_process_wrote_meanwhile_stays(folder):
   check(Reader())
   (entry,) = folder.iterdir()
   before = entry.stat().st_ino
-  _save(entry, (IMAGES, LABELS))
+  _save(entry, (IMAGES, LABELS), FILES)
   assert entry.stat().st_ino == before and len(list(folder.iterdir())) == 1
 
 
