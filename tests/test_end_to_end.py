@@ -1,6 +1,5 @@
 """Whole runs as a user starts them. After a kill, a stop or damage a run resumes to the same bits."""
 
-import contextlib
 import gzip
 import json
 import os
@@ -18,7 +17,7 @@ from conftest import COMPILED_FAST, external
 
 from beta_darts_jax import SearchSpace, load, load_run
 from beta_darts_jax.networks.interop import network_state_dict
-from beta_darts_jax.runtime.checkpoint import Checkpoints
+from beta_darts_jax.runtime.checkpoint import load_arrays
 
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS, EPOCHS = 22, 4
@@ -72,8 +71,7 @@ def wait_for_checksums(process, workdir, step):
 
 
 def final_state(workdir):
-  with contextlib.closing(Checkpoints(workdir)) as checkpoints:
-    return checkpoints.restore_arrays()
+  return load_arrays(workdir)
 
 
 def rows(workdir):

@@ -1,6 +1,5 @@
 """The result of a training: what result.json holds, what is printed, and the trained network of a run folder."""
 
-import contextlib
 import dataclasses
 import math
 import pathlib
@@ -10,9 +9,10 @@ import jax
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.networks import multiply_adds
 from beta_darts_jax.retrain.setup import RetrainSetup
-from beta_darts_jax.runtime.checkpoint import Checkpoints
+from beta_darts_jax.runtime.checkpoint import load_arrays
+from beta_darts_jax.runtime.environment import environment, peak_memory
 from beta_darts_jax.runtime.logs import Row
-from beta_darts_jax.runtime.workdir import environment, peak_memory, read_result
+from beta_darts_jax.runtime.workdir import read_result
 from beta_darts_jax.spaces.genotype import Genotype
 
 
@@ -100,7 +100,7 @@ def load_run(path: str | pathlib.Path) -> tuple[Genotype, dict]:
     (genotype, {'params', 'batch_stats'} of numpy arrays). The variables are the moving average if the run kept one.
 
   Raises:
-    InputError: `path` is no folder, holds no finished training, or has no intact checkpoint.
+    InputError: `path` is no folder, holds no finished training, or its last checkpoint is missing or damaged.
   """
   if not pathlib.Path(path).is_dir():
     raise InputError(f'{path}: no such folder')
@@ -108,9 +108,6 @@ def load_run(path: str | pathlib.Path) -> tuple[Genotype, dict]:
   if result is None or 'test_accuracy' not in result:
     held = 'a search' if result else 'no finished run'
     raise InputError(f'{path} holds {held}: expected a finished training. Train the cell by beta-darts retrain first.')
-  with contextlib.closing(Checkpoints(pathlib.Path(path))) as checkpoints:
-    state = checkpoints.restore_arrays()
-  if state is None:
-    raise InputError(f'{path} has no intact checkpoint')
+  state = load_arrays(pathlib.Path(path))
   variables = state.get('average') or {name: state[name] for name in ('params', 'batch_stats')}
   return Genotype.parse(result['genotype']), variables

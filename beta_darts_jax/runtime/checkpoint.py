@@ -15,8 +15,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from beta_darts_jax.errors import InputError
+from beta_darts_jax.runtime.files import write_json
 from beta_darts_jax.runtime.processes import is_process_zero, run_on_process_zero
-from beta_darts_jax.runtime.workdir import write_json
 
 
 class Restored(NamedTuple):
@@ -36,6 +36,52 @@ def _warn(message: str) -> None:
   print(f'warning: {message}', file=sys.stderr, flush=True)
 
 
+def saved_steps(workdir: pathlib.Path) -> list[int]:
+  """Returns the steps of the checkpoints of a run, the oldest one first."""
+  folder = workdir / 'checkpoints'
+  return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()) if folder.is_dir() else []
+
+
+def is_damaged(workdir: pathlib.Path, step: int) -> bool:
+  """Returns whether a checkpoint has not the checksums that were recorded for it.
+
+  Without a record nothing shows that it is damaged: the process may have been killed before it recorded them.
+  """
+  file = checksum_file(workdir, step)
+  if not file.is_file():
+    return False
+  try:
+    return json.loads(file.read_text()) != checksums(workdir / 'checkpoints' / str(step))
+  except (ValueError, FileNotFoundError):
+    return True
+
+
+def checksum_file(workdir: pathlib.Path, step: int) -> pathlib.Path:
+  """Returns the file with the checksums of the checkpoint of a step."""
+  return workdir / 'seals' / f'{step}.json'
+
+
+def load_arrays(workdir: pathlib.Path) -> dict:
+  """Loads the newest state of a run as nested dicts of numpy arrays. It changes no file.
+
+  Raises:
+    InputError: there is no checkpoint, or the newest one is damaged. An older one has the weights of another step.
+  """
+  recorded = [int(file.stem) for file in (workdir / 'seals').glob('*.json') if file.stem.isdigit()]
+  step = max([*saved_steps(workdir), *recorded], default=None)
+  if step is None:
+    raise InputError(f'{workdir} has no checkpoint')
+  folder = workdir / 'checkpoints' / str(step)
+  if is_damaged(workdir, step):
+    raise InputError(
+      f'{folder} is damaged: remove result.json, and the command of the run trains again from the checkpoint before it'
+    )
+  # ocp.Checkpointer would expect a file that the manager does not write
+  tree = ocp.PyTreeCheckpointHandler().metadata((folder / 'state').absolute()).tree
+  arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+  return ocp.PyTreeCheckpointer().restore((folder / 'state').absolute(), restore_args=arrays)
+
+
 class Checkpoints:
   """The newest two checkpoints of a run, in `workdir/checkpoints`; the folder `workdir/seals` holds their checksums.
 
@@ -44,30 +90,19 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: pathlib.Path):
-    self._folder = (workdir / 'checkpoints').absolute()
-    self._checksums = (workdir / 'seals').absolute()
+    self._workdir = workdir.absolute()
+    self._folder = self._workdir / 'checkpoints'
     run_on_process_zero(self._remove_damaged)
     options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
     self._manager = ocp.CheckpointManager(self._folder, options=options)
 
-  def _checksum_file(self, step: int) -> pathlib.Path:
-    return self._checksums / f'{step}.json'
-
   def _remove_damaged(self):
-    self._checksums.mkdir(parents=True, exist_ok=True)
-    steps = [int(f.name) for f in self._folder.iterdir() if f.name.isdigit()] if self._folder.is_dir() else []
-    for step in sorted(steps):
-      file = self._checksum_file(step)
-      if not file.is_file():
-        continue  # Orbax finished the checkpoint, but the process was killed before it recorded the checksums
-      try:
-        intact = json.loads(file.read_text()) == checksums(self._folder / str(step))
-      except (ValueError, FileNotFoundError):
-        intact = False
-      if not intact:
+    (self._workdir / 'seals').mkdir(parents=True, exist_ok=True)
+    for step in saved_steps(self._workdir):
+      if is_damaged(self._workdir, step):
         _warn(f'checkpoint {step} is damaged and not used')
         shutil.rmtree(self._folder / str(step))
-        file.unlink()
+        checksum_file(self._workdir, step).unlink()
 
   def record_checksums(self) -> None:
     """Records the checksums of finished checkpoints. It never waits, so a loop can call it often."""
@@ -80,9 +115,9 @@ class Checkpoints:
       return
     steps = self._manager.all_steps()
     for step in steps:
-      if not self._checksum_file(step).is_file():
-        write_json(self._checksum_file(step), checksums(self._folder / str(step)))
-    for file in self._checksums.glob('*.json'):
+      if not checksum_file(self._workdir, step).is_file():
+        write_json(checksum_file(self._workdir, step), checksums(self._folder / str(step)))
+    for file in (self._workdir / 'seals').glob('*.json'):
       if file.stem.isdigit() and int(file.stem) not in steps:
         file.unlink()
 
@@ -108,7 +143,8 @@ class Checkpoints:
       except Exception as error:  # Orbax raises many types for damaged files
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
           raise  # the disk failed, and may be read again later
-        if not self._checksum_file(step).is_file():  # nothing shows that the files are intact: try an older checkpoint
+        # without checksums nothing shows that the files are intact: try an older checkpoint
+        if not checksum_file(self._workdir, step).is_file():
           _warn(f'checkpoint {step} cannot be read ({type(error).__name__}) and is not used')
           self._manager.delete(step)
         elif isinstance(error, ValueError):  # the files are intact: they hold other arrays
@@ -119,17 +155,6 @@ class Checkpoints:
         else:  # the files are intact: the disk or Orbax failed
           raise
     return None
-
-  def restore_arrays(self) -> dict | None:
-    """Restores the newest intact state as nested dicts of numpy arrays; returns None if there is none."""
-    steps = self._manager.all_steps()
-    if not steps:
-      return None
-    folder = self._folder / str(max(steps)) / 'state'
-    # ocp.Checkpointer would expect a file that the manager does not write
-    tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree
-    arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-    return ocp.PyTreeCheckpointer().restore(folder, restore_args=arrays)
 
   def close(self) -> None:
     """Waits for the last save and records its checksums."""

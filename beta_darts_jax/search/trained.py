@@ -1,14 +1,13 @@
 """Loads the network of a finished run: a retraining's, or the supernet of a search restricted to its cell."""
 
-import contextlib
 import pathlib
 
 import jax
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.retrain.trained import TrainedNetwork, load_retrained, read_data
-from beta_darts_jax.runtime.checkpoint import Checkpoints
-from beta_darts_jax.runtime.workdir import read_json
+from beta_darts_jax.runtime.checkpoint import load_arrays
+from beta_darts_jax.runtime.files import read_json
 from beta_darts_jax.search.setup import kept_supernet
 from beta_darts_jax.spaces.lookup import find_genotype
 
@@ -42,10 +41,7 @@ def _load_supernet(folder, run, member, values) -> TrainedNetwork:
   genotype, _ = find_genotype(str(folder))
   data = read_data(run)
   supernet = kept_supernet(values, len(data['classes']))
-  with contextlib.closing(Checkpoints(run)) as checkpoints:
-    state = checkpoints.restore_arrays()
-  if state is None:
-    raise InputError(f'{run} has no intact checkpoint')
+  state = load_arrays(run)
   variables = {name: jax.tree.map(lambda x: x[member], state[name]) for name in ('params', 'batch_stats')}
   betas = supernet.space.one_hot(supernet.space.check(genotype))
 

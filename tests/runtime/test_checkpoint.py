@@ -1,3 +1,4 @@
+import shutil
 import time
 
 import jax
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from beta_darts_jax import InputError
-from beta_darts_jax.runtime.checkpoint import Checkpoints
+from beta_darts_jax.runtime.checkpoint import Checkpoints, checksums, load_arrays
 
 
 def state(value):
@@ -64,6 +65,28 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(tmp_path, how, capsy
   assert 'checkpoint 2 is damaged and not used' in capsys.readouterr().err
   saved(tmp_path, 2)  # step 2 can be saved again
   assert is_step(restored(tmp_path), 2)
+
+
+@pytest.mark.parametrize('how', ['flip', 'remove', 'remove all'])
+def test_a_damaged_checkpoint_is_not_loaded_and_loading_changes_no_file(tmp_path, how):
+  saved(tmp_path, 1, 2)
+  np.testing.assert_array_equal(load_arrays(tmp_path)['w'], state(2)['w'])
+  files = sorted(f for f in (tmp_path / 'checkpoints' / '2').rglob('*') if f.is_file() and f.stat().st_size)
+  if how == 'remove all':
+    shutil.rmtree(tmp_path / 'checkpoints' / '2')
+  else:
+    damage(max(files, key=lambda f: f.stat().st_size), how)
+  before = checksums(tmp_path)
+  for _ in range(2):
+    with pytest.raises(InputError, match=r'checkpoints/2 is damaged: remove result\.json'):
+      load_arrays(tmp_path)
+  assert checksums(tmp_path) == before
+
+
+def test_a_folder_without_a_checkpoint_is_not_loaded(tmp_path):
+  with pytest.raises(InputError, match='has no checkpoint'):
+    load_arrays(tmp_path)
+  assert not any(tmp_path.iterdir())
 
 
 def test_checksums_are_recorded_as_soon_as_a_step_is_saved(tmp_path):

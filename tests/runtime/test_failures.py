@@ -1,6 +1,5 @@
 """Processes that share four virtual devices stream a search: one of them is killed, or their number changes."""
 
-import contextlib
 import json
 import os
 import pathlib
@@ -15,7 +14,7 @@ from conftest import COMPILED_FAST
 from PIL import Image
 from test_processes import free_port
 
-from beta_darts_jax.runtime.checkpoint import Checkpoints
+from beta_darts_jax.runtime.checkpoint import load_arrays
 
 ROOT = pathlib.Path(__file__).parents[2]
 ARGUMENTS = [
@@ -65,8 +64,7 @@ def finish(processes):
 
 
 def outcome(folder):
-  with contextlib.closing(Checkpoints(folder)) as checkpoints:
-    state = checkpoints.restore_arrays()
+  state = load_arrays(folder)
   rows = map(json.loads, (folder / 'metrics.jsonl').read_text().splitlines())
   return state, [{**row, 'seconds': 0, 'images_per_second': 0} for row in rows]
 

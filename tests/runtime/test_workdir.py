@@ -10,7 +10,8 @@ import pytest
 
 from beta_darts_jax import InputError, __version__
 from beta_darts_jax.errors import NonFiniteLoss
-from beta_darts_jax.runtime.workdir import Workdir, in_use, local_folder, read_result, refuse_other_config, write_text
+from beta_darts_jax.runtime.files import write_text
+from beta_darts_jax.runtime.workdir import Workdir, in_use, local_folder, read_result, refuse_other_config
 
 CONFIG = {'a': 1, 'b': {'c': (1, 2)}, 'data': {'workers': 1}, 'parallel': {'data': 1}}
 
@@ -21,6 +22,19 @@ def test_the_same_config_opens_the_folder_again(tmp_path):
   with Workdir(tmp_path / 'run', CONFIG | {'data': {'workers': 2}, 'parallel': {'data': 2}}) as run:
     run.finish({'genotype': 'x'})
   assert read_result(tmp_path / 'run') == {'genotype': 'x'}
+
+
+def test_a_key_that_an_older_version_did_not_have_may_have_its_default(tmp_path):
+  with Workdir(tmp_path, CONFIG):
+    pass
+  new, defaults = CONFIG | {'new': {'x': (1, 2), 'y': 0.5}}, {'a': 7, 'new': {'x': (1, 2), 'y': 0.5}}
+  refuse_other_config(tmp_path, new, defaults)
+  with Workdir(tmp_path, new, defaults=defaults):
+    pass
+  with pytest.raises(InputError, match=r'settings \(new\.y: null, yours: 2\)'):
+    refuse_other_config(tmp_path, CONFIG | {'new': {'x': (1, 2), 'y': 2}}, defaults)
+  with pytest.raises(InputError, match=r'settings \(a: 1, yours: 7\)'):  # the old run has a value of its own
+    refuse_other_config(tmp_path, CONFIG | {'a': 7}, defaults)
 
 
 def test_another_config_is_refused(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 from beta_darts_jax.config import default
 from beta_darts_jax.config.check import check
 from beta_darts_jax.data import Dataset, record
-from beta_darts_jax.runtime.checkpoint import Checkpoints
+from beta_darts_jax.runtime.checkpoint import load_arrays
 from beta_darts_jax.runtime.workdir import Workdir
 from beta_darts_jax.search import run as search_run
 from beta_darts_jax.search.setup import make_search_setup
@@ -49,8 +49,7 @@ def read_rows(path):
 
 
 def final_state(path):
-  with contextlib.closing(Checkpoints(path)) as checkpoints:
-    return checkpoints.restore_arrays()
+  return load_arrays(path)
 
 
 @contextlib.contextmanager
