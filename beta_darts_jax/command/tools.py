@@ -28,7 +28,7 @@ def run_tool(command: str, words: list[str], values: FlagValues) -> int:
     _write_pages(words, values)
   else:
     folder = export(words[0], values.format, values.out)
-    print(f'{folder}\nexample.py needs {NEEDS[values.format]}, and pillow for a picture file')
+    print(f'{folder}\nexample.py needs {NEEDS[values.format]}, and pillow and numpy for a picture file')
   return 0
 
 
@@ -37,7 +37,8 @@ def _write_pages(folders: list[str], values: FlagValues) -> None:
   make_pages = report.watch if values.watch else _write_once
   for index, page in enumerate(make_pages(folders, values.out, values.png)):
     if index == 0:
-      print(f'{page}\n{report.figures_folder(page)}' if values.png else page, flush=True)
+      figures = report.figures_folder(page)
+      print(f'{page}\n{figures}' if values.png and figures.is_dir() else page, flush=True)
 
 
 def _write_once(folders, out, png):

@@ -8,8 +8,8 @@ from PIL import Image, ImageOps
 
 from beta_darts_jax.errors import InputError
 
-_WITHOUT_RANGE = {'I': '32-bit integers', 'F': '32-bit floats'}
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+WITHOUT_RANGE = {'I': '32-bit integers', 'F': '32-bit floats'}
+BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 
 
 def read_picture(file: pathlib.Path, image_size: int = 0) -> np.ndarray:
@@ -63,14 +63,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     InputError: the values have no documented range (32-bit integers, floats and signed values).
   """
   ImageOps.exif_transpose(image, in_place=True)
-  if _has_16_bits(image):
-    return Image.fromarray(_upper_8_bits(image)).convert('RGB')
-  if image.mode in _WITHOUT_RANGE:
+  if has_16_bits(image):
+    return Image.fromarray(upper_8_bits(image)).convert('RGB')
+  if image.mode in WITHOUT_RANGE:
     raise InputError(
-      f'mode {image.mode} ({_WITHOUT_RANGE[image.mode]}) has no documented range: expected an image with 8 or 16 bits '
+      f'mode {image.mode} ({WITHOUT_RANGE[image.mode]}) has no documented range: expected an image with 8 or 16 bits '
       'per channel'
     )
-  if 2 in getattr(image, 'tag_v2', {}).get(_SAMPLE_FORMAT, (1,)):
+  if 2 in getattr(image, 'tag_v2', {}).get(SAMPLE_FORMAT, (1,)):
     raise InputError('signed values have no documented range: expected an image with 8 or 16 bits per channel')
   transparent = image.info.get('transparency')
   if isinstance(transparent, tuple) and max(transparent) > 255:  # of 16 bits, but Pillow keeps the upper 8 bits
@@ -81,16 +81,19 @@ def to_rgb(image: Image.Image) -> Image.Image:
   return Image.alpha_composite(white, image.convert('RGBA')).convert('RGB')
 
 
-def _has_16_bits(image) -> bool:
-  """Pillow has three modes of 16-bit grey, and gives mode I to PGM files, whose values it scales to 16 bits."""
+def has_16_bits(image) -> bool:
+  """Returns whether an image has 16 bits per channel.
+
+  Pillow has three modes of 16-bit grey. It gives mode I to PGM files, whose values it scales to 16 bits.
+  """
   return image.mode.startswith('I;16') or (image.mode == 'I' and image.format == 'PPM')
 
 
-def _upper_8_bits(image) -> np.ndarray:
-  """uint8 [H, W]. A TIFF file may use 12 of the 16 bits. A PNG file may name one transparent value."""
+def upper_8_bits(image) -> np.ndarray:
+  """Returns uint8 [H, W]. A TIFF file may use 12 of the 16 bits. A PNG file may name one transparent value."""
   values = np.asarray(image).astype(np.int32)
   tags = image.tag_v2 if image.format == 'TIFF' else {}
-  grey = values >> (tags.get(_BITS_PER_SAMPLE, (16,))[0] - 8)
-  if tags.get(_PHOTOMETRIC) == 0:  # white is 0
+  grey = values >> (tags.get(BITS_PER_SAMPLE, (16,))[0] - 8)
+  if tags.get(PHOTOMETRIC) == 0:  # white is 0
     grey = 255 - grey
   return np.where(values == image.info.get('transparency', -1), 255, grey).astype(np.uint8)

@@ -21,6 +21,8 @@ from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.lookup import find_genotype
 from beta_darts_jax.spaces.published import short_name
 
+STREAMED_SOURCE = 'imagenet2012'  # its pictures are read batch by batch, as random resized crops
+
 
 @dataclasses.dataclass(frozen=True)
 class NetworkOptions:
@@ -96,7 +98,7 @@ def resolve_genotype(config: ConfigDict) -> Genotype:
 
 def load_dataset(options: ConfigDict) -> Dataset:
   """Loads the data set of a config's group `data`. ImageNet is streamed. Raises InputError."""
-  streams = options.source == 'imagenet2012'
+  streams = options.source == STREAMED_SOURCE
   residence = Residence('stream', crops=resized_crops(options)) if streams else Residence()
   return load(options.source, options.data_dir, options.image_size, residence=residence).half(options.part)
 

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 from beta_darts_jax.data.augmentation import normalize
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.retrain.result import load_run
-from beta_darts_jax.retrain.setup import AnyNetwork, NetworkOptions, make_network
+from beta_darts_jax.retrain.setup import STREAMED_SOURCE, AnyNetwork, NetworkOptions, make_network
 from beta_darts_jax.retrain.step import evaluation_logits
-from beta_darts_jax.runtime.workdir import read_json
+from beta_darts_jax.runtime.files import read_json
 from beta_darts_jax.spaces.genotype import Genotype
 
 
@@ -25,6 +25,8 @@ class TrainedNetwork:
     classes: the name of each class, in the order of the logits.
     image_shape: (H, W, C) of the images.
     mean, std: per channel, of training images scaled to 0 … 1; a call normalizes the images by them.
+    resize: shorter side of a picture in pixels, before its central H×W pixels are taken; 0: the whole picture is
+      resized to H×W.
     variables: {'params', 'batch_stats'} of numpy arrays.
     predict: compiled function (variables, uint8 images) → logits.
     module: the module of a retrained network; None for the supernet of a search.
@@ -42,6 +44,7 @@ class TrainedNetwork:
     self.genotype, self.variables, self.module = genotype, variables, module
     self.classes, self.image_shape = tuple(data['classes']), tuple(data['image_shape'])
     self.mean, self.std = tuple(data['mean']), tuple(data['std'])
+    self.resize = data.get('resize', 0)
 
     def predict(variables, images):
       return logits(variables, normalize(images, self.mean, self.std))
@@ -61,8 +64,10 @@ class TrainedNetwork:
 def load_retrained(path: str | pathlib.Path) -> TrainedNetwork:
   """Loads the network of a finished retraining from its folder. Raises InputError, as `load_run` and `read_data`."""
   genotype, variables = load_run(path)
-  data = read_data(path)
-  options = NetworkOptions(**read_json(pathlib.Path(path) / 'config.json', 'expected JSON')['network'])
+  config = read_json(pathlib.Path(path) / 'config.json', 'expected JSON')
+  is_cropped = config['data']['source'] == STREAMED_SOURCE
+  data = read_data(path) | {'resize': config['data']['resize'] if is_cropped else 0}
+  options = NetworkOptions(**config['network'])
   module = make_network(genotype, len(data['classes']), options, tuple(data['image_shape'][:2]))
   return of_module(module, variables, data)
 

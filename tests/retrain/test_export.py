@@ -11,12 +11,15 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 
 import beta_darts_jax as bd
 from beta_darts_jax.data import normalize
+from beta_darts_jax.data.crops import ResizedCrops
+from beta_darts_jax.data.pictures import open_picture, read_picture
 from beta_darts_jax.retrain.export import FORMATS, export
-from beta_darts_jax.retrain.export.examples import EXAMPLES
+from beta_darts_jax.retrain.export.examples import EXAMPLES, picture_source
 from beta_darts_jax.retrain.export.source import torch_source, torch_state_dict
 from beta_darts_jax.retrain.trained import TrainedNetwork, of_module
 from beta_darts_jax.spaces.genotype import Cell
@@ -274,6 +277,31 @@ def test_onnx_has_our_logits_for_any_batch(darts_network, tmp_path):
   session = onnxruntime.InferenceSession(out / 'model.onnx')
   (logits,) = session.run(['logits'], {'images': IMAGES})
   np.testing.assert_allclose(logits, darts_network(IMAGES), rtol=1e-5, atol=1e-5)
+
+
+def pictures():
+  """{name: picture}, as people have them."""
+  rgb = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8))
+  transparent = rgb.copy()
+  transparent.putalpha(Image.linear_gradient('L').resize(rgb.size))
+  deep = Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30) * 109)
+  return {'plain.png': rgb, 'transparent.png': transparent, '16_bits.png': deep, 'rotated.jpg': rgb}
+
+
+@pytest.mark.parametrize('name', pictures())
+def test_an_example_reads_a_picture_as_the_training_does(name, tmp_path):
+  picture, exif = pictures()[name], Image.Exif()
+  exif[0x0112] = 6  # orientation: turned by 90°
+  picture.save(tmp_path / name, **({'exif': exif} if name == 'rotated.jpg' else {}))
+  namespace = {}
+  exec(picture_source(), namespace)
+  read = namespace['read_picture']
+  np.testing.assert_array_equal(read(tmp_path / name, [8, 8, 3]), read_picture(tmp_path / name, image_size=8))
+  cropped = ResizedCrops(size=8, resize=12).for_test(open_picture(tmp_path / name))
+  np.testing.assert_array_equal(read(tmp_path / name, [8, 8, 3], resize=12), cropped)
+  assert read(tmp_path / name, [8, 6, 1]).shape == (8, 6, 1)
+  with pytest.raises(ValueError, match='takes 4 channels: expected 1 or 3'):
+    read(tmp_path / name, [8, 8, 4])
 
 
 @pytest.mark.parametrize('format', FORMATS)

@@ -14,7 +14,7 @@ import jax.export  # `import jax` does not import it
 import numpy as np
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.retrain.export.examples import EXAMPLES
+from beta_darts_jax.retrain.export.examples import EXAMPLES, picture_source
 from beta_darts_jax.retrain.export.source import torch_source, torch_state_dict
 from beta_darts_jax.retrain.setup import AnyNetwork
 from beta_darts_jax.retrain.trained import TrainedNetwork, load_retrained
@@ -26,7 +26,9 @@ Files = Mapping[str, bytes]
 def export(
   run: str | pathlib.Path | TrainedNetwork, format: str, out: str | pathlib.Path, auxiliary: bool = False
 ) -> pathlib.Path:
-  """Writes a retrained network into a folder, with classes.json and example.py. docs/export.md describes the formats.
+  """Writes a retrained network into a folder, with classes.json, example.py and picture.py.
+
+  docs/export.md describes the formats.
 
   Args:
     run: the folder of a finished retraining, or its network from `load`.
@@ -41,7 +43,7 @@ def export(
     InputError: there is no such network or format, the format cannot hold the network, a package is missing, or the
       folder has files or cannot be written.
   """
-  form, out = _find(format), pathlib.Path(out)
+  form, out = _find(format), pathlib.Path(os.path.expanduser(out))
   _refuse_folder(out)
   trained = run if isinstance(run, TrainedNetwork) else load_retrained(run)
   if trained.module is None:
@@ -54,6 +56,7 @@ def export(
     **form.files(Parts(trained, module, variables)),
     'classes.json': json.dumps(facts, indent=2, ensure_ascii=False).encode(),
     'example.py': EXAMPLES[format].replace('CLASS', type(module).__name__).encode(),
+    'picture.py': picture_source().encode(),
   }
   try:
     out.mkdir(parents=True, exist_ok=True)
@@ -102,6 +105,7 @@ def _facts(trained: TrainedNetwork, module) -> dict[str, Any]:
     'mean': trained.mean,
     'std': trained.std,
     'image_shape': trained.image_shape,
+    'resize': trained.resize,
     'genotype': str(trained.genotype),
     'network': {name: getattr(module, name) for name in sorted(names)},
   }
