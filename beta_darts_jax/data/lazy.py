@@ -4,6 +4,7 @@ Legend: N images; H, W, C height, width and channels.
 """
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -78,7 +79,7 @@ class LazyImages:
     places: index of each of the N images in the source.
     image_shape: (H, W, C).
     crops: how a picture becomes an image; None takes it as it is.
-    fingerprint: SHA-256 of the names and sizes of the files of the source.
+    fingerprint: SHA-256 of the names and sizes of the files of the source, or of the pixels of an array.
   """
 
   pictures: Pictures
@@ -122,8 +123,13 @@ class LazyImages:
 
 
 def as_lazy(images: Any, crops: ResizedCrops | None = None) -> LazyImages:
-  """Returns images that may be an array [N, H, W, C] as LazyImages; `crops` are those of an array."""
+  """Returns images that may be an array [N, H, W, C] as LazyImages.
+
+  `crops` are those of an array. With them the result also has the fingerprint of the array, because it stands for the
+  array in a data set.
+  """
   if isinstance(images, LazyImages):
     return images
   shape = crops.image_shape if crops else images.shape[1:]
-  return LazyImages(ArrayPictures(images), np.arange(len(images)), shape, crops)
+  fingerprint = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest() if crops else ''
+  return LazyImages(ArrayPictures(images), np.arange(len(images)), shape, crops, fingerprint)

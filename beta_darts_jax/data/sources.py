@@ -134,8 +134,8 @@ def _read_parts(
 
 def _cropped(name, images, crops) -> LazyImages:
   images = check_images(name, np.asarray(images))
-  if images.shape[-1] > 4:
-    raise InputError(f'{name} images have {images.shape[-1]} channels: expected 1 to 4 with data.crops=resized')
+  if images.shape[-1] not in (1, 3):
+    raise InputError(f'{name} images have {images.shape[-1]} channels: expected 1 or 3 with data.crops=resized')
   return as_lazy(images, crops)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from beta_darts_jax.data.dataset import Arrays, Dataset
-from beta_darts_jax.data.lazy import LazyImages
+from beta_darts_jax.data.lazy import ArrayPictures, LazyImages
 
 PARTS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 SMALL_CLASS = 10  # images
@@ -40,13 +40,19 @@ def _parts(dataset: Dataset) -> dict[str, Arrays]:
 
 def _facts_of_part(arrays: Arrays, num_classes) -> dict[str, Any]:
   images, labels = arrays
-  facts = {'files_sha256': images.fingerprint} if isinstance(images, LazyImages) else {'pixels_sha256': _sha256(images)}
   return {
     'images': len(labels),
     'of_each_class': np.bincount(labels, minlength=num_classes).tolist(),
     'labels_sha256': _sha256(labels),
-    **facts,
+    **_identity(images),
   }
+
+
+def _identity(images) -> dict[str, str]:
+  if not isinstance(images, LazyImages):
+    return {'pixels_sha256': _sha256(images)}
+  is_array = isinstance(images.pictures, ArrayPictures)
+  return {'pixels_sha256' if is_array else 'files_sha256': images.fingerprint}
 
 
 def _sha256(array) -> str:

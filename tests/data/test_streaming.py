@@ -12,7 +12,7 @@ from conftest import external
 from PIL import Image
 
 from beta_darts_jax import InputError
-from beta_darts_jax.data import load, streaming
+from beta_darts_jax.data import find_warnings, load, record, streaming
 from beta_darts_jax.data.crops import ResizedCrops, center_crop, color_jitter, random_resized_crop
 from beta_darts_jax.data.lazy import LazyImages
 from beta_darts_jax.data.sources import Residence
@@ -202,10 +202,26 @@ def test_a_damaged_file_of_records_is_named(tmp_path):
 
 def test_arrays_that_are_cropped_are_pictures(tmp_path):
   residence = Residence('stream', crops=ResizedCrops(8, resize=8))
-  for channels, height in ((1, 1), (5, 8)):
+  for channels, height in ((1, 1), (2, 8), (4, 8), (5, 8)):
     images = np.zeros((4, height, 16, channels), np.uint8)
     np.savez(tmp_path / f'{channels}.npz', images=images, labels=np.arange(4) % 2)
   grey = load(f'npz:{tmp_path}/1.npz', residence=residence)
   assert grey.train[0].read(np.arange(2)).shape == (2, 8, 8, 3)
-  with pytest.raises(InputError, match='train images have 5 channels: expected 1 to 4 with '):
-    load(f'npz:{tmp_path}/5.npz', residence=residence)
+  for channels in (2, 4, 5):
+    expected = rf'^npz:.*{channels}\.npz: train images have {channels} channels: expected 1 or 3 with '
+    with pytest.raises(InputError, match=expected):
+      load(f'npz:{tmp_path}/{channels}.npz', residence=residence)
+
+
+def test_arrays_that_are_cropped_have_an_identity(tmp_path):
+  """Other pixels are other data, and another validation set is not the test set."""
+  residence, rng, facts = Residence('stream', crops=ResizedCrops(8, resize=8)), np.random.default_rng(0), []
+  for changed in (0, 1):
+    images = {name: rng.integers(0, 256, (20, 8, 8, 3), np.uint8) for name in ('images', 'valid_images', 'test_images')}
+    images['images'] = np.full((20, 8, 8, 3), changed, np.uint8)
+    labels = {name.replace('images', 'labels'): np.arange(20) % 2 for name in images}
+    np.savez(tmp_path / 'x.npz', **images, **labels)
+    dataset = load(f'npz:{tmp_path}/x.npz', alpha_split='valid', residence=residence)
+    facts.append(record(dataset))
+    assert not find_warnings(dataset, searches=True)
+  assert facts[0]['train'] != facts[1]['train'] and len(facts[0]['train']['pixels_sha256']) == 64

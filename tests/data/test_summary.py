@@ -11,11 +11,13 @@ import pytest
 from beta_darts_jax import InputError, data, run_search
 from beta_darts_jax.config import default
 from beta_darts_jax.data import Dataset, announce, describe, find_warnings, from_arrays, record
-from beta_darts_jax.data.lazy import ArrayPictures, LazyImages
+from beta_darts_jax.data.lazy import LazyImages
+from beta_darts_jax.data.pictures import FilePictures
 from beta_darts_jax.report.run_folder import read_run_folder
 from beta_darts_jax.report.tables import texts_of
 from beta_darts_jax.runtime.devices import make_mesh
-from beta_darts_jax.runtime.workdir import Workdir, environment, refuse_other_data
+from beta_darts_jax.runtime.environment import environment
+from beta_darts_jax.runtime.workdir import Workdir, refuse_other_data
 
 
 def noise(*shape):
@@ -38,7 +40,7 @@ def test_two_lines_say_what_was_read():
 
 def test_the_record_of_a_stream_has_its_files_and_no_pixels():
   pets = cats_and_dogs()
-  images = LazyImages(ArrayPictures(pets.train[0]), np.arange(40), (4, 4, 3), fingerprint='x')
+  images = LazyImages(FilePictures(()), np.arange(40), (4, 4, 3), fingerprint='x')
   stream = dataclasses.replace(pets, train=(images, pets.train[1]), test=(images[:3], pets.test[1]))
   facts, resident = record(stream), record(pets)
   resident['train'].pop('pixels_sha256')
