@@ -22,7 +22,7 @@ from beta_darts_jax.command.parsing import find_configs
 from beta_darts_jax.config.check import check
 from beta_darts_jax.networks.costs import PlacedOperation, placed_operations
 from beta_darts_jax.runtime.devices import make_mesh, set_up
-from beta_darts_jax.runtime.workdir import environment
+from beta_darts_jax.runtime.environment import environment
 from beta_darts_jax.search.setup import make_search_space, make_supernet
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'the config of the search')

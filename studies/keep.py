@@ -12,7 +12,8 @@ import sys
 
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.report.run_folder import read_run_folder
-from beta_darts_jax.runtime.workdir import KEPT, write_json
+from beta_darts_jax.runtime.files import write_json
+from beta_darts_jax.runtime.workdir import KEPT
 from studies.records import record_path
 from studies.study import load_study
 

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from beta_darts_jax.errors import InputError
-from beta_darts_jax.runtime.workdir import write_json
+from beta_darts_jax.runtime.files import write_json
 from studies.study import Study
 
 # keys that earlier versions had, with the value that means what this version does

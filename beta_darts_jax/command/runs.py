@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from beta_darts_jax import __version__, report
 from beta_darts_jax.config.check import check
-from beta_darts_jax.config.schema import default_path
+from beta_darts_jax.config.schema import DEFAULTS, default_path
 from beta_darts_jax.data import announce
 from beta_darts_jax.retrain import run as retrain_run
 from beta_darts_jax.retrain.result import RetrainResult
@@ -48,7 +48,7 @@ def run_search(
   setup = make_search_setup(config, dataset)
   facts |= setup.costs.record() if setup.costs else {}
   table = find_benchmark(config, space, dataset.name)
-  with report.page_of_unfinished_run(path), Workdir(path, config.to_dict(), command, facts, used) as folder:
+  with report.page_of_unfinished_run(path), _open(path, config, command, facts, used) as folder:
     result = search_run.run(setup, dataset, table, folder)
   return _show(result)
 
@@ -76,15 +76,21 @@ def run_retrain(
   dataset = run_on_all_processes(load_dataset, config.data)
   facts = announce(dataset, config.data.fraction)
   setup = make_retrain_setup(config, genotype, dataset)
-  with report.page_of_unfinished_run(path), Workdir(path, config.to_dict(), command, facts, used) as folder:
+  with report.page_of_unfinished_run(path), _open(path, config, command, facts, used) as folder:
     result = retrain_run.run(setup, dataset, folder)
   return _show(result)
+
+
+def _open(path, config: ConfigDict, command: str, facts: dict, loggers: Sequence[Logger]) -> Workdir:
+  """Opens the folder of a run of the config."""
+  defaults = DEFAULTS[config.task]().to_dict()
+  return Workdir(path, config.to_dict(), command, data=facts, loggers=loggers, defaults=defaults)
 
 
 def _finished(path, config) -> dict | None:
   """Says where the run computes. Returns the result of a finished run of the config in `path`, None otherwise."""
   print(f'beta_darts_jax {__version__} on {describe_devices()}, folder {path}', flush=True)
-  run_on_process_zero(refuse_other_config, path, config.to_dict())
+  run_on_process_zero(refuse_other_config, path, config.to_dict(), DEFAULTS[config.task]().to_dict())
   values = read_result(path)
   print(f'{path} is finished' if values else f'reading {config.data.source}', flush=True)
   return values

@@ -18,8 +18,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from beta_darts_jax.errors import InputError
+from beta_darts_jax.runtime.files import read_json, write_json
 from beta_darts_jax.runtime.logs import Logger, Row
-from beta_darts_jax.runtime.workdir import read_json, write_json
 from beta_darts_jax.spaces.genotype import Genotype
 
 PROJECT = 'beta_darts_jax'  # of W&B and experiment of MLflow, if the environment names no other

@@ -14,8 +14,8 @@ from typing import IO, Any, Protocol, Self, TypedDict
 import jax
 from tqdm import tqdm
 
+from beta_darts_jax.runtime.files import write_text
 from beta_darts_jax.runtime.processes import is_process_zero
-from beta_darts_jax.runtime.workdir import write_text
 
 SECONDS_BETWEEN_LINES = 300  # without a terminal
 SECONDS_TO_FIRST_LINE = 60

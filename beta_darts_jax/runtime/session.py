@@ -22,9 +22,10 @@ import numpy as np
 from beta_darts_jax.errors import NonFiniteLoss, Stopped
 from beta_darts_jax.runtime.checkpoint import Checkpoints
 from beta_darts_jax.runtime.devices import named_sharding, put
+from beta_darts_jax.runtime.files import replace_non_finite
 from beta_darts_jax.runtime.logs import MetricsFile, Profile, Progress, Row
 from beta_darts_jax.runtime.processes import any_process, is_process_zero
-from beta_darts_jax.runtime.workdir import Workdir, replace_non_finite
+from beta_darts_jax.runtime.workdir import Workdir
 
 STOPPING = b'Stopping after the current step. Press Ctrl-C again to quit without saving.\n'
 

@@ -1,28 +1,22 @@
-"""The folder of a run: one process and one config at a time, and files that are written whole or not at all."""
+"""The folder of a run: one process and one config at a time."""
 
 import contextlib
-import datetime
 import fcntl
-import functools
 import json
-import math
 import os
 import pathlib
-import platform
 import re
-import resource
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from importlib import metadata
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 from flax.traverse_util import flatten_dict
 
-from beta_darts_jax import __version__
 from beta_darts_jax.errors import InputError, NonFiniteLoss
+from beta_darts_jax.runtime.environment import environment, origin
+from beta_darts_jax.runtime.files import read_json, replace_non_finite, write_json
 from beta_darts_jax.runtime.processes import is_process_zero, processes_that_differ, run_on_process_zero
 
 if TYPE_CHECKING:
@@ -32,44 +26,7 @@ if TYPE_CHECKING:
 NOT_COMPARED = ('parallel', 'profile', 'loggers', 'tensorboard')  # older runs have 'tensorboard'
 # what environment.json has besides the environment; older runs have no 'started', 'version' and 'commit'
 KEPT = ('command', 'data', 'started', 'version', 'commit', 'warnings')
-# settings of JAX that change results
-JAX_SETTINGS = (
-  'jax_enable_x64',
-  'jax_default_prng_impl',
-  'jax_default_matmul_precision',
-  'jax_threefry_partitionable',
-)
 _WITHOUT_ENVIRONMENT = 'remove it to resume the run, but only if its data are the same: it holds their checksums'
-PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
-
-# ---- files ----
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes `text` atomically: a reader finds the old file or the new file, never a part of one.
-
-  What UTF-8 cannot hold, such as bytes of the name of a file, becomes an escape.
-  """
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')  # two processes may write a page at once
-  with open(temporary, 'w', encoding='utf-8', errors='backslashreplace') as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
-
-
-def write_json(path: pathlib.Path, value, indent: int | None = 2) -> None:
-  """Writes `value` atomically, as `write_text` does; NaN and infinity become null."""
-  write_text(path, json.dumps(replace_non_finite(value), indent=indent, allow_nan=False) + '\n')
-
-
-def replace_non_finite(value):
-  """Replaces NaN and infinity by None in nested dicts and lists, since JSON has neither."""
-  if isinstance(value, dict):
-    return {name: replace_non_finite(item) for name, item in value.items()}
-  if isinstance(value, list):
-    return [replace_non_finite(item) for item in value]
-  return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_result(path) -> dict | None:
@@ -84,17 +41,6 @@ def read_result(path) -> dict | None:
   return result
 
 
-def read_json(file: pathlib.Path, remedy: str) -> dict:
-  """Reads a JSON object. Raises InputError if the file is damaged; the message ends with `remedy`."""
-  try:
-    tree = json.loads(file.read_text())
-  except ValueError:
-    tree = None
-  if not isinstance(tree, dict):
-    raise InputError(f'{file} is damaged: {remedy}')
-  return tree
-
-
 def _differences(before: dict, now: dict) -> dict[str, tuple]:
   """{dotted name: (value before, value now)} of the leaves that differ; None stands for a missing leaf."""
   before, now = flatten_dict(before, sep='.'), flatten_dict(now, sep='.')
@@ -102,14 +48,11 @@ def _differences(before: dict, now: dict) -> dict[str, tuple]:
   return {name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
 
 
-# ---- the folder ----
-
-
 def local_folder(path) -> pathlib.Path:
   """Returns the folder of a run as a path. Raises InputError for an address such as gs://…, or a name too long."""
   if re.match(r'\w+:/', str(path)):
     raise InputError(f'{path}: expected a folder; mount the bucket, and give the folder where it is mounted')
-  folder = pathlib.Path(path)
+  folder = pathlib.Path(os.path.expanduser(path))
   try:
     folder.is_dir()
   except OSError as error:
@@ -117,8 +60,10 @@ def local_folder(path) -> pathlib.Path:
   return folder
 
 
-def refuse_other_config(path, config: dict) -> None:
+def refuse_other_config(path, config: dict, defaults: Mapping[str, Any] | None = None) -> None:
   """Checks that the folder `path` holds no run, or a run of `config` (a JSON tree). Writes nothing.
+
+  An older version may not have had a key. Such a key may have its value in `defaults`, a JSON tree like `config`.
 
   Raises:
     InputError: the folder holds a run of another config, or its config.json is damaged.
@@ -128,10 +73,16 @@ def refuse_other_config(path, config: dict) -> None:
     return
   before = read_json(file, 'remove it if the run belongs to this config, or choose another workdir')
   now = json.loads(json.dumps(config))  # tuples become lists, as in the file
+  known = json.loads(json.dumps(defaults or {}))
   for name in NOT_COMPARED:
     before.pop(name, None)
     now.pop(name, None)
-  differences = _differences(before, now)
+  given, known = flatten_dict(before, sep='.'), flatten_dict(known, sep='.')
+  differences = {
+    name: values
+    for name, values in _differences(before, now).items()
+    if name in given or name not in known or values[1] != known[name]
+  }
   differences.pop('data.workers', None)  # the batches do not depend on them
   if differences:
     raise InputError(
@@ -176,6 +127,7 @@ class Workdir:
     config: a JSON tree.
     command: the command line that started the run, for environment.json.
     data: the record of its data, a JSON tree, for environment.json. It may have 'warnings', which are not compared.
+    defaults: the default of each key of the config, as in `refuse_other_config`.
     loggers: the loggers of the run; the attribute `loggers` has those of this process, () if it is not process 0.
 
   Raises:
@@ -183,10 +135,18 @@ class Workdir:
       the processes read different data, or a logger cannot start.
   """
 
-  def __init__(self, path, config: dict, command: str = '', data: dict | None = None, loggers: Sequence['Logger'] = ()):
-    self.path, self._lock = pathlib.Path(path), None
+  def __init__(
+    self,
+    path,
+    config: dict,
+    command: str = '',
+    data: dict | None = None,
+    loggers: Sequence['Logger'] = (),
+    defaults: Mapping[str, Any] | None = None,
+  ):
+    self.path, self._lock, self._defaults = pathlib.Path(path), None, defaults
     self.loggers = tuple(loggers) if is_process_zero() else ()
-    self._kept: dict[str, Any] = {'command': command, **_origin()} | ({'data': data} if data else {})
+    self._kept: dict[str, Any] = {'command': command, **origin()} | ({'data': data} if data else {})
     if others := processes_that_differ(data):
       names = ', '.join(map(str, others))
       raise InputError(f'process {names} read other data than process 0: expected the same data on every machine')
@@ -212,7 +172,7 @@ class Workdir:
       write_json(self.path / 'config.json', config)
 
   def _refuse_other_run(self, config):
-    refuse_other_config(self.path, config)
+    refuse_other_config(self.path, config, self._defaults)
     if data := self._kept.get('data'):
       refuse_other_data(self.path, data)
 
@@ -294,50 +254,3 @@ def in_use(path) -> bool:
   except OSError:  # no lock file, or a file system without locks
     return False
   return False
-
-
-# ---- the machine ----
-
-
-def environment(mesh: jax.sharding.Mesh) -> dict:
-  """Returns the devices, cores, versions and settings of JAX. If they are equal, a run repeats to the last bit."""
-  return {
-    'device': mesh.devices.flat[0].device_kind,
-    'devices': mesh.size,
-    'mesh': dict(mesh.shape),
-    'processes': jax.process_count(),
-    'cores': len(os.sched_getaffinity(0)),
-    'machine': platform.machine(),
-    'processor': platform.processor(),
-    'python': platform.python_version(),
-    'versions': {name: metadata.version(name) for name in PACKAGES},
-    'settings': {name: getattr(jax.config, name) for name in JAX_SETTINGS},
-    'XLA_FLAGS': os.environ.get('XLA_FLAGS', ''),
-  }
-
-
-def _origin() -> dict[str, str]:
-  """Returns when a run starts, the version of the package and, if the package is a clone, the git commit."""
-  now = datetime.datetime.now().astimezone().isoformat(timespec='seconds')
-  return {'started': now, 'version': __version__} | ({'commit': commit} if (commit := _commit()) else {})
-
-
-@functools.cache
-def _commit() -> str:
-  """The git commit of the clone that holds the package, with '-dirty' if files differ from it; '' without a clone."""
-  clone = pathlib.Path(__file__).parents[2]
-  if not (clone / '.git').exists():
-    return ''
-  command = ['git', '-C', str(clone), 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*']
-  try:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-  except (OSError, subprocess.CalledProcessError):  # no git, or the clone belongs to another user
-    return ''
-
-
-def peak_memory() -> dict[str, int]:
-  """Returns the peak memory in bytes: `host` (this process) and `device` (maximum over local devices, if reported)."""
-  unit = 1 if sys.platform == 'darwin' else 1024
-  peak = {'host': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-  devices = [(device.memory_stats() or {}).get('peak_bytes_in_use', 0) for device in jax.local_devices()]
-  return peak | ({'device': max(devices)} if all(devices) else {})

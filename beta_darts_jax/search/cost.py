@@ -11,8 +11,8 @@ import numpy as np
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.method.regularizers import expected_cost, largest_cost
 from beta_darts_jax.networks import COUNTS, PlacedOperation, Supernet, operation_costs
+from beta_darts_jax.runtime.files import read_json
 from beta_darts_jax.runtime.logs import Cost
-from beta_darts_jax.runtime.workdir import read_json
 from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.space import SearchSpace
 

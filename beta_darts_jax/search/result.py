@@ -6,8 +6,10 @@ from typing import Any
 
 from beta_darts_jax.retrain.comparison import describe_accuracy
 from beta_darts_jax.retrain.result import describe_end
+from beta_darts_jax.runtime.environment import environment, peak_memory
+from beta_darts_jax.runtime.files import write_json
 from beta_darts_jax.runtime.processes import is_process_zero
-from beta_darts_jax.runtime.workdir import Workdir, environment, peak_memory, write_json
+from beta_darts_jax.runtime.workdir import Workdir
 from beta_darts_jax.search.cells import SelectedCell
 from beta_darts_jax.search.cost import describe_cost
 from beta_darts_jax.search.population import setting_of, summarize_settings
