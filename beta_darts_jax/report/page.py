@@ -17,7 +17,8 @@ from urllib.parse import quote
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.report.run_folder import RunFolder, is_run_folder, read_run_folder
 from beta_darts_jax.report.tables import compare_runs, differences, texts_of
-from beta_darts_jax.runtime.workdir import in_use, write_text
+from beta_darts_jax.runtime.files import write_text
+from beta_darts_jax.runtime.workdir import in_use
 
 Path = str | os.PathLike[str]
 SECONDS = 10  # between two pages of a running run
@@ -45,7 +46,8 @@ def write(paths: Sequence[Path], out: Path | None = None, png: bool = False, ref
     raise InputError("the page needs matplotlib and jinja2: pip install 'beta-darts-jax[report]'")
   from beta_darts_jax.report import sections
 
-  given = [pathlib.Path(path) for path in paths]
+  given = [pathlib.Path(os.path.expanduser(path)) for path in paths]
+  out = os.path.expanduser(out) if out else None
   is_index = len(given) == 1 and not is_run_folder(given[0]) and bool(_folders(given))
   if is_index:
     page = pathlib.Path(out or given[0] / 'index.html')
@@ -112,16 +114,18 @@ def _index(folder: pathlib.Path, origin: pathlib.Path) -> dict[str, Any]:
   """Reads the runs in a folder; a run that cannot be read is named. `origin` is the folder of the page."""
   from beta_darts_jax.report.sections import operation_legend, thumbnails
 
-  runs, damaged = [], []
+  runs, cells, damaged = [], [], []
   for path in _folders([folder]):
     try:
-      runs.append(dataclasses.replace(read_run_folder(path), name=str(path.relative_to(folder))))
+      run = dataclasses.replace(read_run_folder(path), name=str(path.relative_to(folder)))
+      cells.append(thumbnails(run))
+      runs.append(run)
     except InputError as error:
       damaged.append(str(error))
   pages = {run.name: run.path / 'report.html' for run in runs}
   return {
     'title': f'Runs in {folder}',
-    'rows': [{'cells': thumbnails(run)} | _short(row) for run, row in zip(runs, compare_runs(runs), strict=True)],
+    'rows': [{'cells': drawn} | _short(row) for drawn, row in zip(cells, compare_runs(runs), strict=True)],
     'links': {name: quote(os.path.relpath(page, origin)) for name, page in pages.items() if page.is_file()},
     'legend': operation_legend(runs),
     'damaged': damaged,

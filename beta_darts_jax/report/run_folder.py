@@ -11,9 +11,11 @@ from flax.traverse_util import flatten_dict
 from beta_darts_jax.config.schema import DEFAULTS, epochs_to_run, varied_keys
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.report.method import method_name
+from beta_darts_jax.runtime.files import read_json
 from beta_darts_jax.runtime.logs import Row
-from beta_darts_jax.runtime.workdir import in_use, read_json
+from beta_darts_jax.runtime.workdir import in_use
 from beta_darts_jax.search.population import make_members
+from beta_darts_jax.spaces.space import SearchSpace, make_space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +25,7 @@ class RunFolder:
   path: pathlib.Path
   name: str  # of the run on the page
   config: dict
+  space: SearchSpace | None  # of a search
   environment: dict  # {} before the run has written environment.json
   rows: list[Row]
   result: dict | None  # None while the run is unfinished
@@ -107,22 +110,31 @@ def read_run_folder(path) -> RunFolder:
   """Reads the folder of a run, finished or not.
 
   Raises:
-    InputError: `path` is not a run folder, or one of its files is not JSON.
+    InputError: `path` is not a run folder, one of its files is not JSON, or this version does not know its space.
   """
   path = pathlib.Path(path)
   if not is_run_folder(path):
     raise InputError(f'{path} is not a run folder: it has no config.json of a run')
   diverged = path / 'diverged.txt'
+  config = read_json(path / 'config.json', 'expected JSON')
   return RunFolder(
     path=path if path.name else path.resolve(),
     name=path.resolve().name,
-    config=read_json(path / 'config.json', 'expected JSON'),
+    config=config,
+    space=_read_space(path, config) if config['task'] == 'search' else None,
     environment=_read_if_there(path / 'environment.json') or {},
     rows=_read_rows(path / 'metrics.jsonl'),
     result=_read_if_there(path / 'result.json'),
     diverged=diverged.read_text(errors='replace').strip() if diverged.is_file() else '',
     is_running=in_use(path),
   )
+
+
+def _read_space(path: pathlib.Path, config: dict) -> SearchSpace:
+  try:
+    return make_space(**config['space'])
+  except (InputError, TypeError) as error:  # TypeError: a key of another version
+    raise InputError(f'{path}: this version does not know the search space of the run ({error})') from None
 
 
 def _read_if_there(file: pathlib.Path) -> dict | None:

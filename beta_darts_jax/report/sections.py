@@ -21,7 +21,7 @@ from beta_darts_jax.report.verdict import benchmark_of
 from beta_darts_jax.search.cost import SCALES
 from beta_darts_jax.spaces.genotype import Genotype
 from beta_darts_jax.spaces.skeletons import Place
-from beta_darts_jax.spaces.space import SearchSpace, make_space
+from beta_darts_jax.spaces.space import SearchSpace
 
 MAX_MEMBERS = 8  # the cells and leads of at most this many members are drawn
 _CHAIN_TEXTS = {'normal': 'layers that keep the shape', 'reduce': 'first layers of the stages'}
@@ -52,16 +52,13 @@ class Search(NamedTuple):
   run: RunFolder
   member: int
   label: str  # '' if the page has no other search
-
-  @property
-  def space(self) -> SearchSpace:
-    return make_space(**self.run.config['space'])
+  space: SearchSpace
 
 
 def make_sections(runs: Sequence[RunFolder]) -> list[Section]:
   """Draws the cells of all runs beside each other, and one figure per subject with the curves of all runs."""
   with matplotlib.rc_context({'text.parse_math': False}):  # the name of a run may contain $
-    searches = [search for run in runs if run.is_search for search in _searches(run, len(runs) > 1)]
+    searches = [search for run in runs for search in _searches(run, len(runs) > 1)]
     sections = [section for run in runs if run.is_population for section in (*_values(run), *_front(run))]
     sections += [*_cells(runs, searches), *_leads(searches)]
     curves = [curve for run in runs for curve in curves_of(run, is_alone=len(runs) == 1)]
@@ -78,7 +75,7 @@ def make_sections(runs: Sequence[RunFolder]) -> list[Section]:
 def thumbnails(run: RunFolder) -> list[Figure]:
   """Draws the first cells of a run without texts, at most four."""
   with matplotlib.rc_context({'text.parse_math': False}):
-    searches = _searches(run, is_one_of_many=True)[:4] if run.is_search else []
+    searches = _searches(run, is_one_of_many=True)[:4]
     return [drawing.figure for drawing in _draw_cells([run], searches, has_texts=False)[:4]]
 
 
@@ -86,8 +83,8 @@ def operation_legend(runs: Sequence[RunFolder]) -> dict[str, str]:
   """Returns {operation: color} of all candidates of searches and all operations of trained cells."""
   names: set[str] = set()
   for run in runs:
-    if run.is_search:
-      names |= make_space(**run.config['space']).operation_names
+    if run.space:
+      names |= run.space.operation_names
     else:
       names |= {name for cell in Genotype.parse(run.config['genotype']).cells for name in cell.operations}
   return {name: operation_color(name) for name in sorted(names)}
@@ -168,11 +165,13 @@ def _front(run: RunFolder) -> list[Section]:
 
 
 def _searches(run: RunFolder, is_one_of_many: bool) -> list[Search]:
-  """Returns the search of a run, or those of the first members, without members that have no cell."""
+  """Returns the search of a run, or those of its members that have a cell; [] of a retraining."""
+  if run.space is None:
+    return []
   members = [k for k in run.member_rows if run.values(k).get('genotype') and run.values(k).get('betas')]
   name = [run.name] if is_one_of_many else []
   return [
-    Search(run, k, ', '.join([*name, *_member_texts(run, k)] if run.is_population else name))
+    Search(run, k, ', '.join([*name, *_member_texts(run, k)] if run.is_population else name), run.space)
     for k in members[:MAX_MEMBERS]
   ]
 

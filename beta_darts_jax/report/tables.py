@@ -3,6 +3,7 @@
 import datetime
 import itertools
 import json
+import pathlib
 import re
 import shlex
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from beta_darts_jax.runtime.workdir import KEPT
 from beta_darts_jax.search.cost import describe_cost
 from beta_darts_jax.search.population import mean_and_spread
 from beta_darts_jax.search.result import three_digits
-from beta_darts_jax.spaces import Genotype, make_space
+from beta_darts_jax.spaces import PUBLISHED, Genotype
 from beta_darts_jax.spaces.nas_bench_201 import DATASETS, NUM_CELLS
 
 Table = list[dict[str, Any]]  # rows with the same columns
@@ -120,29 +121,40 @@ _RETRAININGS = {
     'retrain_nas_bench_201', {name: f':{name}' for name in ('cifar10', 'cifar100', 'imagenet16_120')}, 256
   ),
   'darts': _Retraining('retrain_', {'cifar10': 'cifar10', 'cifar100': 'cifar100', 'imagenet2012': 'imagenet'}, 96),
-  'mobile': _Retraining('mobile', {name: f':{name},retrain' for name in ('cifar10', 'cifar100')}, 128),
+  'mobile': _Retraining(
+    'mobile',
+    {'cifar10': ':cifar10,retrain', 'cifar100': ':cifar100,retrain', 'imagenet2012': ':imagenet,retrain'},
+    128,
+  ),
 }
+_ONE_SIZE = ('svhn_cropped',)  # all images have this size, so a retraining does not take over the size of a proxy
 
 
 def next_command(run: RunFolder) -> str:
-  """Returns the command that trains the cell of a search, or exports a trained network.
+  """Returns the command that trains the cell of a search, or exports a trained network; '' if no config does it.
 
-  It is '' with operations of one's own, because only the user knows the config file that trains them.
+  Only the user knows the config file that trains own operations. No config trains a network with the stem of ImageNet
+  on other data.
   """
   if own_operations(run):
     return ''
-  if not run.is_search:
+  if run.space is None:  # a retraining
     return f'beta-darts export {shlex.quote(str(run.path))} --format torch --out exported'
   found = next((member for member in run.member_rows if run.values(member).get('genotype')), None)
   if found is None:
     return ''
   cell = run.path / 'members' / str(found) if run.is_population else run.path
-  skeleton, source = make_space(**run.config['space']).skeleton, run.config['data']['source']
+  skeleton, source = run.space.skeleton, run.config['data']['source']
   name, protocols, _ = _RETRAININGS[skeleton]
-  words = ['beta-darts', 'retrain', '--config', name + protocols.get(source, protocols['cifar10'])]
-  words.append(f'--config.genotype={cell}')
+  if run.config['supernet'].get('stem') == 'imagenet' and source not in protocols:
+    return ''
+  config = name + protocols.get(source, protocols['cifar10'])
+  if suite := re.fullmatch('darts_bench_suite_(wide|deep|single_cell)_(.+)', run.config['name']):
+    config = f'darts_bench_suite:{suite[1]},{suite[2]},retrain'
+  words = ['beta-darts', 'retrain', '--config', config, f'--config.genotype={_as_path(cell)}']
   defaults = {key.name: key.default for key in keys_of('retrain')}
-  of_own_data = () if source in protocols else ('source', 'image_size', 'crop_padding', 'flip')
+  of_own_data: tuple[str, ...] = () if source in protocols else ('source', 'flip')
+  of_own_data += () if source in (*protocols, *_ONE_SIZE) else ('image_size', 'crop_padding')
   names = ('class_weights', 'data_dir', *of_own_data)
   values = {f'data.{name}': run.config['data'].get(name, defaults[f'data.{name}']) for name in names}
   values = {name: value for name, value in values.items() if value != defaults[name]}
@@ -154,11 +166,17 @@ def next_command(run: RunFolder) -> str:
   return shlex.join([*words, '--workdir', f'{run.path}-retrained'])  # not the default: all searches would share it
 
 
+def _as_path(folder: pathlib.Path) -> str:
+  """Returns the text of a folder, which is not taken for the name of a published cell."""
+  text = str(folder)
+  return f'./{text}' if text in PUBLISHED else text
+
+
 def _values_for_small_data(skeleton: str, facts: dict) -> dict[str, Any]:
   """Returns what the protocol needs for few or small images: the largest power of two that fits as the batch size."""
   values: dict[str, Any] = {}
   if (images := facts['train']['images']) < _RETRAININGS[skeleton].batch_size:
-    values['train.batch_size'] = 1 << images.bit_length() - 1
+    values['train.batch_size'] = 2 ** (images.bit_length() - 1)
   if skeleton == 'darts' and (size := min(facts['image_shape'][:2])) < 32:
     values |= {'network.auxiliary_weight': 0.0} | ({'data.cutout': 4} if size <= 16 else {})
   return values

@@ -22,7 +22,7 @@ def find_genotype(text: str, table_path: str = '') -> tuple[Genotype, bool]:
     The genotype, and whether its search space adds auxiliary skips.
 
   Raises:
-    InputError: `text` is none of these.
+    InputError: `text` is none of these, or it is both a published cell and a file or a run.
   """
   names = ', '.join(PUBLISHED)
   if not text:
@@ -30,7 +30,10 @@ def find_genotype(text: str, table_path: str = '') -> tuple[Genotype, bool]:
       f'the genotype is missing: expected the folder of a search, a file, the text of a genotype, an index of '
       f'NAS-Bench-201, or one of {names}'
     )
+  text = os.path.expanduser(text)
   if text in PUBLISHED:
+    if os.path.isfile(text) or os.path.isfile(os.path.join(text, 'genotype.json')):
+      raise InputError(f'{text} is a published cell, and a file or a run has this name: expected ./{text} for that one')
     return PUBLISHED[text], False
   if os.path.isdir(text):
     return _read_file(_file_of_run(pathlib.Path(text)))

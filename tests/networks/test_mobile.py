@@ -68,6 +68,9 @@ def test_what_needs_cells_is_refused():
     Supernet(MOBILE, 10, channels=3)
   with pytest.raises(InputError, match='the genotype has 2 stages: expected 6'):
     MobileNetwork(type(MOBILENET_V2)(MOBILENET_V2.cells[:2]), 10)
+  text = str(MOBILENET_V2).replace('mb_conv_3x3_e6', 'skip_connect', 1)
+  with pytest.raises(InputError, match='stage 0 begins with skip_connect, which cannot change the number of channels'):
+    MobileNetwork(type(MOBILENET_V2).parse(text), 10)
   with pytest.raises(InputError, match='auxiliary skips'):
     stage = SearchStage(SMALL, stage_plan(2, (8, 8))[0])
     stage.apply({}, jnp.zeros((1, 8, 8, 2)), {'auxiliary_skip': 1.0}, train=True)

@@ -230,6 +230,20 @@ def test_the_command_that_follows_a_run_is_a_command(tmp_path, monkeypatch):
     assert config.data.source != 'digits' or (config.network.auxiliary_weight, config.data.cutout) == (0.0, 4)
   assert (config.data.image_size, config.data.flip, config.data.crop_padding) == (32, False, 4)
   assert (config.data.class_weights, config.data.data_dir) == ('balanced', '/data')
+  for source, name, expected in (
+    ('svhn_cropped', 'mine_proxy', '--config.data.source=svhn_cropped --config.data.flip=False --workdir'),
+    ('cifar10', 'darts_bench_suite_wide_no_skip', '--config darts_bench_suite:wide,no_skip,retrain --config.genotype='),
+  ):
+    search = default()
+    search.name = name
+    search.data.update(source=source, image_size=16, crop_padding=2, flip=source == 'cifar10')
+    assert expected in next_command(read_run_folder(make_folder(tmp_path / name, [make_row(0)], config=search)))
+  imagenet = default()
+  imagenet.space.name, imagenet.supernet.stem, imagenet.data.source = 'darts', 'imagenet', 'folder:pictures'
+  assert not next_command(read_run_folder(make_folder(tmp_path / 'imagenet', [make_row(0)], config=imagenet)))
+  monkeypatch.chdir(tmp_path)
+  make_search(pathlib.Path('GDAS'))
+  assert '--config.genotype=./GDAS --workdir GDAS-retrained' in next_command(read_run_folder('GDAS'))
   own.data.update(crops='resized', image_size=0)
   resized = make_folder(tmp_path / 'resized', [make_row(0)], config=own)
   data = {'train': {'images': 48}, 'image_shape': [224, 224, 3]}
@@ -342,6 +356,9 @@ def test_index_of_a_folder_has_a_row_and_the_cells_of_each_run(tmp_path):
   (tmp_path / 'vit').mkdir()
   (tmp_path / 'vit' / 'config.json').write_text('{"task": "classification"}')  # likewise
   (make_search(tmp_path / 'cut') / 'config.json').write_text('{"task": "sea')
+  for name, space in (('other space', {'name': 'mine'}), ('other key', {'name': 's1', 'depth': 3})):
+    config = json.loads((make_search(tmp_path / name) / 'config.json').read_text())
+    (tmp_path / name / 'config.json').write_text(json.dumps(config | {'space': space}))
   path = report.write([tmp_path])
   assert path == tmp_path / 'index.html'
   text, page = read_page(path)
@@ -349,6 +366,8 @@ def test_index_of_a_folder_has_a_row_and_the_cells_of_each_run(tmp_path):
   assert re.findall('<a href="(.*?)">(.*?)</a>', text) == links
   assert len(page.drawings) == 2 * 1 + 2 and 'copy' not in text
   assert 'damaged/result.json is damaged' in text and 'cut/config.json is damaged' in text
+  for name in ('other space', 'other key'):
+    assert f'{name}: this version does not know the search space of the run' in text
 
 
 def test_watched_page_loads_itself_again_until_the_run_ends(tmp_path, monkeypatch):

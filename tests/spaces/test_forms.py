@@ -1,5 +1,7 @@
 """The forms in which other programs write a cell: each reads as the same cell in our own form, or gives one line."""
 
+import json
+
 import pytest
 
 from beta_darts_jax import InputError
@@ -115,3 +117,15 @@ def test_case_and_hyphens_of_a_name_do_not_count(text, name):
 def test_only_a_near_name_is_suggested(text, near):
   with pytest.raises(InputError, match=near.replace('?', r'\?')):
     find_genotype(text)
+
+
+def test_a_run_with_the_name_of_a_published_cell_is_ambiguous(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  cell = '|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|avg_pool_3x3~2|'
+  (tmp_path / 'GDAS').mkdir()
+  assert find_genotype('GDAS') == (PUBLISHED['GDAS'], False)
+  (tmp_path / 'GDAS' / 'genotype.json').write_text(json.dumps({'genotype': cell}))
+  with pytest.raises(InputError, match=r'a run has this name: expected \./GDAS for that one'):
+    find_genotype('GDAS')
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert find_genotype('./GDAS') == find_genotype('~/GDAS') == (Genotype.parse(cell), False)

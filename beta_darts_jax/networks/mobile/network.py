@@ -8,7 +8,7 @@ from beta_darts_jax.networks.initialization import Module
 from beta_darts_jax.networks.mobile.skeleton import MobileSkeleton, PlannedStage, check_channels
 from beta_darts_jax.networks.mobile.stages import DiscreteStage
 from beta_darts_jax.networks.operations import known_operations
-from beta_darts_jax.spaces.genotype import Genotype
+from beta_darts_jax.spaces.genotype import WITHOUT_WEIGHTS, Genotype
 from beta_darts_jax.spaces.skeletons import STAGES
 
 
@@ -16,11 +16,14 @@ class MobileNetwork(Module):
   """The network of a genotype of six stages, such as MobileNetV2. A stage may have any number of layers.
 
   Attributes:
+    genotype: the stages.
+    num_classes: number of logits.
     channels: C; 16 gives the widths of MobileNetV2 1.0.
     affine: batch normalization in the stages has scale and bias; False is as in the supernet.
 
   Raises:
-    InputError: an operation is unknown, the genotype has not six stages, or C is odd.
+    InputError: an operation is unknown, the genotype has not six stages, a stage begins with an operation that cannot
+      change the number of channels, or C is odd.
 
   Example:
     >>> import jax
@@ -41,6 +44,9 @@ class MobileNetwork(Module):
     if (stages := len(self.genotype.cells)) != STAGES:
       raise InputError(f'the genotype has {stages} stages: expected {STAGES}')
     known_operations(name for stage in self.genotype.cells for name in stage.operations)
+    for number, stage in enumerate(self.genotype.cells):
+      if (first := stage.operations[0]) in WITHOUT_WEIGHTS:
+        raise InputError(f'stage {number} begins with {first}, which cannot change the number of channels')
     check_channels(self.channels)
     super().__post_init__()
 

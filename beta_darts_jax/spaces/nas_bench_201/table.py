@@ -177,7 +177,7 @@ def _parse_line(line, place):
 def find_table(path: str = '') -> NasBench201 | None:
   """Loads the table at `path`, else at NAS_BENCH_201_TABLE; returns None if neither is set. Raises InputError."""
   source = '' if path else ' (set by NAS_BENCH_201_TABLE)'
-  path = path or os.environ.get('NAS_BENCH_201_TABLE', '')
+  path = os.path.expanduser(path or os.environ.get('NAS_BENCH_201_TABLE', ''))
   if not path:
     return None
   if not os.path.exists(path):
