@@ -45,6 +45,8 @@ MISTAKES_OF_FLAGS = {  # arguments: what the message names
   'search --config mobile:cifar10,pc_darts': 'METHOD one of beta_darts',
   'search --config digits --config.serch.epochs=2': 'Did you mean config.search.epochs',
   '--config retrain_nas_bench_201:cifar10 --config.data.alpha_split=valid': 'alpha_split: a retraining has no such key',
+  'search --config digits --config.train.epochs=3': 'config.train.epochs: a search has no such key',
+  'retrain --config retrain_cifar10 --config.search.epochs=3': 'config.search.epochs: a retraining has no such key',
   '': '--config=FILE',
   '--config.search.epochs=3': '--config=FILE[:ARGUMENTS] is missing',
   '--config=configs/none.py': '--config=configs/none.py: no such file',
@@ -71,6 +73,7 @@ MISTAKES_OF_FLAGS = {  # arguments: what the message names
   'list --nothing': 'nothing',
 }
 MISTAKES = {  # kind: (arguments, what the message names)
+  'no get_config': (['--config=beta_darts_jax/errors.py'], 'errors.py: the file has no function get_config'),
   'unknown key': ([DIGITS, '--config.search.epoch=3'], 'Did you mean config.search.epochs'),
   'no run to report': (['report', 'none'], 'none'),
   'no run to export': (['--export=none', '--out=none/out'], 'none: no such folder'),

@@ -179,6 +179,9 @@ def _parse(file: str | os.PathLike) -> ast.Module:
 
 def _explain(error: BaseException, argv: list[str]) -> str:
   """Returns a message about an override of the config that ml_collections could not apply."""
+  for file, _ in _given_configs(argv):
+    if isinstance(error, AttributeError) and 'get_config' in str(error):
+      return f'--config={file}: the file has no function get_config'
   names = {task: [key.name for key in keys_of(task)] for task in DEFAULTS}
   for argument in argv:
     match = re.match(r'--?(?:no)?config\.([\w.]+)', argument)
@@ -186,7 +189,7 @@ def _explain(error: BaseException, argv: list[str]) -> str:
       group = match[1].partition('.')[0]
       tasks = [task for task, known in names.items() if any(name.startswith(f'{group}.') for name in known)]
       return unknown_key(match[1], tasks[0] if tasks else 'search')
-    if match and isinstance(error, KeyError) and error.args[0] == match[1].rpartition('.')[2]:
+    if match and isinstance(error, KeyError) and error.args[0] in match[1].split('.'):
       return f'config.{match[1]}: a {_RUNS["retrain" if match[1] in names["search"] else "search"]} has no such key'
   return f'--config: {error}'
 

@@ -14,6 +14,9 @@ _NOUNS = {
 }
 
 
+ABOVE_0 = ('above 0',)  # in place of the values of `only_with`: all numbers above 0
+
+
 @dataclasses.dataclass(frozen=True)
 class Key:
   """A row of the table of all values. Bounds and choices of a tuple apply to each of its items."""
@@ -96,4 +99,6 @@ class Key:
     if self.only_with is None:
       return ''
     other, (*first, last) = self.only_with
+    if self.only_with[1] == ABOVE_0:
+      return f'{other} > 0'
     return f'{other}={", ".join(first)} or {last}' if first else f'{other}={last}'

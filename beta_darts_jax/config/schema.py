@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from beta_darts_jax.config import search_keys, shared_keys
-from beta_darts_jax.config.key import Key
+from beta_darts_jax.config.key import ABOVE_0, Key
 from beta_darts_jax.config.retrain_keys import RETRAIN
 from beta_darts_jax.errors import InputError
 from beta_darts_jax.method.optimizers import MEMBER_KEYS, SCALARS, SETTING_KEYS
@@ -69,9 +69,10 @@ def _weight_keys() -> list[Key]:
   for weight, users in regularizers_by_weight().items():
     default, schedule = _WEIGHT_DEFAULTS.get(weight, (0.0, 'constant'))
     meaning = f'largest weight λ of {" and ".join(users)}'
-    keys.append(Key(f'search.{weight}', default, meaning, varied=True))
-    meaning = f'how search.{weight} depends on the epoch (docs/methods.md)'
-    keys.append(Key(f'search.{weight.removesuffix("_weight")}_schedule', schedule, meaning, choices=SCHEDULES))
+    used_by = ('search.regularizers', tuple(users))
+    keys.append(Key(f'search.{weight}', default, meaning, only_with=used_by, varied=True))
+    name, meaning = f'search.{weight.removesuffix("_weight")}_schedule', f'how search.{weight} depends on the epoch'
+    keys.append(Key(name, schedule, f'{meaning} (docs/methods.md)', choices=SCHEDULES, only_with=used_by))
   return keys
 
 
@@ -182,7 +183,8 @@ def ignored_options(config: ConfigDict) -> list[str]:
   messages = []
   for name, key in keys.items():
     condition = unmet_condition(key, keys, values)
-    if condition and values[name] != key.default:
+    is_off = name.endswith('_weight') and values[name] == 0  # the baseline of a method
+    if condition and values[name] != key.default and not is_off:
       messages.append(f'config.{name}={values[name]!r} is ignored: it applies only with config.{condition}')
   return messages
 
@@ -195,7 +197,10 @@ def unmet_condition(key: Key, keys: Mapping[str, Key], values: Mapping[str, Any]
   given = values[other] if isinstance(values[other], tuple) else (values[other],)
   # A part that a config file registered may use any option.
   choices = BUILT_IN_CHOICES.get(other)
-  is_met = any(value in needed or (choices and value not in choices) for value in given)
+  if needed == ABOVE_0:
+    is_met = any(value > 0 for value in given)
+  else:
+    is_met = any(value in needed or (choices and value not in choices) for value in given)
   return unmet_condition(keys[other], keys, values) or ('' if is_met else key.condition)
 
 

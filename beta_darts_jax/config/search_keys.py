@@ -6,7 +6,7 @@ SEARCH, and for each key with varied=True a key of the group `population`.
 
 import dataclasses
 
-from beta_darts_jax.config.key import Key
+from beta_darts_jax.config.key import ABOVE_0, Key
 from beta_darts_jax.config.shared_keys import CROPS, DTYPES, RATE_SCHEDULES, WORKERS
 from beta_darts_jax.method.hypergradients import HYPERGRADIENTS, SOLVERS
 from beta_darts_jax.method.optimizers import OPTIMIZERS
@@ -28,6 +28,8 @@ _GUMBEL = ('relaxation.sampling', ('gumbel', 'soft_gumbel'))
 _ONE_HOT = ('relaxation.sampling', ('gumbel',))
 _PERTURBED = ('relaxation.perturbation', ('random', 'adversarial'))
 _DARTS_PT = ('derivation.method', ('perturbation',))
+_RETRAINED = ('retrain.epochs', ABOVE_0)
+_DIAGNOSED = ('diagnostics.every_epochs', ABOVE_0)
 _COST = ('search.regularizers', ('cost',))
 
 NAME = (
@@ -223,7 +225,10 @@ SELECTION = (
     'previous window and the mean b over the last window; the search stops when a/b is below this ratio (RobustDARTS: '
     '0.75); 0 turns this rule off', below=1,
   ),
-  Key('early_stopping.eigenvalue_window', 5, 'number of epochs with diagnostics in one window of this rule', above=0),
+  Key(
+    'early_stopping.eigenvalue_window', 5, 'number of epochs with diagnostics in one window of this rule', above=0,
+    only_with=('early_stopping.eigenvalue_ratio', ABOVE_0),
+  ),
   Key(
     'early_stopping.skips', 0, 'number of skip connections in the normal cell at which the search stops; 0 turns this '
     'rule off',
@@ -265,10 +270,13 @@ SELECTION = (
   ),
   Key(
     'diagnostics.images', 2000, 'number of images on which the discretization gap is measured, from those that train α',
-    above=0,
+    above=0, only_with=_DIAGNOSED,
   ),
   Key('diagnostics.kendall_cells', 0, "number of cells for Kendall's τ in each diagnosis; 0 turns it off"),
-  Key('benchmark.table', '', "CSV file of the NAS-Bench-201 table; '' reads $NAS_BENCH_201_TABLE"),
+  Key(
+    'benchmark.table', '', "CSV file of the NAS-Bench-201 table; '' reads $NAS_BENCH_201_TABLE",
+    only_with=('space.name', ('nas_bench_201',)),
+  ),
   Key(
     'benchmark.kendall_cells', 0, "number of cells for Kendall's τ between one-shot accuracies and the table after the "
     'search; 0 turns it off',
@@ -281,23 +289,32 @@ COMPARISON = (
     'retrain.epochs', 0, 'number of epochs of the retraining of the found cell after the search, on all training '
     'images; 0: no retraining',
   ),
-  Key('retrain.random_cells', 3, 'number of random cells that are retrained for comparison'),
-  Key('retrain.channels', 16, 'number of channels C of the first cells of the retrained network', above=0),
+  Key('retrain.random_cells', 3, 'number of random cells that are retrained for comparison', only_with=_RETRAINED),
+  Key(
+    'retrain.channels', 16, 'number of channels C of the first cells of the retrained network', above=0,
+    only_with=_RETRAINED,
+  ),
   Key(
     'retrain.cells_per_stage', 5, 'number of cells N per stage of the retrained network', above=0,
     only_with=_CELLS_PER_STAGE,
   ),
   Key('retrain.layers', 20, 'number of cells of the retrained network', above=0, only_with=_LAYERS),
-  Key('retrain.batch_size', 256, 'number of images in a batch of the retraining', above=0),
-  Key('retrain.learning_rate', 0.1, 'initial learning rate of the retraining'),
-  Key('retrain.schedule', 'cosine_steps', 'schedule of the learning rate of the retraining', choices=RATE_SCHEDULES),
-  Key('retrain.momentum', 0.9, 'momentum of the retraining'),
-  Key('retrain.nesterov', True, "uses Nesterov's form of momentum in the retraining"),
-  Key('retrain.weight_decay', 5e-4, 'weight decay of the retraining, added to the gradient'),
-  Key('retrain.clip_norm', 0.0, 'norm to which a longer gradient of the retraining is clipped; 0 turns clipping off'),
+  Key('retrain.batch_size', 256, 'number of images in a batch of the retraining', above=0, only_with=_RETRAINED),
+  Key('retrain.learning_rate', 0.1, 'initial learning rate of the retraining', only_with=_RETRAINED),
+  Key(
+    'retrain.schedule', 'cosine_steps', 'schedule of the learning rate of the retraining', choices=RATE_SCHEDULES,
+    only_with=_RETRAINED,
+  ),
+  Key('retrain.momentum', 0.9, 'momentum of the retraining', only_with=_RETRAINED),
+  Key('retrain.nesterov', True, "uses Nesterov's form of momentum in the retraining", only_with=_RETRAINED),
+  Key('retrain.weight_decay', 5e-4, 'weight decay of the retraining, added to the gradient', only_with=_RETRAINED),
+  Key(
+    'retrain.clip_norm', 0.0, 'norm to which a longer gradient of the retraining is clipped; 0 turns clipping off',
+    only_with=_RETRAINED,
+  ),
   Key(
     'retrain.drop_path_rate', 0.0, 'drop path rate of the retraining after the last epoch; it grows linearly from 0',
-    below=1,
+    below=1, only_with=_RETRAINED,
   ),
 )  # fmt: skip
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from beta_darts_jax import InputError
 from beta_darts_jax.config import DEFAULTS, default, default_retrain, flatten, ignored_options, keys_of
 from beta_darts_jax.config.check import check, unknown_key
+from beta_darts_jax.config.key import ABOVE_0
 from beta_darts_jax.config.schema import varied_keys
 from beta_darts_jax.method.optimizers import SCALARS, Hyperparameters
 from beta_darts_jax.method.regularizers import REGULARIZERS, from_penalty
@@ -104,6 +105,9 @@ def test_only_with_names_a_key_and_values_that_it_allows():
     keys = {key.name: key for key in keys_of(task)}
     for key in (key for key in keys.values() if key.only_with):
       other, allowed = key.only_with
+      if allowed == ABOVE_0:
+        assert isinstance(keys[other].default, (int, float))
+        continue
       is_allowed = (keys[other].allows(like_default(keys[other], value)) for value in allowed)
       assert all(is_allowed) and set(allowed) != set(keys[other].choices or ())
 
@@ -233,3 +237,17 @@ def test_ignored_options():
   assert [message.rpartition(' ')[2] for message in ignored_options(config)[1:]] == [
     'config.hypergradient.solver=neumann'
   ]
+
+
+def test_a_value_without_its_switch_is_ignored():
+  """The switch is a number above 0, or a regularizer that uses the weight."""
+  config = default()
+  config.retrain.random_cells, config.early_stopping.eigenvalue_window = 5, 4
+  config.search.regularizers, config.search.beta_decay_weight = ('l2',), 5.0
+  weight, window, cells = ignored_options(config)
+  assert weight.startswith('config.search.beta_decay_weight=5.0 is ignored: it applies only with config.search.regul')
+  assert window.endswith('config.early_stopping.eigenvalue_ratio > 0')
+  assert cells == 'config.retrain.random_cells=5 is ignored: it applies only with config.retrain.epochs > 0'
+  config.search.beta_decay_weight = 0.0  # the baseline of a method
+  config.retrain.epochs = 1
+  assert ignored_options(config) == [window]
