@@ -8,6 +8,7 @@ import pathlib
 import re
 import sys
 import traceback
+from collections.abc import Iterator
 
 from absl import flags
 from ml_collections import config_flags
@@ -72,9 +73,9 @@ def parse(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
 
 def _parse_flags(argv: list[str], values: flags.FlagValues, command: str) -> list[str]:
   """Returns the program and the words that are not flags."""
-  if not any(re.match('--?config(=|$)', argument) for argument in argv) and any(
-    re.match(r'--?(no)?config\.', a) for a in argv
-  ):
+  names_config = any(re.match('--?config(=|$)', argument) for argument in argv)
+  changes_config = any(re.match(r'--?(no)?config\.', argument) for argument in argv)
+  if changes_config and not names_config:
     raise InputError('--config=FILE[:ARGUMENTS] is missing')
   for file, argument in _given_configs(argv):
     if os.path.isfile(file):  # a pipe can be read only once
@@ -91,7 +92,8 @@ def _parse_flags(argv: list[str], values: flags.FlagValues, command: str) -> lis
       raise InputError(not_a_number) from None
     if isinstance(error, flags.UnrecognizedFlagError):
       raise InputError(_explain_flag(error.flagname, command)) from None
-    if isinstance(error, flags.Error) and len(chain) < 3:
+    is_from_absl = len(chain) < 3  # an error of the config has the errors of ml_collections and absl around it
+    if isinstance(error, flags.Error) and is_from_absl:
       raise
     raise InputError(_explain(chain[-1], argv)) from None
 
@@ -210,17 +212,22 @@ def _explain_flag(name: str, command: str) -> str:
 def _find_unreadable_number(argv: list[str]) -> str:
   """Returns a message about the first --config.KEY=VALUE whose value should be a number and is none; else ''."""
   keys = {key.name: key for task in DEFAULTS for key in keys_of(task)}
-  following = itertools.pairwise([*argv, ''])
-  pairs = [word if '=' in word else f'{word}={"" if value.startswith("-") else value}' for word, value in following]
-  for pair in pairs:
-    match = re.fullmatch(r'--?config\.([\w.]+)=(.*)', pair)
-    key = keys.get(match[1]) if match else None
-    if match and key and isinstance(key.default, (int, float)) and not isinstance(key.default, bool):
+  for name, value in _overrides(argv):
+    key = keys.get(name)
+    if key and isinstance(key.default, (int, float)) and not isinstance(key.default, bool):
       try:
-        key.item_type(match[2])
+        key.item_type(value)
       except ValueError:
-        return f'config.{key.name}={match[2]}: expected {key.expected}'
+        return f'config.{name}={value}: expected {key.expected}'
   return ''
+
+
+def _overrides(argv: list[str]) -> Iterator[tuple[str, str]]:
+  """Yields KEY and VALUE of each --config.KEY=VALUE and --config.KEY VALUE; VALUE is '' if none is given."""
+  for word, following in itertools.pairwise([*argv, '']):
+    if match := re.fullmatch(r'--?config\.([\w.]+)(=.*)?', word):
+      separate_value = '' if following.startswith('-') else following
+      yield match[1], match[2][1:] if match[2] else separate_value
 
 
 def print_help(command: str) -> None:

@@ -115,14 +115,21 @@ def select_operations(space, betas, accuracy_of, tune, order: Order) -> dict[str
   for stage in range(max(map(len, decided.values()))):
     if stage:
       betas = _copy(tune(_copy(betas), _copy(decided)))
-    for name in (name for name in space.cell_types if stage < len(decided[name])):
-      e = order.edges[name][stage]
-      candidates = [k for k, o in enumerate(space.candidates(name)[e]) if o != 'none' or not space.keeps_two_edges]
-      accuracies = accuracy_of([_without(betas, name, e, k) for k in candidates])
-      kept = candidates[int(np.argmin(accuracies))]
-      betas[name][e] = betas[name][e].sum() * np.eye(len(betas[name][e]))[kept]
-      decided[name][e] = True
+    for name in space.cell_types:
+      if stage < len(decided[name]):  # a cell type may have fewer edges than another one
+        edge = order.edges[name][stage]
+        betas[name][edge] = _keep_one_operation(space, betas, accuracy_of, name, edge)
+        decided[name][edge] = True
   return betas
+
+
+def _keep_one_operation(space, betas, accuracy_of, name, edge) -> np.ndarray:
+  """Returns the β [O] of an edge: the operation without which the accuracy is lowest has the sum of the edge's β."""
+  operations = space.candidates(name)[edge]
+  candidates = [k for k, operation in enumerate(operations) if operation != 'none' or not space.keeps_two_edges]
+  accuracies = accuracy_of([_without(betas, name, edge, k) for k in candidates])
+  kept = candidates[int(np.argmin(accuracies))]
+  return betas[name][edge].sum() * np.eye(len(operations))[kept]
 
 
 def select_edges(space, betas, accuracy_of, order: Order) -> dict[str, np.ndarray]:

@@ -201,7 +201,7 @@ def _supernet_entries(space: SearchSpace, num_cells: int, auxiliary_skip: bool) 
 
 
 def _network_entries(genotype: Genotype, num_cells: int, stem: str, auxiliary: bool) -> list[Entry]:
-  if len(genotype.cells) == 1:
+  if genotype.skeleton == 'nas_bench_201':
     return list(_nas_bench_201(list(_discrete_cell(genotype.cells[0], 'cell', 'layers')), num_cells))
   cells = {
     'normal': list(_discrete_cell(genotype.normal, 'normal', '_ops')),
@@ -210,9 +210,9 @@ def _network_entries(genotype: Genotype, num_cells: int, stem: str, auxiliary: b
   return list(_darts(cells, num_cells, affine=True, stem=stem, auxiliary=auxiliary))
 
 
-def _official_cells(state_dict, num_cell_types: int) -> int:
-  """Counts the cells of a state dict: all of them, or for NAS-Bench-201 (one cell type) those of one stage."""
-  if num_cell_types == 1:  # the cells before the first ResNet block
+def _official_cells(state_dict, skeleton: str) -> int:
+  """Counts the cells of a state dict: all of them, or for NAS-Bench-201 those of one stage."""
+  if skeleton == 'nas_bench_201':  # the cells before the first ResNet block
     number = min((int(n.split('.')[1]) for n in state_dict if n.endswith('.downsample.1.weight')), default=0)
   else:
     number = len({name.split('.')[1] for name in state_dict if name.startswith('cells.')})
@@ -221,10 +221,10 @@ def _official_cells(state_dict, num_cell_types: int) -> int:
   return number
 
 
-def _our_cells(variables, num_cell_types: int) -> int:
+def _our_cells(variables, skeleton: str) -> int:
   """Counts the cells of our variables, as `_official_cells` does."""
   params = variables['params']['network']
-  if num_cell_types == 1:
+  if skeleton == 'nas_bench_201':
     if 'stage1' not in params:
       raise InputError('the cells have no weights, so they cannot be counted: expected cells with weights')
     return len(jax.tree.leaves(params['stage1'])[0])
@@ -300,7 +300,7 @@ def supernet_variables(state_dict: Mapping[str, np.ndarray], space: SearchSpace)
     InputError: a weight is missing or superfluous, or has another shape, or there are no cells.
   """
   auxiliary_skip = any('.auxiliary_op.' in name for name in state_dict)
-  num_cells = _official_cells(state_dict, len(space.cell_types))
+  num_cells = _official_cells(state_dict, space.skeleton)
   return _to_variables(state_dict, _supernet_entries(space, num_cells, auxiliary_skip))
 
 
@@ -313,7 +313,7 @@ def supernet_state_dict(variables: Mapping, space: SearchSpace) -> dict[str, np.
     InputError: the variables have no cells of this space, or their cells have no weights.
   """
   auxiliary_skip = any('auxiliary_skip' in path for path in flax.traverse_util.flatten_dict(variables['params']))
-  num_cells = _our_cells(variables, len(space.cell_types))
+  num_cells = _our_cells(variables, space.skeleton)
   return _to_state_dict(variables, _supernet_entries(space, num_cells, auxiliary_skip))
 
 
@@ -328,7 +328,7 @@ def network_variables(state_dict: Mapping[str, np.ndarray], genotype: Genotype) 
   """
   stem = 'imagenet' if 'stem0.0.weight' in state_dict else 'cifar'
   auxiliary = 'auxiliary_head.classifier.weight' in state_dict
-  num_cells = _official_cells(state_dict, len(genotype.cells))
+  num_cells = _official_cells(state_dict, genotype.skeleton)
   return _to_variables(state_dict, _network_entries(genotype, num_cells, stem, auxiliary))
 
 
@@ -342,6 +342,6 @@ def network_state_dict(variables: Mapping, genotype: Genotype) -> dict[str, np.n
   """
   params = variables['params']['network']
   stem = 'imagenet' if 'stem1' in params else 'cifar'
-  num_cells = _our_cells(variables, len(genotype.cells))
+  num_cells = _our_cells(variables, genotype.skeleton)
   entries = _network_entries(genotype, num_cells, stem, 'auxiliary_head' in params)
   return _to_state_dict(variables, entries)

@@ -65,7 +65,7 @@ def join_cluster(cluster: str = 'auto', coordinator: str = '', processes: int = 
 
 
 def announced_processes(environment: Mapping[str, str], coordinator: str, processes: int) -> str:
-  """Returns for which processes this one will wait, '' if it is alone or if only JAX can tell."""
+  """Returns a description of the processes that this one will wait for; '' if it is alone or if only JAX can tell."""
   if coordinator:
     return f'the {processes} processes of {coordinator}' if processes > 1 else ''
   counts = {
@@ -80,7 +80,9 @@ def announced_processes(environment: Mapping[str, str], coordinator: str, proces
 
 
 def local_device_ids(environment: Mapping[str, str]) -> list[int] | None:
-  """Returns which of the accelerators that this task of a Slurm step sees it uses: [] is all, None leaves it to JAX.
+  """Returns the indices of the accelerators that this task of a Slurm step uses, among those that it sees.
+
+  [] means all of them. None leaves the choice to JAX.
 
   By itself JAX gives task k of a node the k-th accelerator. So one task per node would use one accelerator only, and a
   task that sees only its own accelerator would look for another one. Here one task per node uses all accelerators;
@@ -97,8 +99,9 @@ def local_device_ids(environment: Mapping[str, str]) -> list[int] | None:
   tasks, task = _tasks_of_node(environment), int(environment['SLURM_LOCALID'])
   visible = [environment[name].count(',') + 1 for name in _VISIBLE if environment.get(name)]
   num_visible, num_on_node = min(visible, default=0), int(environment.get('SLURM_GPUS_ON_NODE', 0))
-  has_own = 0 < num_visible < (num_on_node or 2) or (not num_visible and 'SLURM_GPUS_PER_TASK' in environment)
-  if tasks == 1 or has_own:
+  sees_only_own = 0 < num_visible < (num_on_node or 2)
+  has_own = not num_visible and 'SLURM_GPUS_PER_TASK' in environment
+  if tasks == 1 or sees_only_own or has_own:
     return []
   shared = num_on_node or num_visible
   if not shared:  # no GPUs of Slurm

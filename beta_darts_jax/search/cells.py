@@ -75,8 +75,8 @@ def _select_cell(setup, programs, states, history, member):
   row, selection, last = early_stop(history, setup.early_stopping), setup.selection, history[-1]
   stopped_early = row is not None
   if row is None:
-    by_accuracy = selection.epoch == 'best' and last['genotype']
-    row = history[best_epoch([row['valid_accuracy'] for row in history])] if by_accuracy else last
+    keeps_best = selection.epoch == 'best' and last['genotype'] is not None
+    row = history[best_epoch([measured['valid_accuracy'] for measured in history])] if keeps_best else last
   genotype = setup.space.parse(row['genotype']) if row['genotype'] else None
   if genotype and selection.method == 'perturbation':
     genotype = _select_by_perturbation(setup, programs, states, last['epoch'], member)

@@ -1,6 +1,6 @@
 """The 2-D convolution.
 
-Legend: B batch, H and W height and width, C channels, D output channels, K kernel size.
+Legend: B batch, H and W height and width, C channels, D output channels, K and L height and width of the kernel.
 """
 
 import functools
@@ -24,7 +24,7 @@ def plain_gradients(x, kernel, cotangent, form, **options):
 
 
 def canonical_convolution_gradients(x, kernel, cotangent, strides, padding):
-  """Computes the same sums as NHWC·HWIO convolutions, the only layout for which XLA:CPU has fast code.
+  """Computes `plain_gradients` as convolutions in the layout NHWC·HWIO, the only one for which XLA:CPU has fast code.
 
   In a large program or in a loop, XLA:CPU runs the plain gradients on a generic path that is many times slower.
   The gradient of x is the dilated cotangent convolved with the flipped kernel. The barrier keeps XLA from folding the
@@ -33,6 +33,7 @@ def canonical_convolution_gradients(x, kernel, cotangent, strides, padding):
   """
   height, width = kernel.shape[:2]
   sizes = zip(kernel.shape[:2], padding, x.shape[1:3], cotangent.shape[1:3], strides, strict=True)
+  # zeros before and after the dilated cotangent, so that the gradient has the `before` rows (columns) of x
   edges = [(size - 1 - pad, before + pad - 1 - (after - 1) * stride) for size, pad, before, after, stride in sizes]
   flipped = lax.optimization_barrier(kernel[::-1, ::-1].transpose(0, 1, 3, 2))
   x_gradient = lax.conv_general_dilated(

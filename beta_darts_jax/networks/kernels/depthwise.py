@@ -60,7 +60,14 @@ def shifted_depthwise_gradients(x, kernel, cotangent, stride, dilation):
 
 
 def _filter_gradient(x, cotangent, size, stride, dilation, runtime_scalar):
-  """Sums pixel·cotangent for each weight of the filters: [size, size, C]."""
+  """Sums pixel·cotangent for each weight of the filters: [size, size, C].
+
+  1. If the stride and the dilation have a common factor, the weights meet only some rows and columns. The others are
+     dropped.
+  2. With a dilation the columns are split, so that the pixels that a filter meets in a row are neighbours.
+  3. The columns are cut into blocks of at most MOST_COLUMNS, whose products are written out one after another.
+     `missing` columns of zeros fill the last block.
+  """
   pad = (size - 1) * dilation // 2
   common = math.gcd(stride, dilation)
   phases = dilation if stride == 1 else 1
