@@ -146,10 +146,14 @@ def _place_labels(arrows: list[Arrow], positions: list[Point], operations: Seque
   taken = [_box(position, 0.36, 0.36) for position in positions]
   for arrow, operation in zip(arrows, operations, strict=True):
     boxes = [_box(arrow.at(0.5 + d), LETTER_WIDTH * len(operation) + 0.1, LABEL_HEIGHT) for d in distances]
-    common = [[both for other in taken if (both := Bbox.intersection(box, other))] for box in boxes]
-    covered = [round(sum(both.width * both.height for both in of_box), 3) for of_box in common]
-    taken.append(boxes[int(np.argmin(covered))])
+    taken.append(min(boxes, key=lambda box: _covered_area(box, taken)))
   return taken[len(positions) :]
+
+
+def _covered_area(box: Bbox, others: list[Bbox]) -> float:
+  """Returns the sum of the areas that a box shares with other boxes."""
+  shared = [Bbox.intersection(box, other) for other in others]
+  return round(sum(both.width * both.height for both in shared if both), 3)
 
 
 def _box(center: Point, width: float, height: float) -> Bbox:

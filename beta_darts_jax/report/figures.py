@@ -69,11 +69,11 @@ def draw_leads(rows: Sequence[Mapping[str, Any]], space: SearchSpace, cell_type:
     axes = figure.add_axes((0.25, 0.17, 0.7, 0.67))
     flips = int((first[1:] != first[:-1]).sum())
     axes.set_title(f'{edge_name(space, place)}, {flips} flip{"" if flips == 1 else "s"}', fontsize=FONT_SIZE)
-    edges = np.concatenate([epochs - 0.5, epochs[-1:] + 0.5])
+    bounds = np.concatenate([epochs - 0.5, epochs[-1:] + 0.5])  # of the bars, one for each epoch
     for operation in dict.fromkeys(first):
       heights = np.where(first == operation, lead, 0)
-      axes.stairs(heights, edges, fill=True, color=operation_color(operation), label=operation)
-    axes.set(xlim=edges[[0, -1]], ylim=(0, max(1.05 * leads.lead.max(), LEAST_LEAD)))
+      axes.stairs(heights, bounds, fill=True, color=operation_color(operation), label=operation)
+    axes.set(xlim=bounds[[0, -1]], ylim=(0, max(1.05 * leads.lead.max(), LEAST_LEAD)))
     texts = {}  # by epoch
     for epoch, a, b, value, of_edge in zip(epochs.tolist(), first, second, lead, betas[:, e], strict=True):
       ranking = [f'{names[o]} β {of_edge[o]:.4f}' for o in np.argsort(-of_edge, kind='stable')]
@@ -101,9 +101,13 @@ class Curve:
 
   @functools.cached_property
   def _flat_rows(self) -> list[dict[str, Any]]:
-    nested = [(row.get('benchmark') or {}) | (row.get('regularizer_weights') or {}) for row in self.rows]
-    computed = [{**_alpha_spread(row), **_diagnostics(row), **_costs(row)} for row in self.rows]
-    return [{**row, **more, **most} for row, more, most in zip(self.rows, nested, computed, strict=True)]
+    return [_flat(row) for row in self.rows]
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a row with the values of its groups beside each other, and with what follows from them."""
+  groups = (row.get('benchmark') or {}) | (row.get('regularizer_weights') or {})
+  return {**row, **groups, **_alpha_spread(row), **_diagnostics(row), **_costs(row)}
 
 
 def _alpha_spread(row: Mapping[str, Any]) -> dict[str, float]:

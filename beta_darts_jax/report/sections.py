@@ -59,8 +59,10 @@ def make_sections(runs: Sequence[RunFolder]) -> list[Section]:
   """Draws the cells of all runs beside each other, and one figure per subject with the curves of all runs."""
   with matplotlib.rc_context({'text.parse_math': False}):  # the name of a run may contain $
     searches = [search for run in runs for search in _searches(run, len(runs) > 1)]
-    sections = [section for run in runs if run.is_population for section in (*_values(run), *_front(run))]
-    sections += [*_cells(runs, searches), *_leads(searches)]
+    sections = [
+      section for run in runs if run.is_population for section in (*_value_sections(run), *_front_sections(run))
+    ]
+    sections += [*_cell_sections(runs, searches), *_lead_sections(searches)]
     curves = [curve for run in runs for curve in curves_of(run, is_alone=len(runs) == 1)]
     subjects = [
       ('Benchmark accuracy of the cell of each epoch', 'benchmark', figures.benchmark_panels(curves)),
@@ -69,7 +71,7 @@ def make_sections(runs: Sequence[RunFolder]) -> list[Section]:
       ('Diagnostics', 'diagnostics', figures.DIAGNOSTICS),
       ('Throughput', 'throughput', figures.THROUGHPUT),
     ]
-    return sections + [section for subject in subjects if (section := _curves(*subject, curves))]
+    return sections + [section for subject in subjects if (section := _curve_section(*subject, curves))]
 
 
 def thumbnails(run: RunFolder) -> list[Figure]:
@@ -101,7 +103,7 @@ def curves_of(run: RunFolder, is_alone: bool) -> list[Curve]:
   ]
 
 
-def _curves(title: str, file: str, panels: Sequence[figures.Panel], curves: list[Curve]) -> Section | None:
+def _curve_section(title: str, file: str, panels: Sequence[figures.Panel], curves: list[Curve]) -> Section | None:
   """Draws the panels for which a curve has values; returns None without such a panel."""
   drawn = [panel for panel in panels if any(map(panel.has_values, curves))]
   if not drawn:
@@ -130,7 +132,7 @@ def _accuracies(run: RunFolder) -> Accuracies:
   return Accuracies(title, known, texts)
 
 
-def _values(run: RunFolder) -> list[Section]:
+def _value_sections(run: RunFolder) -> list[Section]:
   """Draws for each varied value the accuracies of a population."""
   title, known, texts = _accuracies(run)
   settings: dict[int, dict] = {k: run.setting(k) or {'all searches': ''} for k in known}
@@ -142,7 +144,7 @@ def _values(run: RunFolder) -> list[Section]:
   return [Section(f'Accuracy and varied values: {run.name}', 'values', drawn, note)] if drawn else []
 
 
-def _front(run: RunFolder) -> list[Section]:
+def _front_sections(run: RunFolder) -> list[Section]:
   """Draws the accuracies of a population against the costs of its cells, if it has costs."""
   title, known, texts = _accuracies(run)
   groups: dict[str, list[Point]] = {}
@@ -180,7 +182,7 @@ def _member_texts(run: RunFolder, k: int) -> list[str]:
   return [text for text in (f'member {k}', f'seed {run.values(k).get("seed")}', run.setting_text(k)) if text]
 
 
-def _cells(runs: Sequence[RunFolder], searches: list[Search]) -> list[Section]:
+def _cell_sections(runs: Sequence[RunFolder], searches: list[Search]) -> list[Section]:
   drawn = _draw_cells(runs, searches)
   with_arrows = any(not search.space.is_chain for search in searches)
   note = 'The width of an arrow is the lead of its operation over the second one, in β.' if with_arrows else ''
@@ -250,7 +252,7 @@ def _type_text(space: SearchSpace, cell_type: str) -> str:
   return dict(zip(space.cell_types, CELL_NAMES[space.skeleton], strict=True))[cell_type]
 
 
-def _leads(searches: list[Search]) -> list[Section]:
+def _lead_sections(searches: list[Search]) -> list[Section]:
   """Draws the leads of each search, in a section per cell type; the leads of several searches are folded."""
   note = (
     'Each panel is an edge (source → target), or a layer of a space without cells. Its height is the lead in β of the '

@@ -191,10 +191,10 @@ class Workdir:
         return None
     raise InputError(f'{self.path} is in use by another process: wait for it, or choose another workdir')
 
-  def environment_changes(self, environment: dict) -> list[str]:
-    """Returns 'name: before → now' for each value that differs from the environment in which the run started.
+  def record_environment(self, environment: dict) -> list[str]:
+    """Writes environment.json if it is not there. Returns 'name: before → now' for each value that differs from it.
 
-    The first call records the environment. Only process 0 compares. Raises InputError if environment.json is damaged.
+    Only process 0 does this. Raises InputError if environment.json is damaged.
     """
     if not is_process_zero():
       return []
@@ -211,7 +211,7 @@ class Workdir:
   def report_environment(self, mesh: jax.sharding.Mesh, warnings: Sequence[str] = ()) -> None:
     """Prints the differences from the environment in which the run started. A new run keeps its `warnings` there."""
     self._kept |= {'warnings': list(warnings)} if warnings else {}
-    if changes := self.environment_changes(environment(mesh)):
+    if changes := self.record_environment(environment(mesh)):
       print(f'resuming in a different environment ({"; ".join(changes)}): results may differ', flush=True)
 
   def trained_cells(self) -> dict[str, dict]:

@@ -126,7 +126,7 @@ def test_the_run_and_its_page_have_the_warnings(tmp_path, capsys):
   facts = announce(labelled(ENOUGH, [0, 1]))
   assert facts == record(labelled(ENOUGH, [0, 1])) | {'warnings': ['the test set has no image of 2']}
   with Workdir(tmp_path, default().to_dict(), data=facts) as run:
-    run.environment_changes({'device': 'cpu', 'devices': 1})
+    run.record_environment({'device': 'cpu', 'devices': 1})
   lines = capsys.readouterr().out.splitlines()
   assert lines == texts_of(read_run_folder(tmp_path))['data'] and lines[2] == 'warning: the test set has no image of 2'
   refuse_other_data(tmp_path, facts | {'warnings': ['in the words of another version']})
@@ -158,9 +158,9 @@ def test_a_resume_with_other_data_is_refused(tmp_path, count, side, classes, dif
   write(0, 200, 8, 2)
   facts = record(data.load(config.data.source))
   with Workdir(tmp_path / 'run', config.to_dict(), 'command', facts) as run:
-    assert run.environment_changes({'cores': 2}) == []
+    assert run.record_environment({'cores': 2}) == []
   with Workdir(tmp_path / 'run', config.to_dict(), 'command', facts) as run:
-    assert run.environment_changes({'cores': 2}) == []
+    assert run.record_environment({'cores': 2}) == []
   write(1, count, side, classes)
   with pytest.raises(InputError, match=rf'run belongs to a run with different data \({differs}'):
     run_search(config, tmp_path / 'run')
@@ -181,7 +181,7 @@ def test_changed_settings_of_jax_are_named_and_repeated(tmp_path, monkeypatch, c
     before = environment(mesh)
     monkeypatch.setenv('XLA_FLAGS', '--xla_a=2')
     jax.config.update('jax_default_matmul_precision', 'highest')
-    assert run.environment_changes(environment(mesh)) == [
+    assert run.record_environment(environment(mesh)) == [
       'settings.jax_default_matmul_precision: None → highest',
       'XLA_FLAGS: --xla_a=1 → --xla_a=2',
     ]

@@ -106,18 +106,18 @@ def test_damaged_files_are_named(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=rf'{name} is damaged: remove it'):
       refuse_other_config(tmp_path, CONFIG)
-      run.environment_changes({'device': 'cpu'})
+      run.record_environment({'device': 'cpu'})
       run.trained_cells()
       read_result(tmp_path)
 
 
 def test_changes_of_the_environment_are_named(tmp_path):
   with Workdir(tmp_path, CONFIG, command='python run.py') as run:
-    assert run.environment_changes({'cores': 2, 'versions': {'jax': '1'}}) == []
-    assert run.environment_changes({'cores': 2, 'versions': {'jax': '1'}}) == []
-    assert run.environment_changes({'cores': 1, 'versions': {'jax': '2'}}) == ['cores: 2 → 1', 'versions.jax: 1 → 2']
+    assert run.record_environment({'cores': 2, 'versions': {'jax': '1'}}) == []
+    assert run.record_environment({'cores': 2, 'versions': {'jax': '1'}}) == []
+    assert run.record_environment({'cores': 1, 'versions': {'jax': '2'}}) == ['cores: 2 → 1', 'versions.jax: 1 → 2']
     newer = {'cores': 2, 'versions': {'jax': '1', 'optax': '1'}, 'processor': 'x'}  # has values of a later version
-    assert run.environment_changes(newer) == []
+    assert run.record_environment(newer) == []
   kept = json.loads((tmp_path / 'environment.json').read_text())
   assert kept['command'] == 'python run.py' and kept['version'] == __version__
   assert datetime.datetime.fromisoformat(kept['started']).tzinfo
