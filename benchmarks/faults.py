@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from beta_darts_jax.runtime.checkpoint import Checkpoints
+from beta_darts_jax.runtime.checkpoint import load_arrays
 
 ROOT = pathlib.Path(__file__).parent.parent
 CHECKPOINT_EVERY = 5  # steps
@@ -112,8 +112,7 @@ def stop_half_way(workdir):
 
 
 def read_outcome(workdir) -> Outcome:
-  with contextlib.closing(Checkpoints(workdir)) as checkpoints:
-    state = checkpoints.restore_arrays()
+  state = load_arrays(workdir)
   rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   rows = [{k: v for k, v in row.items() if k not in ('seconds', 'images_per_second')} for row in rows]
   return Outcome(state, rows, (workdir / 'genotype.json').read_text())

@@ -75,7 +75,7 @@ class Relaxation:
     return dict(zip(space.cell_types, draws, strict=True))
 
   def __call__(self, architecture: tuple[dict, dict], key: jax.Array, hyper: Hyperparameters) -> dict:
-    """Returns the β of the α step, {cell type: [E, O]}, for the architecture (α, edge logits)."""
+    """Returns the β of the α step, as `with_skip`, for the architecture (α, edge logits)."""
     alphas, edge_logits = architecture
     betas = self.sampling.draw(alphas, jax.random.fold_in(key, 0), hyper)
     return self._complete(betas, edge_logits, hyper)
@@ -83,7 +83,7 @@ class Relaxation:
   def weight_betas(
     self, architecture: tuple[dict, dict], key: jax.Array, hyper: Hyperparameters, loss: Callable
   ) -> dict:
-    """Returns the β of the weight step, {cell type: [E, O]}: drawn by `weight_draw`, if there is one, and perturbed.
+    """Returns the β of the weight step, as `with_skip`: drawn by `weight_draw`, if there is one, and perturbed.
 
     Args:
       architecture: (α, edge logits).
@@ -135,7 +135,7 @@ class Relaxation:
     return self._complete(betas, edge_logits, hyper)
 
   def with_skip(self, betas: dict[str, jax.Array], hyper: Hyperparameters) -> dict:
-    """Returns β, in DARTS- together with the weight of its auxiliary skip connections."""
+    """Returns β {cell type: [E, O]}; DARTS- adds the weight of its skip connections, {'auxiliary_skip': scalar}."""
     return betas | {'auxiliary_skip': hyper.auxiliary_skip} if self.auxiliary_skip else betas
 
   def _complete(self, betas, edge_logits, hyper):

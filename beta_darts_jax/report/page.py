@@ -75,7 +75,7 @@ def watch(paths: Sequence[Path], out: Path | None = None, png: bool = False) -> 
 
   The arguments and errors are those of `write`.
   """
-  while any(in_use(folder) for folder in _folders([pathlib.Path(path) for path in paths])):
+  while any(in_use(folder) for folder in _folders([pathlib.Path(os.path.expanduser(path)) for path in paths])):
     yield write(paths, out, png, refresh=True)
     time.sleep(SECONDS)
   yield write(paths, out, png)

@@ -133,7 +133,7 @@ def read_run_folder(path) -> RunFolder:
 def _read_space(path: pathlib.Path, config: dict) -> SearchSpace:
   try:
     return make_space(**config['space'])
-  except (InputError, TypeError) as error:  # TypeError: a key of another version
+  except (InputError, KeyError, TypeError) as error:  # the keys of another version
     raise InputError(f'{path}: this version does not know the search space of the run ({error})') from None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped
 from beta_darts_jax.report.page import Path, write
 from beta_darts_jax.report.run_folder import read_run_folder
-from beta_darts_jax.report.tables import next_command, own_operations
+from beta_darts_jax.report.tables import has_stem_without_training, next_command, own_operations
 from beta_darts_jax.runtime.processes import is_process_zero
 
 
@@ -44,3 +44,6 @@ def finish(folder: Path) -> None:
   elif run.is_search and (operations := own_operations(run)):
     names = ', '.join(sorted(operations))
     print(f'To train this cell, use a config file that registers {names}, as configs/own_operation.py does.')
+  elif has_stem_without_training(run):
+    source = run.config['data']['source']
+    print(f'To train this cell, write a config: none of this package has the stem of ImageNet for {source}.')

@@ -127,16 +127,15 @@ _RETRAININGS = {
     128,
   ),
 }
-_ONE_SIZE = ('svhn_cropped',)  # all images have this size, so a retraining does not take over the size of a proxy
+_ONE_SIZE = ('svhn_cropped',)  # data whose images have one size: a retraining does not take over the size of a proxy
 
 
 def next_command(run: RunFolder) -> str:
   """Returns the command that trains the cell of a search, or exports a trained network; '' if no config does it.
 
-  Only the user knows the config file that trains own operations. No config trains a network with the stem of ImageNet
-  on other data.
+  Only the user knows the config file that trains own operations. See also `has_stem_without_training`.
   """
-  if own_operations(run):
+  if own_operations(run) or has_stem_without_training(run):
     return ''
   if run.space is None:  # a retraining
     return f'beta-darts export {shlex.quote(str(run.path))} --format torch --out exported'
@@ -146,10 +145,9 @@ def next_command(run: RunFolder) -> str:
   cell = run.path / 'members' / str(found) if run.is_population else run.path
   skeleton, source = run.space.skeleton, run.config['data']['source']
   name, protocols, _ = _RETRAININGS[skeleton]
-  if run.config['supernet'].get('stem') == 'imagenet' and source not in protocols:
-    return ''
   config = name + protocols.get(source, protocols['cifar10'])
-  if suite := re.fullmatch('darts_bench_suite_(wide|deep|single_cell)_(.+)', run.config['name']):
+  suite = re.fullmatch('darts_bench_suite_(wide|deep|single_cell)_(regular|no_skip|all_skip)', run.config['name'])
+  if suite and source == 'cifar10':
     config = f'darts_bench_suite:{suite[1]},{suite[2]},retrain'
   words = ['beta-darts', 'retrain', '--config', config, f'--config.genotype={_as_path(cell)}']
   defaults = {key.name: key.default for key in keys_of('retrain')}
@@ -164,6 +162,13 @@ def next_command(run: RunFolder) -> str:
     values |= {'data.image_size': facts['image_shape'][0]} if run.config['data'].get('crops') == 'resized' else {}
   words += [f'--config.{name}={value}' for name, value in values.items()]
   return shlex.join([*words, '--workdir', f'{run.path}-retrained'])  # not the default: all searches would share it
+
+
+def has_stem_without_training(run: RunFolder) -> bool:
+  """Returns whether a search has the stem of ImageNet on other data. No config trains such a network."""
+  if run.space is None or run.space.skeleton != 'darts':
+    return False
+  return run.config['supernet'].get('stem') == 'imagenet' and run.config['data']['source'] != 'imagenet2012'
 
 
 def _as_path(folder: pathlib.Path) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import pathlib
 
 import jax
@@ -102,12 +103,13 @@ def load_run(path: str | pathlib.Path) -> tuple[Genotype, dict]:
   Raises:
     InputError: `path` is no folder, holds no finished training, or its last checkpoint is missing or damaged.
   """
-  if not pathlib.Path(path).is_dir():
+  path = pathlib.Path(os.path.expanduser(path))
+  if not path.is_dir():
     raise InputError(f'{path}: no such folder')
   result = read_result(path)
   if result is None or 'test_accuracy' not in result:
     held = 'a search' if result else 'no finished run'
     raise InputError(f'{path} holds {held}: expected a finished training. Train the cell by beta-darts retrain first.')
-  state = load_arrays(pathlib.Path(path))
+  state = load_arrays(path)
   variables = state.get('average') or {name: state[name] for name in ('params', 'batch_stats')}
   return Genotype.parse(result['genotype']), variables

@@ -1,5 +1,6 @@
 """A trained network that predicts from images. It needs the folder of its run, but not the data."""
 
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -64,7 +65,8 @@ class TrainedNetwork:
 def load_retrained(path: str | pathlib.Path) -> TrainedNetwork:
   """Loads the network of a finished retraining from its folder. Raises InputError, as `load_run` and `read_data`."""
   genotype, variables = load_run(path)
-  config = read_json(pathlib.Path(path) / 'config.json', 'expected JSON')
+  path = pathlib.Path(os.path.expanduser(path))
+  config = read_json(path / 'config.json', 'expected JSON')
   is_cropped = config['data']['source'] == STREAMED_SOURCE
   data = read_data(path) | {'resize': config['data']['resize'] if is_cropped else 0}
   options = NetworkOptions(**config['network'])

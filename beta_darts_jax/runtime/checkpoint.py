@@ -65,21 +65,28 @@ def load_arrays(workdir: pathlib.Path) -> dict:
   """Loads the newest state of a run as nested dicts of numpy arrays. It changes no file.
 
   Raises:
-    InputError: there is no checkpoint, or the newest one is damaged. An older one has the weights of another step.
+    InputError: there is no checkpoint, or the newest one is missing or damaged. An older one has the weights of another
+      step.
   """
   recorded = [int(file.stem) for file in (workdir / 'seals').glob('*.json') if file.stem.isdigit()]
   step = max([*saved_steps(workdir), *recorded], default=None)
   if step is None:
     raise InputError(f'{workdir} has no checkpoint')
-  folder = workdir / 'checkpoints' / str(step)
+  folder = workdir.absolute() / 'checkpoints' / str(step)
+  remedy = 'without result.json the command of the run trains again, from the checkpoint before it or from the start'
+  if not folder.is_dir():
+    raise InputError(f'{folder}, the last checkpoint, is missing: {remedy}')
   if is_damaged(workdir, step):
-    raise InputError(
-      f'{folder} is damaged: remove result.json, and the command of the run trains again from the checkpoint before it'
-    )
-  # ocp.Checkpointer would expect a file that the manager does not write
-  tree = ocp.PyTreeCheckpointHandler().metadata((folder / 'state').absolute()).tree
-  arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-  return ocp.PyTreeCheckpointer().restore((folder / 'state').absolute(), restore_args=arrays)
+    raise InputError(f'{folder} is damaged: {remedy}')
+  try:
+    # ocp.Checkpointer would expect a file that the manager does not write
+    tree = ocp.PyTreeCheckpointHandler().metadata(folder / 'state').tree
+    arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+    return ocp.PyTreeCheckpointer().restore(folder / 'state', restore_args=arrays)
+  except Exception as error:  # Orbax raises many types for damaged files
+    if checksum_file(workdir, step).is_file():  # the files are intact: the disk or Orbax failed
+      raise
+    raise InputError(f'{folder} cannot be read ({type(error).__name__}): {remedy}') from None
 
 
 class Checkpoints:

@@ -1,5 +1,6 @@
 """Loads the network of a finished run: a retraining's, or the supernet of a search restricted to its cell."""
 
+import os
 import pathlib
 
 import jax
@@ -25,7 +26,7 @@ def load(path: str | pathlib.Path) -> TrainedNetwork:
   Raises:
     InputError: `path` is none of these, its checkpoint is damaged, or an older version wrote it.
   """
-  folder = pathlib.Path(path)
+  folder = pathlib.Path(os.path.expanduser(path))
   run, member = (folder.parents[1], int(folder.name)) if _is_member(folder) else (folder, 0)
   if not (run / 'config.json').is_file():
     raise InputError(f'{path} is not the folder of a run: it has no config.json')
@@ -38,8 +39,9 @@ def _is_member(folder) -> bool:
 
 
 def _load_supernet(folder, run, member, values) -> TrainedNetwork:
-  genotype, _ = find_genotype(str(folder))
-  data = read_data(run)
+  genotype, _ = find_genotype(str(folder.absolute()))
+  is_cropped = values['data'].get('crops') == 'resized'
+  data = read_data(run) | {'resize': values['data']['resize'] if is_cropped else 0}
   supernet = kept_supernet(values, len(data['classes']))
   state = load_arrays(run)
   variables = {name: jax.tree.map(lambda x: x[member], state[name]) for name in ('params', 'batch_stats')}

@@ -33,7 +33,10 @@ def find_genotype(text: str, table_path: str = '') -> tuple[Genotype, bool]:
   text = os.path.expanduser(text)
   if text in PUBLISHED:
     if os.path.isfile(text) or os.path.isfile(os.path.join(text, 'genotype.json')):
-      raise InputError(f'{text} is a published cell, and a file or a run has this name: expected ./{text} for that one')
+      raise InputError(
+        f'{text} is a published cell, and a file or a run here has this name: expected ./{text} for that one, or '
+        'another current folder for the published cell'
+      )
     return PUBLISHED[text], False
   if os.path.isdir(text):
     return _read_file(_file_of_run(pathlib.Path(text)))

@@ -215,13 +215,17 @@ def test_arrays_that_are_cropped_are_pictures(tmp_path):
 
 def test_arrays_that_are_cropped_have_an_identity(tmp_path):
   """Other pixels are other data, and another validation set is not the test set."""
-  residence, rng, facts = Residence('stream', crops=ResizedCrops(8, resize=8)), np.random.default_rng(0), []
-  for changed in (0, 1):
-    images = {name: rng.integers(0, 256, (20, 8, 8, 3), np.uint8) for name in ('images', 'valid_images', 'test_images')}
-    images['images'] = np.full((20, 8, 8, 3), changed, np.uint8)
+  residence, rng = Residence('stream', crops=ResizedCrops(8, resize=8)), np.random.default_rng(0)
+  images = {name: rng.integers(0, 256, (20, 8, 8, 3), np.uint8) for name in ('images', 'valid_images', 'test_images')}
+
+  def read(**changed):
     labels = {name.replace('images', 'labels'): np.arange(20) % 2 for name in images}
-    np.savez(tmp_path / 'x.npz', **images, **labels)
+    np.savez(tmp_path / 'x.npz', **images | changed, **labels)
     dataset = load(f'npz:{tmp_path}/x.npz', alpha_split='valid', residence=residence)
-    facts.append(record(dataset))
-    assert not find_warnings(dataset, searches=True)
-  assert facts[0]['train'] != facts[1]['train'] and len(facts[0]['train']['pixels_sha256']) == 64
+    return record(dataset), find_warnings(dataset, searches=True)
+
+  (facts, warnings), (same_facts, _), (other_facts, _) = read(), read(), read(images=images['images'] // 2)
+  assert facts == same_facts and facts['train'] != other_facts['train'] and not warnings
+  assert len(facts['train']['pixels_sha256']) == 64
+  _, warnings = read(valid_images=images['test_images'])
+  assert warnings == ['the validation images, which train α, are the test set, too']

@@ -230,17 +230,6 @@ def test_the_command_that_follows_a_run_is_a_command(tmp_path, monkeypatch):
     assert config.data.source != 'digits' or (config.network.auxiliary_weight, config.data.cutout) == (0.0, 4)
   assert (config.data.image_size, config.data.flip, config.data.crop_padding) == (32, False, 4)
   assert (config.data.class_weights, config.data.data_dir) == ('balanced', '/data')
-  for source, name, expected in (
-    ('svhn_cropped', 'mine_proxy', '--config.data.source=svhn_cropped --config.data.flip=False --workdir'),
-    ('cifar10', 'darts_bench_suite_wide_no_skip', '--config darts_bench_suite:wide,no_skip,retrain --config.genotype='),
-  ):
-    search = default()
-    search.name = name
-    search.data.update(source=source, image_size=16, crop_padding=2, flip=source == 'cifar10')
-    assert expected in next_command(read_run_folder(make_folder(tmp_path / name, [make_row(0)], config=search)))
-  imagenet = default()
-  imagenet.space.name, imagenet.supernet.stem, imagenet.data.source = 'darts', 'imagenet', 'folder:pictures'
-  assert not next_command(read_run_folder(make_folder(tmp_path / 'imagenet', [make_row(0)], config=imagenet)))
   monkeypatch.chdir(tmp_path)
   make_search(pathlib.Path('GDAS'))
   assert '--config.genotype=./GDAS --workdir GDAS-retrained' in next_command(read_run_folder('GDAS'))
@@ -251,6 +240,42 @@ def test_the_command_that_follows_a_run_is_a_command(tmp_path, monkeypatch):
   assert '--config.data.image_size=224' in next_command(read_run_folder(resized))
   exported = f'beta-darts export {tmp_path}/trained --format torch --out exported'
   assert next_command(read_run_folder(make_retraining(tmp_path / 'trained'))) == exported
+
+
+@pytest.mark.parametrize(
+  'name, space, source, expected',
+  [
+    ('mine_proxy', 'nas_bench_201', 'svhn_cropped', 'nas_bench_201 svhn_cropped 0 256'),
+    ('mine', 'mobile', 'imagenet2012', 'mobile imagenet2012 224 256'),
+    ('darts_bench_suite_wide_no_skip', 'darts_with_none', 'cifar10', 'cifar cifar10 0 512'),
+    ('darts_bench_suite_wide_no_skip', 'darts_with_none', 'cifar100', 'cifar cifar100 0 96'),
+    ('darts_bench_suite_wide_no_skip_again', 'darts_with_none', 'cifar10', 'cifar cifar10 0 96'),
+  ],
+)
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of ml_collections, which loads the config file
+def test_the_next_command_has_the_protocol_of_the_data(tmp_path, monkeypatch, name, space, source, expected):
+  """Not the image size of a proxy, but the batch size and the images of the suite, of SVHN and of ImageNet."""
+  search = default()
+  search.name, search.space.name = name, space
+  search.data.update(source=source, image_size=16, crop_padding=2)
+  run = read_run_folder(make_folder(tmp_path / 'run', [make_row(0)], config=search))
+  program, *words = shlex.split(next_command(run))
+  values = flags.FlagValues()
+  parsing.define_flags(values)
+  monkeypatch.setattr(sys, 'argv', [program, *words])
+  assert parsing.parse(sys.argv, values) == ['retrain']
+  config = values.config
+  found = f'{config.network.stem} {config.data.source} {config.data.image_size} {config.train.batch_size}'
+  assert found == expected and config.data.crop_padding in (0, 4)
+
+
+def test_no_command_follows_a_search_with_the_stem_of_imagenet_on_other_data(tmp_path, capsys):
+  imagenet = default()
+  imagenet.space.name, imagenet.supernet.stem, imagenet.data.source = 'darts', 'imagenet', 'folder:pictures'
+  report.finish(make_folder(tmp_path / 'imagenet', [make_row(0)], config=imagenet))
+  assert 'write a config: none of this package has the stem of ImageNet for folder:pictures' in capsys.readouterr().out
+  imagenet.space.name = 'nas_bench_201'  # it ignores the stem
+  assert next_command(read_run_folder(make_folder(tmp_path / 'other', [make_row(0)], config=imagenet)))
 
 
 def test_only_process_zero_reads_a_finished_run(tmp_path, monkeypatch, capsys):

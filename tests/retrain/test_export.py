@@ -4,6 +4,8 @@ import ast
 import functools
 import importlib.util
 import json
+import subprocess
+import sys
 import types
 
 import jax
@@ -302,6 +304,14 @@ def test_an_example_reads_a_picture_as_the_training_does(name, tmp_path):
   assert read(tmp_path / name, [8, 6, 1]).shape == (8, 6, 1)
   with pytest.raises(ValueError, match='takes 4 channels: expected 1 or 3'):
     read(tmp_path / name, [8, 8, 4])
+
+
+def test_an_example_names_the_class_of_a_picture(darts_network, tmp_path):
+  out, file = export(darts_network, 'stablehlo', tmp_path / 'out'), tmp_path / 'picture.png'
+  pictures()['transparent.png'].save(file)
+  logits = darts_network(read_picture(file, image_size=8)[None])
+  done = subprocess.run([sys.executable, 'example.py', file], cwd=out, capture_output=True, text=True)
+  assert done.stdout.strip() == str([darts_network.classes[int(np.argmax(logits))]]), done.stderr
 
 
 @pytest.mark.parametrize('format', FORMATS)

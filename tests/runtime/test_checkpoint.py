@@ -67,8 +67,11 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(tmp_path, how, capsy
   assert is_step(restored(tmp_path), 2)
 
 
-@pytest.mark.parametrize('how', ['flip', 'remove', 'remove all'])
-def test_a_damaged_checkpoint_is_not_loaded_and_loading_changes_no_file(tmp_path, how):
+@pytest.mark.parametrize(
+  'how, problem',
+  [('flip', 'is damaged'), ('remove', 'is damaged'), ('remove all', 'the last checkpoint, is missing')],
+)
+def test_a_damaged_checkpoint_is_not_loaded_and_loading_changes_no_file(tmp_path, how, problem):
   saved(tmp_path, 1, 2)
   np.testing.assert_array_equal(load_arrays(tmp_path)['w'], state(2)['w'])
   files = sorted(f for f in (tmp_path / 'checkpoints' / '2').rglob('*') if f.is_file() and f.stat().st_size)
@@ -78,9 +81,18 @@ def test_a_damaged_checkpoint_is_not_loaded_and_loading_changes_no_file(tmp_path
     damage(max(files, key=lambda f: f.stat().st_size), how)
   before = checksums(tmp_path)
   for _ in range(2):
-    with pytest.raises(InputError, match=r'checkpoints/2 is damaged: remove result\.json'):
+    with pytest.raises(InputError, match=f'checkpoints/2.* {problem}: without result.json'):
       load_arrays(tmp_path)
   assert checksums(tmp_path) == before
+
+
+def test_a_damaged_checkpoint_without_checksums_is_not_loaded(tmp_path):
+  saved(tmp_path, 1)
+  shutil.rmtree(tmp_path / 'seals')
+  np.testing.assert_array_equal(load_arrays(tmp_path)['w'], state(1)['w'])
+  shutil.rmtree(tmp_path / 'checkpoints' / '1' / 'state')
+  with pytest.raises(InputError, match=r'checkpoints/1 cannot be read \(.*\): without result.json'):
+    load_arrays(tmp_path)
 
 
 def test_a_folder_without_a_checkpoint_is_not_loaded(tmp_path):

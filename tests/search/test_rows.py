@@ -1,6 +1,8 @@
 """The rows of metrics.jsonl: their schema, the diagnostics, and the members of a population."""
 
 import json
+import pathlib
+import shutil
 import types
 import typing
 
@@ -11,7 +13,16 @@ import pytest
 from conftest import made_up_lines
 from small_run import DATASET, final_state, make_config, read_rows, run
 
-from beta_darts_jax import NAS_BENCH_201, REGULARIZERS, Hyperparameters, InputError, NasBench201, export, load
+from beta_darts_jax import (
+  NAS_BENCH_201,
+  REGULARIZERS,
+  Hyperparameters,
+  InputError,
+  NasBench201,
+  export,
+  load,
+  run_search,
+)
 from beta_darts_jax.config import default_retrain
 from beta_darts_jax.config.check import check
 from beta_darts_jax.data import record
@@ -158,9 +169,24 @@ def test_rows_of_a_retraining_have_the_schema(tmp_path):
   assert network.genotype == genotype and network.classes == ('0', '1', '2', '3')
   with pytest.raises(InputError, match=r'images are float64 \[64, 8, 8, 3\]: expected uint8 \[B, 8, 8, 3\]'):
     network(images / 255)
+  config = json.loads((tmp_path / 'config.json').read_text())
+  config['data']['source'] = 'imagenet2012'  # whose pictures are cropped
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  assert (network.resize, load(tmp_path).resize) == (0, 256)
   exported = export(tmp_path, 'torch', tmp_path / 'exported')
   facts = json.loads((exported / 'classes.json').read_text())
   assert (facts['classes'], facts['genotype']) == (list('0123'), str(genotype)) and facts['mean'] == [0.5] * 3
+  assert facts['resize'] == 256
+
+
+def test_a_run_of_an_older_version_may_lack_a_key_and_have_the_name_of_a_cell(single, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  folder = shutil.copytree(single.path, 'GDAS')
+  config = json.loads(pathlib.Path(folder, 'config.json').read_text())
+  del config['population']['damping'], config['data']['crops']
+  pathlib.Path(folder, 'config.json').write_text(json.dumps(config))
+  result = run_search(make_config(search__seed=1, **OPTIONS), folder)
+  assert str(result.genotype) == single.values['genotype'] == str(load(folder).genotype)
 
 
 def test_a_search_loads_as_its_supernet_restricted_to_its_cell(single):

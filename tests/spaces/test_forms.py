@@ -125,7 +125,7 @@ def test_a_run_with_the_name_of_a_published_cell_is_ambiguous(tmp_path, monkeypa
   (tmp_path / 'GDAS').mkdir()
   assert find_genotype('GDAS') == (PUBLISHED['GDAS'], False)
   (tmp_path / 'GDAS' / 'genotype.json').write_text(json.dumps({'genotype': cell}))
-  with pytest.raises(InputError, match=r'a run has this name: expected \./GDAS for that one'):
+  with pytest.raises(InputError, match=r'a run here has this name: expected \./GDAS for that one'):
     find_genotype('GDAS')
   monkeypatch.setenv('HOME', str(tmp_path))
   assert find_genotype('./GDAS') == find_genotype('~/GDAS') == (Genotype.parse(cell), False)

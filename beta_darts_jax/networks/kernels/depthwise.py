@@ -64,7 +64,7 @@ def _filter_gradient(x, cotangent, size, stride, dilation, runtime_scalar):
 
   1. If the stride and the dilation have a common factor, the weights meet only some rows and columns. The others are
      dropped.
-  2. With a dilation the columns are split, so that the pixels that a filter meets in a row are neighbours.
+  2. With a dilation and stride 1 the columns are split, so that the pixels that a filter meets in a row are neighbours.
   3. The columns are cut into blocks of at most MOST_COLUMNS, whose products are written out one after another.
      `missing` columns of zeros fill the last block.
   """

@@ -13,7 +13,7 @@ from beta_darts_jax.spaces.skeletons import STAGES
 
 
 class MobileNetwork(Module):
-  """The network of a genotype of six stages, such as MobileNetV2. A stage may have any number of layers.
+  """The network of a genotype of six stages, such as MobileNetV2. A stage has one layer or more.
 
   Attributes:
     genotype: the stages.
@@ -45,6 +45,8 @@ class MobileNetwork(Module):
       raise InputError(f'the genotype has {stages} stages: expected {STAGES}')
     known_operations(name for stage in self.genotype.cells for name in stage.operations)
     for number, stage in enumerate(self.genotype.cells):
+      if not stage.operations:
+        raise InputError(f'stage {number} has no layers: expected one or more')
       if (first := stage.operations[0]) in WITHOUT_WEIGHTS:
         raise InputError(f'stage {number} begins with {first}, which cannot change the number of channels')
     check_channels(self.channels)
