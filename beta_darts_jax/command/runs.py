@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from beta_darts_jax import __version__, report
+from beta_darts_jax.command.end import finish, page_of_unfinished_run
 from beta_darts_jax.config.check import check
 from beta_darts_jax.config.schema import DEFAULTS, default_path
 from beta_darts_jax.data import announce
@@ -48,7 +49,7 @@ def run_search(
   setup = make_search_setup(config, dataset)
   facts |= setup.costs.record() if setup.costs else {}
   table = find_benchmark(config, space, dataset.name)
-  with report.page_of_unfinished_run(path), _open(path, config, command, facts, used) as folder:
+  with page_of_unfinished_run(path), _open(path, config, command, facts, used) as folder:
     result = search_run.run(setup, dataset, table, folder)
   return _show(result)
 
@@ -76,7 +77,7 @@ def run_retrain(
   dataset = run_on_all_processes(load_dataset, config.data)
   facts = announce(dataset, config.data.fraction)
   setup = make_retrain_setup(config, genotype, dataset)
-  with report.page_of_unfinished_run(path), _open(path, config, command, facts, used) as folder:
+  with page_of_unfinished_run(path), _open(path, config, command, facts, used) as folder:
     result = retrain_run.run(setup, dataset, folder)
   return _show(result)
 
@@ -99,5 +100,5 @@ def _finished(path, config) -> dict | None:
 def _show(result):
   """Prints a result and writes the page of its run."""
   print(f'\n{result}')
-  report.finish(result.path)
+  finish(result.path)
   return result

@@ -5,13 +5,10 @@ This folder reads the files of run folders. It runs no search and no training. I
 
 from beta_darts_jax.report.loggers import find_loggers
 from beta_darts_jax.report.page import figures_folder, watch, write
-from beta_darts_jax.report.run_page import finish, page_of_unfinished_run
 
 __all__ = [
   'figures_folder',
   'find_loggers',
-  'finish',
-  'page_of_unfinished_run',
   'watch',
   'write',
 ]

@@ -1,13 +1,14 @@
-"""The page of a run when it ends, and the command that follows."""
+"""What happens at the end of a run: its page is written, and the command that follows is printed."""
 
 import contextlib
 import sys
 from collections.abc import Iterator
 
+from beta_darts_jax.command.next_command import has_stem_without_training, next_command
 from beta_darts_jax.errors import InputError, NonFiniteLoss, Stopped
 from beta_darts_jax.report.page import Path, write
 from beta_darts_jax.report.run_folder import read_run_folder
-from beta_darts_jax.report.tables import has_stem_without_training, next_command, own_operations
+from beta_darts_jax.report.tables import own_operations
 from beta_darts_jax.runtime.processes import is_process_zero
 
 
