@@ -1,1 +1,1 @@
-"""The command beta-darts: its help, its flags, and the runs that it starts."""
+"""The command beta-darts: its help, its flags, the runs that it starts, and the other commands."""

@@ -47,4 +47,4 @@ def finish(folder: Path) -> None:
     print(f'To train this cell, use a config file that registers {names}, as configs/own_operation.py does.')
   elif has_stem_without_training(run):
     source = run.config['data']['source']
-    print(f'To train this cell, write a config: none of this package has the stem of ImageNet for {source}.')
+    print(f'No config of this package has the stem of ImageNet for {source}. Write a config to train this cell.')

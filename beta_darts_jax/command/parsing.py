@@ -181,9 +181,9 @@ def _parse(file: str | os.PathLike) -> ast.Module:
 
 def _explain(error: BaseException, argv: list[str]) -> str:
   """Returns a message about an override of the config that ml_collections could not apply."""
-  for file, _ in _given_configs(argv):
-    if isinstance(error, AttributeError) and 'get_config' in str(error):
-      return f'--config={file}: the file has no function get_config'
+  if isinstance(error, AttributeError) and 'get_config' in str(error):
+    files = ', '.join(file for file, _ in _given_configs(argv))
+    return f'--config={files}: the file has no function get_config'
   names = {task: [key.name for key in keys_of(task)] for task in DEFAULTS}
   for argument in argv:
     match = re.match(r'--?(?:no)?config\.([\w.]+)', argument)

@@ -30,7 +30,7 @@ class Key:
   below: float | None = None  # exclusive upper bound
   maximum: float | None = None
   items: type | None = None  # of a tuple of any length; other tuples have the length and the types of the default
-  only_with: tuple[str, tuple[str, ...]] | None = None  # (other key, its values with which this key has an effect)
+  only_with: tuple[str, tuple[str, ...]] | None = None  # (other key, its values or ABOVE_0)
   varied: bool = False  # the members of a population may differ in this value
 
   def allows(self, value: Any) -> bool:

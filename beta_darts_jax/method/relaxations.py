@@ -75,7 +75,7 @@ class Relaxation:
     return dict(zip(space.cell_types, draws, strict=True))
 
   def __call__(self, architecture: tuple[dict, dict], key: jax.Array, hyper: Hyperparameters) -> dict:
-    """Returns the β of the α step, as `with_skip`, for the architecture (α, edge logits)."""
+    """Returns the β of the α step for the architecture (α, edge logits), in the form of `with_skip`."""
     alphas, edge_logits = architecture
     betas = self.sampling.draw(alphas, jax.random.fold_in(key, 0), hyper)
     return self._complete(betas, edge_logits, hyper)
@@ -83,7 +83,7 @@ class Relaxation:
   def weight_betas(
     self, architecture: tuple[dict, dict], key: jax.Array, hyper: Hyperparameters, loss: Callable
   ) -> dict:
-    """Returns the β of the weight step, as `with_skip`: drawn by `weight_draw`, if there is one, and perturbed.
+    """Draws and perturbs the β of the weight step, and returns it in the form of `with_skip`.
 
     Args:
       architecture: (α, edge logits).

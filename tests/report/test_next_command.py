@@ -87,7 +87,7 @@ def test_no_command_follows_a_search_with_the_stem_of_imagenet_on_other_data(tmp
   imagenet = default()
   imagenet.space.name, imagenet.supernet.stem, imagenet.data.source = 'darts', 'imagenet', 'folder:pictures'
   finish(make_folder(tmp_path / 'imagenet', [make_row(0)], config=imagenet))
-  assert 'write a config: none of this package has the stem of ImageNet for folder:pictures' in capsys.readouterr().out
+  assert 'No config of this package has the stem of ImageNet for folder:pictures.' in capsys.readouterr().out
   imagenet.space.name = 'nas_bench_201'  # it ignores the stem
   assert next_command(read_run_folder(make_folder(tmp_path / 'other', [make_row(0)], config=imagenet)))
 
