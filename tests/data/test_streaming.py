@@ -19,10 +19,14 @@ from beta_darts_jax.data.sources import Residence
 from beta_darts_jax.data.tfds import RecordPictures, open_tfds
 
 
-def encoded(value, size=(12, 10)):
+def as_png(image):
   buffer = io.BytesIO()
-  Image.fromarray(np.full((*size, 3), value, np.uint8)).save(buffer, 'PNG')
+  Image.fromarray(image).save(buffer, 'PNG')
   return buffer.getvalue()
+
+
+def encoded(value, size=(12, 10)):
+  return as_png(np.full((*size, 3), value, np.uint8))
 
 
 RECORDS = [{'image': encoded(10 * i)} for i in range(22)]
@@ -89,6 +93,18 @@ def test_a_later_batch_does_not_depend_on_earlier_ones():
     np.testing.assert_array_equal(a, b)
 
 
+NOISE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+
+
+def test_every_picture_is_cropped_anew_in_every_epoch_and_level():
+  """All pictures are the same: four in two epochs, then four on both levels of two steps of a search."""
+  part = as_part([{'image': as_png(NOISE)}] * 4)
+  examples = streaming.LevelExamples((part, part), np.zeros((2, 2, 4), int), ROWS, 0, seed=3)
+  for batches, count in ((take(2, part=part), 8), (streaming.level_batches(examples, 0), 16)):
+    images = np.concatenate([images for images, _ in batches])
+    assert len(np.unique(images.reshape(len(images), -1), axis=0)) == count
+
+
 def test_processes_share_a_batch():
   whole = take(6)
   halves = [take(6, rows=rows) for rows in (np.arange(2), np.arange(2, 4))]
@@ -125,6 +141,24 @@ def test_random_resized_crop_covers_the_areas_and_aspects():
     aspects.append(width / height)
   assert 0.07 < min(areas) < 0.12 and 0.85 < max(areas) < 1.02
   assert 0.7 < min(aspects) < 0.8 and 1.25 < max(aspects) < 1.42
+
+
+def test_a_training_crop_has_the_scale_the_flip_and_the_jitter_of_its_options():
+  def images(**options):
+    crops = ResizedCrops(8, **{'scale': (1.0, 1.0), 'jitter': (0, 0, 0, 0), 'flip': False} | options)
+    return {crops.for_training(Image.fromarray(NOISE), np.random.default_rng(seed)).tobytes() for seed in range(20)}
+
+  assert images() == {NOISE.tobytes()}
+  assert images(flip=True) == {NOISE.tobytes(), NOISE[:, ::-1].tobytes()}
+  assert len(images(scale=(0.1, 0.5))) > 10
+  assert len(images(jitter=(0.4, 0.4, 0.4, 0.2))) == 20
+
+
+def test_if_no_box_fits_the_crop_is_the_largest_one_in_the_centre():
+  """In a picture of 10×40 pixels no box of the whole area fits. An aspect of at most 4:3 leaves 13 columns."""
+  columns = np.broadcast_to(np.arange(40, dtype=np.uint8)[None, :, None], (10, 40, 3))
+  crop = random_resized_crop(np.random.default_rng(0), Image.fromarray(columns.copy()), 13, (1.0, 1.0))
+  np.testing.assert_array_equal(np.asarray(crop)[0, :, 0], np.arange(13, 26))
 
 
 def test_color_jitter_by_its_extremes():

@@ -3,18 +3,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import golden, nhwc
+from linear_supernet import LinearSupernet
 
-from beta_darts_jax import NAS_BENCH_201, SearchSpace, Supernet, softmax_betas
+from beta_darts_jax import (
+  NAS_BENCH_201,
+  Hyperparameters,
+  Relaxation,
+  SearchSpace,
+  SearchState,
+  Supernet,
+  softmax_betas,
+)
 from beta_darts_jax.method.diagnostics import (
   eigenvalues,
   entropies,
   make_curvature,
+  make_diagnose,
   make_one_shot,
   num_skips,
   operation_shares,
   variances,
 )
 from beta_darts_jax.method.losses import make_loss
+from beta_darts_jax.method.parts import resolve_parts
 from beta_darts_jax.spaces.published import PUBLISHED
 
 
@@ -54,6 +65,25 @@ def test_lanczos_finds_the_dominant_ones_of_a_large_operator():
   zeros = {'normal': np.zeros((7, 5)), 'reduce': np.zeros((7, 5))}
   np.testing.assert_allclose(eigenvalues(product, zeros, count=3), spectrum[:3], rtol=1e-3)
   np.testing.assert_allclose(eigenvalues(product, zeros, exact=70)[:3], spectrum[:3], rtol=1e-8)
+
+
+def test_eigenvalues_are_of_the_batch_of_alpha_and_theta_is_of_the_regularizer():
+  """The decoupled decay changes α by −η·λ·softmax(α)/E. So log(θ₀/θ₁) = −η·λ·(β₀ − β₁) with one edge."""
+  rng = np.random.default_rng(0)
+  train, valid = ((rng.standard_normal((6, 3), np.float32), np.arange(6) % 2) for _ in range(2))
+  params = {'w': jnp.asarray(rng.standard_normal((3, 2), np.float32))}
+  state = SearchState.create({'params': params, 'batch_stats': {}}, {'cell': jnp.array([[0.3, -0.1]])})
+  parts = resolve_parts('decoupled_beta_decay', 'first_order', Relaxation(), 'weight_sgd', 'alpha_adam')
+  hyper = Hyperparameters(alpha_learning_rate=0.1, beta_decay_weight=2.0)
+  measured = make_diagnose(LinearSupernet(), parts)(state, train, valid, hyper)
+
+  def valid_loss(alpha):
+    return make_loss(LinearSupernet())(params, softmax_betas({'cell': alpha}), {}, valid, jax.random.key(0))[0]
+
+  hessian = jax.hessian(valid_loss)(state.alphas['cell']).reshape(2, 2)
+  np.testing.assert_allclose(np.sort(measured['eigenvalues']), np.linalg.eigvalsh(hessian), rtol=1e-4, atol=1e-6)
+  (theta,), (beta,) = measured['theta']['cell'], np.asarray(softmax_betas(state.alphas)['cell'])
+  np.testing.assert_allclose(np.log(theta[0] / theta[1]), -0.1 * 2.0 * (beta[0] - beta[1]), rtol=1e-3)
 
 
 def test_shares_and_skips():

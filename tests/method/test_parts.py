@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from linear_supernet import LinearSupernet
 
 from beta_darts_jax import (
   OPTIMIZERS,
@@ -37,21 +38,13 @@ DEFAULTS = {
 BATCH = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3), np.array([0, 1, 0, 1])
 
 
-class Linear:
-  """A supernet in two lines: logits = images · params, with columns weighted by β."""
-
-  def apply(self, variables, images, betas, train=False, mutable=(), rngs=None):
-    logits = (images @ variables['params']['w']) * betas['cell'][0]
-    return (logits, {'batch_stats': variables['batch_stats']}) if mutable else logits
-
-
 def begin(**optimizers):
   variables = {'params': {'w': jnp.linspace(-0.5, 0.5, 6).reshape(3, 2)}, 'batch_stats': {}}
   return SearchState.create(variables, {'cell': jnp.array([[0.3, -0.1]])}, **optimizers)
 
 
 def take_steps(state, steps=3, hyper=None, **parts):
-  step = make_search_step(Linear(), **parts)
+  step = make_search_step(LinearSupernet(), **parts)
   hyper = hyper or Hyperparameters(alpha_learning_rate=0.1, beta_decay_weight=1.0)
   for _ in range(steps):
     state, _ = step(state, BATCH, BATCH, hyper)
@@ -170,7 +163,7 @@ def test_own_relaxation_with_its_own_mean():
 )
 def test_mistake_is_one_error_when_the_step_is_built(mistake, names):
   with pytest.raises(InputError, match=names):
-    make_search_step(Linear(), **mistake)
+    make_search_step(LinearSupernet(), **mistake)
 
 
 def test_implicit_hypergradient_allows_any_weight_optimizer():

@@ -40,6 +40,12 @@ def test_gumbel_draws_each_operation_as_often_as_softmax_says():
   np.testing.assert_allclose(betas.mean(0), softmax_betas(ALPHAS)['cell'], atol=4 * np.sqrt(0.25 / len(KEYS)))
 
 
+@pytest.mark.parametrize('sampling', ['gumbel', 'two_paths'])
+def test_a_supernet_of_drawn_paths_is_evaluated_at_the_most_likely_operation(sampling):
+  betas = Relaxation(sampling).evaluation_betas(({'cell': jnp.array([[0.1, 2.0, -1.0]])}, {}), Hyperparameters())
+  assert betas['cell'].tolist() == [[0.0, 1.0, 0.0]]
+
+
 def test_gumbels_gradient_is_the_relaxed_ones():
   """τ·∂β/∂α = diag(s) − s·sᵀ, s the softmax at temperature τ: small where τ is high, none across edges."""
   key, hyper = jax.random.key(2), HYPER.replace(temperature=2.0)

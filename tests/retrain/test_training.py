@@ -55,3 +55,18 @@ def test_train_step_with_two_heads_and_a_moving_average():
   np.testing.assert_allclose(after.params['auxiliary'], -0.4 * 0.1 * gradient, rtol=1e-6)
   np.testing.assert_allclose(after.average['params']['main'], 0.1 * after.params['main'], rtol=1e-6)
   assert after.average.keys() == {'params', 'batch_stats'}
+
+
+def test_both_heads_have_smoothed_labels_and_class_weights():
+  """Class 0 has the weight 3. The first step of Nesterov's momentum 0.9 is 1.9 times the gradient."""
+  recipe = Recipe(
+    epochs=1, batch_size=2, learning_rate=0.1, schedule='cosine_steps', nesterov=True, label_smoothing=0.1,
+    class_weights=(3.0, 1.0, 1.0, 1.0, 1.0),
+  )  # fmt: skip
+  step = jax.jit(make_train_step(TwoHeads(), recipe, auxiliary_weight=0.4))
+  state = create_state(TwoHeads(), (2, 2, 1), recipe, 0)
+  after = step(state, jnp.ones((2, 2, 2, 1)), jnp.array([0, 0]), 0.1, 0.0)
+  smoothed_label = 0.9 * np.eye(5)[0] + 0.1 / 5
+  gradient = 3 * (np.full(5, 0.2) - smoothed_label)
+  np.testing.assert_allclose(after.params['main'], -0.1 * 1.9 * gradient, rtol=1e-5)
+  np.testing.assert_allclose(after.params['auxiliary'], -0.4 * 0.1 * 1.9 * gradient, rtol=1e-5)

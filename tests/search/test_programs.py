@@ -3,14 +3,17 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_run import DATASET, make_config, random_images
 
 from beta_darts_jax import SearchSpace, SearchState, Supernet, make_search_step, softmax_betas
+from beta_darts_jax.data.batching import alpha_order, batch_keys, epoch_order
 from beta_darts_jax.method.optimizers import Hyperparameters
+from beta_darts_jax.runtime.devices import map_members
 from beta_darts_jax.search.feeds import ResidentFeed, StreamedFeed
-from beta_darts_jax.search.programs import SearchPrograms, make_train
+from beta_darts_jax.search.programs import SearchPrograms, make_initial_state, make_train
 from beta_darts_jax.search.setup import make_search_setup
 
 
@@ -43,6 +46,44 @@ def test_train_moves_each_level_by_its_own_half():
   betas = [np.asarray(state.alphas['reduce']) for state in moved]
   np.testing.assert_array_equal(betas[0], betas[1])  # α of the first step does not depend on the weights' half
   assert not np.array_equal(betas[0], betas[2])
+
+
+def test_each_level_has_the_images_and_the_random_key_of_its_step():
+  """The augmentation returns a random number of its key. The label of an image is its row."""
+  seed, setup = 7, make_search_setup(make_config(), DATASET)
+  setup = dataclasses.replace(setup, augmentation=lambda key, images: jax.random.uniform(key))
+  powers = 2.0 ** np.arange(16, dtype=np.float32)  # their sum tells all orders of rows apart
+
+  def note_what_is_given(state, train, alpha, hyper):
+    sums = {}
+    for level, (number, rows) in (('train', train), ('alpha', alpha)):
+      sums |= {f'{level}_loss': number, f'{level}_accuracy': rows @ powers}
+    return state.replace(step=state.step + 1, sums=state.sums | sums), None
+
+  half = np.zeros((32, 8, 8, 3), np.uint8), np.arange(32)
+  order = np.random.default_rng(0).permutation(32).reshape(2, 16)
+  state = SearchState.create({'params': {}, 'batch_stats': {}}, {'cell': jnp.zeros((1, 2))}, seed=seed)
+  member = jax.tree.map(lambda x: jnp.asarray(x)[None], (state, order, Hyperparameters()))
+  train = jax.jit(make_train(note_what_is_given, setup))
+  for step in (0, 1):
+    sums = train(*member, (half, half), np.int32(step + 1)).sums
+    _, *keys = batch_keys(np.uint32(seed), np.int32(step))
+    (alpha_rows,) = alpha_order(seed, step, step + 1, 32, 16)
+    for level, key, rows in (('train', keys[0], order[step]), ('alpha', keys[1], np.asarray(alpha_rows))):
+      np.testing.assert_allclose(sums[f'{level}_loss'], [jax.random.uniform(key)], rtol=1e-6)
+      np.testing.assert_allclose(sums[f'{level}_accuracy'], [rows @ powers], rtol=1e-6)
+
+
+def test_a_seed_has_weights_alphas_random_keys_and_orders_of_its_own():
+  setup = make_search_setup(make_config(population__seeds=2), DATASET)
+  initial = jax.jit(map_members(make_initial_state(setup), 'map'))
+  states = initial(np.uint32([0, 1]), np.zeros((1, 8, 8, 3), np.float32))
+  assert states.seed.tolist() == [0, 1]  # random keys are made from it
+  for tree in (states.params, states.alphas):
+    assert any(np.any(both[0] != both[1]) for both in jax.tree.leaves(tree))
+  (block,) = ResidentFeed(setup, DATASET).blocks(None, epoch=3, until=0)
+  for seed, order in enumerate(block.orders):
+    np.testing.assert_array_equal(order, epoch_order(seed, 3, 32, 16))
 
 
 def test_an_evaluation_on_few_images_of_a_folder_has_images_of_all_classes(monkeypatch):

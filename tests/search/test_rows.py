@@ -22,11 +22,13 @@ from beta_darts_jax import (
   export,
   load,
   run_search,
+  softmax_betas,
 )
 from beta_darts_jax.config import default_retrain
 from beta_darts_jax.config.check import check
 from beta_darts_jax.data import record
 from beta_darts_jax.method.diagnostics import make_one_shot
+from beta_darts_jax.method.losses import cross_entropy
 from beta_darts_jax.retrain import run as retrain_run
 from beta_darts_jax.retrain.setup import make_retrain_setup
 from beta_darts_jax.runtime.logs import Diagnostics, Progress, Row
@@ -198,6 +200,19 @@ def test_a_search_loads_as_its_supernet_restricted_to_its_cell(single):
   (expected,) = one_shot(variables, [setup.space.one_hot(network.genotype)], images, labels)
   assert np.mean(np.argmax(network(images), axis=-1) == labels) == pytest.approx(expected)
   assert str(network.genotype) == single.values['genotype'] and network.image_shape == (8, 8, 3)
+
+
+def test_the_validation_loss_is_that_of_the_supernet_at_the_mean_betas(single):
+  setup = make_search_setup(make_config(search__seed=1, **OPTIONS), DATASET)
+  state = final_state(single.path)
+  params, batch_stats, alphas = (
+    jax.tree.map(lambda x: x[0], state[name]) for name in ('params', 'batch_stats', 'alphas')
+  )
+  images, labels = DATASET.search_splits()[1]  # α's half
+  logits = setup.supernet.apply(
+    {'params': params, 'batch_stats': batch_stats}, DATASET.normalize(images), softmax_betas(alphas)
+  )
+  assert single.rows[-1]['valid_loss'] == pytest.approx(float(cross_entropy(logits, labels)), rel=1e-4)
 
 
 @pytest.mark.full

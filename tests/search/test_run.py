@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from small_run import final_state, make_config, read_rows, run, stop_at_once
+from small_run import DATASET, final_state, make_config, read_rows, run, stop_at_once
 
 from beta_darts_jax.errors import NonFiniteLoss, Stopped
 from beta_darts_jax.method import diagnostics
@@ -14,7 +14,7 @@ from beta_darts_jax.runtime import session
 from beta_darts_jax.runtime.logs import MetricsFile
 from beta_darts_jax.search import programs, run as search_run, schedule
 from beta_darts_jax.search.programs import SearchPrograms
-from beta_darts_jax.search.setup import make_search_space
+from beta_darts_jax.search.setup import make_search_setup, make_search_space
 from beta_darts_jax.spaces.lookup import find_genotype
 
 # ---- the loop ----
@@ -55,6 +55,13 @@ def test_a_search_that_ends_early_takes_the_first_epochs_of_the_whole_one(tmp_pa
   )
   assert early == whole[:2] and len(whole) == 3
   assert result['epoch'] == 1 and not result['stopped_early']
+
+
+def test_a_search_in_which_alpha_hardly_moves_is_named(capsys):
+  """Four steps at the rate 3e-4 move α by 0.0012, near its initial values of 0.001·N(0, 1)."""
+  (warning,) = search_run.report_schedule(make_search_setup(make_config(), DATASET))
+  assert warning.startswith('α moves by at most 0.0012') and f'warning: {warning}' in capsys.readouterr().out
+  assert search_run.report_schedule(make_search_setup(make_config(search__alpha_learning_rate=0.1), DATASET)) == []
 
 
 METHODS = {
@@ -242,5 +249,7 @@ def test_a_search_trains_its_cell_and_random_cells(tmp_path):
   assert str(space.parse(values['genotype'])) == values['genotype'] == read_rows(tmp_path)[-1]['genotype']
   assert find_genotype(str(tmp_path)) == (space.parse(values['genotype']), False)
   found, trained = values['retrain']['found'], values['retrain']['random']
-  assert found['genotype'] == values['genotype'] and len(trained) == 1
+  assert found['genotype'] == values['genotype']
+  random_cell = space.random_genotype(np.random.default_rng(config.search.seed))
+  assert [cell['genotype'] for cell in trained] == [str(random_cell)] and trained[0]['parameters'] > 0
   assert all(0 <= cell['test_accuracy'] <= 1 for cell in (found, *trained))

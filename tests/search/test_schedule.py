@@ -28,6 +28,14 @@ def test_hyperparameters_have_a_cosine_learning_rate_and_a_linear_weight():
   assert (first.alpha_b1, first.alpha_b2, middle.epoch) == (0.5, 0.999, 50)
 
 
+def test_the_learning_rate_of_the_weights_grows_linearly_in_the_warmup():
+  warmed, whole = (
+    [schedule_of(search__warmup_epochs=epochs).hyperparameters(MEMBER, epoch).learning_rate for epoch in range(7)]
+    for epochs in (5, 0)
+  )
+  np.testing.assert_allclose(np.divide(warmed, whole), [0.2, 0.4, 0.6, 0.8, 1, 1, 1])
+
+
 def test_hyperparameters_of_relaxations_are_linear():
   """ε is 0.03 + 0.27·e/E, τ falls from 10 to 0.1 in the last epoch, and the auxiliary skip from 1 to 0."""
   schedule = schedule_of()
