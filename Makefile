@@ -26,7 +26,7 @@ test-all: test  ## the quick tests, then the slow ones: about twenty minutes on 
 test-extras:  ## the tests of exports and loggers, with PyTorch, ONNX, TensorBoard, W&B and MLflow in .venv-extras
 	test -d .venv-extras || $(PYTHON) -m venv .venv-extras
 	.venv-extras/bin/python -m pip install --quiet --editable '.[dev,onnx,tensorboard,wandb,mlflow]'
-	.venv-extras/bin/python -m pytest $(PARALLEL) -m '' tests/retrain/test_export.py tests/report
+	REQUIRE_EXTRAS=1 .venv-extras/bin/python -m pytest $(PARALLEL) -m '' tests/retrain/test_export.py tests/report
 
 test-newest:  ## all tests with the newest versions that requirements.txt allows, on Python 3.12
 	$(call in_versions,.venv-newest,3.12,highest)

@@ -1,3 +1,4 @@
+import importlib
 import itertools
 import os
 import pathlib
@@ -34,6 +35,13 @@ def external(variable: str) -> str:
   if os.environ.get('REQUIRE_DATA'):
     pytest.fail(f'{variable} is not set')
   pytest.skip(f'{variable} is not set')
+
+
+def optional(module: str):
+  """Returns a module of an extra. Without it the test is skipped, or fails if REQUIRE_EXTRAS is set."""
+  if os.environ.get('REQUIRE_EXTRAS'):
+    return importlib.import_module(module)
+  return pytest.importorskip(module)
 
 
 @pytest.fixture

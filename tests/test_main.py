@@ -53,7 +53,6 @@ MISTAKES_OF_FLAGS = {  # arguments: what the message names
   'search --config none': 'The configs are again, darts, darts_bench_suite, darts_imagenet, digits, mobile, nas',
   'serch --config digits': "unknown command 'serch': expected one of search, retrain, report",
   'retrain --config digits': 'use beta-darts search',
-  f'{DIGITS} --config.search.epoch=3': 'Did you mean config.search.epochs',
   f'{DIGITS} --config.search.epochs=three': 'search.epochs',
   f'{DIGITS} --config.search.epochs=0': 'config.search.epochs=0: expected',
   f'{DIGITS} --config.supernet.dtype=float8': 'float32, bfloat16',

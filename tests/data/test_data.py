@@ -188,20 +188,6 @@ def test_npz(tmp_path):
   np.testing.assert_allclose(dataset.train[0][0, 0, 0], images[0, :2, :2].mean((0, 1)), atol=1)
 
 
-def test_folder(tmp_path):
-  for split, count in (('train', 3), ('val', 1)):
-    for name in ('cat', 'dog'):
-      (tmp_path / split / name).mkdir(parents=True)
-      for i in range(count):
-        Image.new('RGB', (6, 6), (0, 200, 0) if name == 'dog' else 0).save(tmp_path / split / name / f'{i}.png')
-  dataset = data.load(f'folder:{tmp_path}')
-  assert dataset.train[1].tolist() == [0, 0, 0, 1, 1, 1] and dataset.test[1].tolist() == [0, 1]
-  assert dataset.train[0][3, 0, 0].tolist() == [0, 200, 0]
-  (tmp_path / 'train' / 'cat' / '9.png').write_bytes(b'not a picture')
-  with pytest.raises(InputError, match=r'9\.png: cannot be read as an image'):
-    data.load(f'folder:{tmp_path}')
-
-
 @pytest.mark.parametrize(
   'source, message',
   [

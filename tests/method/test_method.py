@@ -229,12 +229,10 @@ def test_any_combination_takes_two_finite_steps(method, name, bundle):
     bool(jnp.any(a != b))
     for a, b in zip(jax.tree.leaves(before.architecture), jax.tree.leaves(state.architecture), strict=True)
   )
-  assert (
-    all(
-      bool(jnp.any(a != b)) for a, b in zip(jax.tree.leaves(before.params), jax.tree.leaves(state.params), strict=True)
-    )
-    or name == 'GDAS'
-  )
+  moved = [
+    bool(jnp.any(a != b)) for a, b in zip(jax.tree.leaves(before.params), jax.tree.leaves(state.params), strict=True)
+  ]
+  assert any(moved) if name == 'GDAS' else all(moved)  # GDAS trains the drawn operations only
 
 
 # ---- what parts see of the network ----

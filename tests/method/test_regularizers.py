@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from beta_darts_jax import NAS_BENCH_201, REGULARIZERS, Hyperparameters, InputError, beta_decay, softmax_betas
+from beta_darts_jax import REGULARIZERS, Hyperparameters, InputError, beta_decay, softmax_betas
 from beta_darts_jax.method.diagnostics import beta_change_ratio
 from beta_darts_jax.method.optimizers import alpha_adam
 from beta_darts_jax.method.regularizers import (
@@ -19,16 +19,11 @@ from beta_darts_jax.method.regularizers import (
   flooded,
   from_penalty,
   lambda_darts,
-  linear_ramp,
   sum_forces,
 )
 
 ALPHAS = {'cell': jax.random.normal(jax.random.key(0), (6, 5))}
 NOTHING = RegularizerContext(epoch=0.0, gradient=None)
-
-
-def test_beta_decay_at_zero_is_log_of_operations():
-  np.testing.assert_allclose(beta_decay({'cell': jnp.zeros((6, 5))}), np.log(5), rtol=1e-6)
 
 
 def test_gradient_of_beta_decay_is_softmax_over_edges():
@@ -46,17 +41,9 @@ def test_beta_decay_adds_cell_types():
   np.testing.assert_allclose(beta_decay(both), 2 * beta_decay(ALPHAS) + 1, rtol=1e-5)
 
 
-def test_schedules():
-  assert [linear_ramp(50.0, epoch, 100) for epoch in (0, 1, 99)] == [0.0, 0.5, 49.5]
+def test_a_weight_may_be_constant_and_grows_from_0_also_in_a_single_epoch():
   assert [SCHEDULES['constant'](50.0, epoch, 100) for epoch in (0, 99)] == [50.0, 50.0]
-  assert [SCHEDULES['linear_to_last'](50.0, epoch, 101) for epoch in (0, 1, 100)] == [0.0, 0.5, 50.0]
   assert SCHEDULES['linear_to_last'](50.0, 0, 1) == 0.0
-
-
-def test_initial_alphas_are_small():
-  alphas = NAS_BENCH_201.init_alphas(jax.random.key(0))['cell']
-  assert alphas.shape == (6, 5)
-  assert 0.5e-3 < float(jnp.std(alphas)) < 1.5e-3
 
 
 BETAS = softmax_betas(ALPHAS)['cell']

@@ -80,7 +80,7 @@ def test_a_bilevel_step_is_the_same_in_the_accelerators_forms(supernet, monkeypa
 @pytest.mark.full
 def test_a_training_step_is_the_same_in_the_accelerators_forms(monkeypatch):
   network = Network(PUBLISHED['DARTS_V2'], num_classes=3, channels=2, layers=2)
-  recipe = Recipe(epochs=1, batch_size=4, learning_rate=0.1, schedule='cosine', weight_decay=3e-4, clip_norm=5.0)
+  recipe = Recipe(epochs=1, batch_size=4, learning_rate=0.1, schedule='cosine_steps', weight_decay=3e-4, clip_norm=5.0)
   state = as_float64(jax.jit(lambda: create_state(network, (8, 8, 3), recipe, 0))())
 
   def step(state):

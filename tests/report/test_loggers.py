@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import optional
 
 import beta_darts_jax as bd
 from beta_darts_jax.report.loggers import Reader, find_loggers
@@ -89,7 +90,7 @@ def log_twice(name, folder):
 
 @pytest.mark.full
 def test_tensorboard_writes_event_files(tmp_path):
-  pytest.importorskip('tensorboardX')
+  optional('tensorboardX')
   log_twice('tensorboard', tmp_path)
   events = [file.read_bytes() for file in sorted((tmp_path / 'tensorboard').glob('events*'))]
   assert len(events) == 2
@@ -103,7 +104,7 @@ def test_tensorboard_writes_event_files(tmp_path):
 @pytest.mark.full
 @pytest.mark.filterwarnings('ignore')  # of the packages of W&B
 def test_wandb_resumes_its_run(monkeypatch, tmp_path):
-  pytest.importorskip('wandb')
+  optional('wandb')
   monkeypatch.setenv('WANDB_MODE', 'offline')
   log_twice('wandb', tmp_path)
   identity = (tmp_path / 'loggers.json').read_text().split('"')[3]
@@ -118,7 +119,7 @@ def test_wandb_resumes_its_run(monkeypatch, tmp_path):
 @pytest.mark.full
 @pytest.mark.filterwarnings('ignore')  # of the packages of MLflow
 def test_mlflow_resumes_its_run(monkeypatch, tmp_path):
-  mlflow = pytest.importorskip('mlflow')
+  mlflow = optional('mlflow')
   monkeypatch.setenv('MLFLOW_TRACKING_URI', f'sqlite:///{tmp_path}/mlflow.db')
   monkeypatch.chdir(tmp_path)  # artifacts
   log_twice('mlflow', tmp_path)

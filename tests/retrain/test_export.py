@@ -13,6 +13,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import optional
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -32,8 +33,6 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
 DATA = {'classes': list('abcd'), 'image_shape': (8, 8, 3), 'mean': (0.4, 0.5, 0.6), 'std': (0.2, 0.3, 0.25)}
 SOURCES = ((0, 1), (0, 2), (0, 3), (0, 4))  # of the nodes of a cell: every reduction cell has edges of both strides
 BENCHMARK_CELL = '|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_3x3~2|'
-
-needs_torch = pytest.mark.skipif(importlib.util.find_spec('torch') is None, reason='torch is not installed')
 
 
 def darts_genotype(operations):
@@ -174,8 +173,7 @@ def test_an_auxiliary_head_is_kept_where_it_is_asked_for(tmp_path):
 
 def load_torch(network, folder):
   """Exports a network to PyTorch and returns its module, and images as the module takes them."""
-  import torch
-
+  torch = optional('torch')
   export(network, 'torch', folder)
   namespace = {}
   exec((folder / 'model.py').read_text(), namespace)
@@ -186,7 +184,6 @@ def load_torch(network, folder):
   return module, normalized, torch.from_numpy(np.array(normalized.transpose(0, 3, 1, 2)))
 
 
-@needs_torch
 @pytest.mark.parametrize(
   'name', ['benchmark_network', 'darts_network', pytest.param('mobile_network', marks=pytest.mark.full)]
 )
@@ -196,7 +193,6 @@ def test_the_torch_module_has_our_logits(name, request, tmp_path):
   np.testing.assert_allclose(module(images).detach().numpy(), network(IMAGES), rtol=1e-5, atol=1e-5)
 
 
-@needs_torch
 @pytest.mark.full
 @pytest.mark.parametrize('name', ['benchmark_network', 'darts_network'])
 def test_the_torch_module_has_our_gradients(name, request, tmp_path):
@@ -270,11 +266,11 @@ def test_safetensors_has_our_variables_and_the_sizes_of_the_network(darts_networ
   assert {name: facts[name] for name in DATA} == json.loads(json.dumps(DATA))
 
 
-@pytest.mark.skipif(importlib.util.find_spec('onnxscript') is None, reason='onnxscript is not installed')
 @pytest.mark.full
 @pytest.mark.filterwarnings('ignore')  # of torch.onnx
 def test_onnx_has_our_logits_for_any_batch(darts_network, tmp_path):
-  onnxruntime = pytest.importorskip('onnxruntime')
+  optional('onnxscript')  # torch.onnx needs it
+  onnxruntime = optional('onnxruntime')
   out = export(darts_network, 'onnx', tmp_path / 'out')
   session = onnxruntime.InferenceSession(out / 'model.onnx')
   (logits,) = session.run(['logits'], {'images': IMAGES})

@@ -74,7 +74,7 @@ def case(name, population=1, data=1, members=(1,), steps=20, dtype='float64', **
 
 def distance(a, b):
   """Returns the largest difference of α, losses and weights."""
-  return max(np.abs(x - y).max() for x, y in zip(a, b, strict=True))
+  return np.max([np.abs(x - y).max() for x, y in zip(a, b, strict=True)])  # NaN if there is one
 
 
 POPULATION = [0, 1, 2, 3]

@@ -99,7 +99,9 @@ def test_changed_keys_ignores_new_keys_and_removed_keys_without_effect():
 def test_every_kept_arm_has_the_settings_of_its_study():
   """A change of a default or of a study cannot pass for the runs that are kept."""
   evidence = ROOT / 'docs' / 'evidence'
-  for folder in evidence.glob('*/runs'):
+  folders = list(evidence.glob('*/runs'))
+  assert folders
+  for folder in folders:
     study = load_study(folder.parent.name)
     places = {arm: f'{study.name}/{arm}' for arm in {*study.arms, *study.closed_arms} | own_borrowed(study)}
     for arm, config in study.arms.items():
