@@ -2,6 +2,9 @@ import importlib
 import itertools
 import os
 import pathlib
+import shlex
+import socket
+import sys
 import tracemalloc  # noqa: F401, pytest imports it in any place, and would fail within the lazy imports of TFDS
 from importlib.metadata import version
 
@@ -12,9 +15,11 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
 
 import numpy as np
 import pytest
+from absl import flags
 
-from beta_darts_jax import NAS_BENCH_201, interop
-from beta_darts_jax.spaces.nas_bench_201 import ACCURACIES
+from beta_darts_jax import NAS_BENCH_201, NasBench201, interop
+from beta_darts_jax.command import parsing
+from beta_darts_jax.spaces.nas_bench_201 import ACCURACIES, Row
 
 # The older fusion emitters, which jaxlib has up to 0.10, compile in half the time of the newer ones.
 _OLDER = version('jaxlib').startswith('0.10.')
@@ -25,7 +30,8 @@ COMPILED_FAST = {'XLA_FLAGS': os.environ['XLA_FLAGS']}  # for subprocesses
 COMPILED_WELL = {'XLA_FLAGS': f'--xla_backend_optimization_level=1{_WITH}'}
 # For jax.jit(compiler_options=…).
 FULLY_OPTIMIZED = {'xla_backend_optimization_level': 3} | ({'xla_cpu_use_fusion_emitters': True} if _OLDER else {})
-GOLDEN = pathlib.Path(__file__).parent / 'golden'
+ROOT = pathlib.Path(__file__).parent.parent
+GOLDEN = ROOT / 'tests' / 'golden'
 
 
 def external(variable: str) -> str:
@@ -68,6 +74,37 @@ def made_up_lines() -> list[dict]:
   return lines
 
 
+@pytest.fixture(scope='session')
+def made_up_table():
+  rows = {}
+  for line in made_up_lines():
+    cell = line.pop('arch')
+    rows[cell] = Row(**line)
+  return NasBench201(rows)
+
+
+@pytest.fixture
+def parse_line(monkeypatch):
+  """A function that parses a command line in the project's folder: line → (what `parse` returns, the flags)."""
+
+  def parse_flags(line: str | list[str]):
+    words = shlex.split(line) if isinstance(line, str) else line
+    values = flags.FlagValues()
+    parsing.define_flags(values)
+    with monkeypatch.context() as patched:
+      patched.chdir(ROOT)
+      patched.setattr(sys, 'argv', ['beta-darts', *words])  # ml_collections reads it
+      return parsing.parse(sys.argv, values), values
+
+  return parse_flags
+
+
+def free_port() -> int:
+  with socket.socket() as s:
+    s.bind(('localhost', 0))
+    return s.getsockname()[1]
+
+
 def golden(name: str, dtype=np.float32, space=NAS_BENCH_201):
   """Returns the arrays of a golden file, and a function: prefix → (α, our variables of the state dict under it)."""
   with np.load(GOLDEN / f'{name}.npz') as file:
@@ -78,6 +115,10 @@ def golden(name: str, dtype=np.float32, space=NAS_BENCH_201):
     return {'cell': state_dict.get('_arch_parameters')}, interop.supernet_variables(state_dict, space)
 
   return arrays, variables
+
+
+def relative_difference(actual, expected):
+  return np.abs(actual - expected).max() / np.abs(expected).max()
 
 
 def nhwc(images):

@@ -6,15 +6,12 @@ import json
 import pathlib
 import re
 import shlex
-import sys
 import tomllib
 import typing
 
 import pytest
-from absl import flags
 
 import beta_darts_jax as bd
-from beta_darts_jax.command import parsing
 from beta_darts_jax.config import DEFAULTS, keys_of
 from beta_darts_jax.config.check import check
 from beta_darts_jax.config.schema import varied_keys
@@ -123,17 +120,11 @@ def calls(page: str, module: str) -> list[list[str]]:
 
 @pytest.mark.parametrize('page', PAGES_WITH_COMMANDS)
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of ml_collections, which loads the config file
-def test_the_commands_of_a_page_parse(page, monkeypatch):
-  monkeypatch.chdir(ROOT)
-  for arguments in [
-    *calls(page, 'beta_darts_jax.main'),
-    *(c[1:] for c in commands_of(page) if c[0].endswith('beta-darts')),
-  ]:
-    values = flags.FlagValues()
-    parsing.define_flags(values)
-    monkeypatch.setattr(sys, 'argv', ['main', *arguments])  # ml_collections reads it
+def test_the_commands_of_a_page_parse(page, parse_line):
+  ours = [words[1:] for words in commands_of(page) if words[0].endswith('beta-darts')]
+  for arguments in [*calls(page, 'beta_darts_jax.main'), *ours]:
     if not any('again' in argument for argument in arguments):  # that config needs a run
-      parsing.parse(sys.argv, values)
+      parse_line(arguments)
 
 
 @in_every_page

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import pathlib
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 from absl import flags
 
 from beta_darts_jax import InputError, main, run_search
-from beta_darts_jax.command import parsing, tools
+from beta_darts_jax.command import tools
 from beta_darts_jax.command.names import KINDS, describe_config, describe_names
 from beta_darts_jax.command.usage import COMMANDS
 from beta_darts_jax.config import default, default_retrain
@@ -155,35 +154,26 @@ def test_cli_keeps_the_traceback_of_the_users_config_file(run_command, tmp_path)
   assert 'Traceback' in done.stderr and 'own.py", line 2' in done.stderr and "KeyError: 'foo'" in done.stderr
 
 
-def parse_line(line: str, monkeypatch):
-  """Returns what `parse` returns for a command line, and the flags."""
-  monkeypatch.chdir(ROOT)
-  values = flags.FlagValues()
-  parsing.define_flags(values)
-  monkeypatch.setattr(sys, 'argv', ['beta-darts', *shlex.split(line)])
-  return parsing.parse(sys.argv, values), values
-
-
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of ml_collections, which loads the config file
 @pytest.mark.parametrize('line', COMMAND_LINES)
-def test_a_command_line_names_a_command_its_words_and_its_config(line, monkeypatch):
+def test_a_command_line_names_a_command_its_words_and_its_config(line, parse_line):
   words, name = COMMAND_LINES[line]
-  parsed, values = parse_line(line, monkeypatch)
+  parsed, values = parse_line(line)
   assert parsed == words.split()
   assert (values.config.name if values.config else '') == name
 
 
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')
 @pytest.mark.parametrize('line', MISTAKES_OF_FLAGS)
-def test_a_mistake_in_the_flags_is_explained(line, monkeypatch):
+def test_a_mistake_in_the_flags_is_explained(line, parse_line):
   with pytest.raises((InputError, flags.Error), match=re.escape(MISTAKES_OF_FLAGS[line])):
-    parse_line(line, monkeypatch)
+    parse_line(line)
 
 
-def test_each_command_has_help(monkeypatch, capsys):
+def test_each_command_has_help(parse_line, capsys):
   for name in ('search', 'retrain', 'report', 'export', 'list'):
     with pytest.raises(SystemExit):
-      parse_line(f'{name} --help', monkeypatch)
+      parse_line(f'{name} --help')
     printed = capsys.readouterr().out
     assert printed.startswith(f'beta-darts {name} ')
     assert [f'\n  {key} = ' in printed for key in ('search.epochs', 'train.epochs')] == [
@@ -210,7 +200,7 @@ def test_help_does_not_import_jax():
   assert subprocess.run([sys.executable, '-c', code, '--help'], stdout=subprocess.DEVNULL).returncode == 0
 
 
-def test_version(monkeypatch, capsys):
+def test_the_version_is_printed(monkeypatch, capsys):
   monkeypatch.setattr(sys, 'argv', ['beta-darts', '--version'])
   main.cli()
   assert importlib.metadata.version('beta-darts-jax') in capsys.readouterr().out

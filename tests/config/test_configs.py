@@ -198,7 +198,7 @@ def test_svhn_is_not_mirrored():
   'argument', ['mnist', 'cifar10,tiny', 'cifar10,proxy,proxy', 'cifar10,darts,proxy', 'cifar10,darts,own']
 )
 @pytest.mark.parametrize('name', ['nas_bench_201', 'darts', 'mobile'])
-def test_unknown_arguments(name, argument):
+def test_an_unknown_argument_of_a_config_is_refused(name, argument):
   with pytest.raises(InputError, match='DATASET one of cifar10'):
     config(name, argument)
 

@@ -229,7 +229,7 @@ def test_a_retraining_says_that_only_imagenet_has_resized_crops():
   assert not ignored_options(config)
 
 
-def test_ignored_options():
+def test_each_ignored_value_is_named_with_its_condition():
   config = default()
   config.supernet.layers, config.hypergradient.rate, config.relaxation.epsilon = 3, 0.1, 0.2
   layers, rate, epsilon = ignored_options(config)

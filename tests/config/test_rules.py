@@ -53,7 +53,7 @@ CASES = [*(('search', *case) for case in SEARCH), *(('retrain', *case) for case 
 
 
 @pytest.mark.parametrize('task, others, name, allowed, refused', CASES)
-def test_rules(task, others, name, allowed, refused):
+def test_a_value_is_allowed_or_refused_beside_the_others(task, others, name, allowed, refused):
   config = DEFAULTS[task]()
   config.update_from_flattened_dict(others | {name: allowed})
   check(config)

@@ -171,7 +171,7 @@ def test_from_arrays_names_what_is_wrong(arrays, message):
 # ---- sources
 
 
-def test_digits():
+def test_digits_are_normalized_by_their_own_mean():
   digits = data.load('digits')
   assert digits.train[0].shape == (1438, 8, 8, 1) and digits.test[0].shape == (359, 8, 8, 1)
   assert digits.num_classes == 10 and digits.train[0].max() == 255
@@ -179,7 +179,7 @@ def test_digits():
   np.testing.assert_allclose([normal.mean(), normal.std()], [0, 1], atol=1e-3)
 
 
-def test_npz(tmp_path):
+def test_the_images_of_an_npz_file_are_resized(tmp_path):
   images = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 3), np.uint8)
   labels = np.arange(10) % 2
   np.savez(tmp_path / 'd.npz', images=images, labels=labels, test_images=images[:2], test_labels=labels[:2])

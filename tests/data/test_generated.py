@@ -150,7 +150,7 @@ def read_plainly(folder):
 
 
 @in_both_lengths
-def test_generated_folders(tmp_path, examples):
+def test_a_generated_folder_is_read_or_refused(tmp_path, examples):
   root, ends = tmp_path / 'pictures', collections.Counter()
 
   @settings(max_examples=examples, deadline=None, derandomize=True, database=None)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import golden, nhwc
+from conftest import golden, nhwc, relative_difference
 
 from beta_darts_jax import NAS_BENCH_201, Hyperparameters, SearchState, Supernet, make_search_step, softmax_betas
 from beta_darts_jax.method.hypergradients import Problem, finite_difference, first_order, implicit, second_order
@@ -29,28 +29,27 @@ def official():
     batches = {half: (nhwc(arrays[f'x{half}']).astype(np.float64), arrays[f'y{half}']) for half in ('', '_valid')}
 
     def problem(params, alphas, momentum):
-      of = lambda half: (
-        lambda params, alphas: loss(params, softmax_betas(alphas), variables['batch_stats'], batches[half], key)
-      )
+      def valid_loss(params, alphas):
+        return loss(params, softmax_betas(alphas), variables['batch_stats'], batches['_valid'], key)
+
+      def train_loss(params, alphas):
+        return loss(params, softmax_betas(alphas), variables['batch_stats'], batches[''], key)[0]
+
       optimizer_state = optax.tree.set(weight_sgd(hyper).init(params), trace=momentum)
       return Problem(
-        lambda *at: of('')(*at)[0],
-        lambda *at: of('')(*at)[0],
-        of('_valid'),
-        params,
-        alphas,
-        unclipped_step(weight_sgd, hyper, optimizer_state),
-        hyper.learning_rate,
-        hyper.weight_decay,
+        train_loss=train_loss,
+        step_loss=train_loss,
+        valid_loss=valid_loss,
+        params=params,
+        architecture=alphas,
+        sgd_step=unclipped_step(weight_sgd, hyper, optimizer_state),
+        learning_rate=hyper.learning_rate,
+        weight_decay=hyper.weight_decay,
       )
 
     rng = np.random.default_rng(0)
     params = variables['params']
     yield arrays, alphas, params, problem, jax.tree.map(lambda w: 0.1 * rng.standard_normal(w.shape), params)
-
-
-def relative(actual, expected):
-  return np.abs(actual - expected).max() / np.abs(expected).max()
 
 
 @pytest.fixture(scope='module')
@@ -72,7 +71,7 @@ def gradient(official):
 
 @pytest.mark.parametrize('method', [first_order, pytest.param(second_order, marks=pytest.mark.full)])
 def test_the_gradient_of_the_official_network(official, gradient, method):
-  assert relative(gradient(method), official[0][f'alpha_grad_{method.__name__}']) < 1e-5
+  assert relative_difference(gradient(method), official[0][f'alpha_grad_{method.__name__}']) < 1e-5
 
 
 @pytest.mark.full
@@ -93,7 +92,7 @@ def test_momentum_against_numerical_differences(official, gradient):
       at = lambda sign, d=direction: objective({'cell': alphas['cell'] + sign * 1e-7 * d})
       slope = (at(1) - at(-1)) / 2e-7
       np.testing.assert_allclose(np.vdot(moving, direction), slope, rtol=1e-6)
-  assert relative(moving, gradient(second_order)) > 1e-3
+  assert relative_difference(moving, gradient(second_order)) > 1e-3
 
 
 @pytest.mark.full
@@ -116,7 +115,7 @@ def test_the_search_step_takes_the_second_order_gradient(official, gradient):
 def test_finite_differences_approach_the_second_order_gradient(gradient):
   """Once no ReLU changes side between w ± ε·v they agree; at DARTS' distance they are off by their own size."""
   exact = gradient(second_order)
-  errors = [relative(gradient(finite_difference, distance), exact) for distance in (1e-2, 1e-5, 1e-6)]
+  errors = [relative_difference(gradient(finite_difference, distance), exact) for distance in (1e-2, 1e-5, 1e-6)]
   assert max(errors[1:]) < 1e-9 and errors[0] > 0.1
 
 
@@ -125,7 +124,7 @@ def test_finite_differences_are_of_second_order():
   with jax.enable_x64(True):
     smooth = quadratic_problem()._replace(step_loss=lambda w, alpha: jnp.sum(jnp.sin(w)) * jnp.sum(jnp.cos(alpha)))
     exact = second_order(smooth)[1]
-    errors = [relative(finite_difference(smooth, distance)[1], exact) for distance in (1e-1, 1e-2, 1e-3)]
+    errors = [relative_difference(finite_difference(smooth, distance)[1], exact) for distance in (1e-1, 1e-2, 1e-3)]
   np.testing.assert_allclose([errors[0] / errors[1], errors[1] / errors[2]], 100, rtol=0.01)
 
 
@@ -140,16 +139,22 @@ def quadratic():
 
 def quadratic_problem(decay=0.0, flood_level=0.0):
   a, b, c, w, d, alpha = map(jnp.asarray, quadratic())
-  train_loss = lambda w, alpha: w @ a @ w / 2 - w @ b @ alpha + 3 * alpha @ alpha
+
+  def train_loss(w, alpha):
+    return w @ a @ w / 2 - w @ b @ alpha + 3 * alpha @ alpha
+
+  def flooded_loss(w, alpha):
+    return flooded(train_loss(w, alpha), flood_level)
+
   return Problem(
-    train_loss,
-    (lambda w, alpha: flooded(train_loss(w, alpha), flood_level)) if flood_level else train_loss,
-    lambda w, alpha: (jnp.sum(jnp.square(w - c)) / 2 + alpha @ d, 'more'),
-    w,
-    alpha,
-    lambda w, gradient: w - 0.1 * (gradient + decay * w),
-    0.1,
-    decay,
+    train_loss=train_loss,
+    step_loss=flooded_loss if flood_level else train_loss,
+    valid_loss=lambda w, alpha: (jnp.sum(jnp.square(w - c)) / 2 + alpha @ d, 'more'),
+    params=w,
+    architecture=alpha,
+    sgd_step=lambda w, gradient: w - 0.1 * (gradient + decay * w),
+    learning_rate=0.1,
+    weight_decay=decay,
   )
 
 

@@ -86,7 +86,7 @@ class RecordedPrograms:
 
 @pytest.mark.full
 @pytest.mark.parametrize('form', ['', 'frozen/'])
-def test_darts_pt(form):
+def test_the_decisions_equal_those_of_the_official_darts_pt(form):
   """Six decisions with the training of the weights, and of α or not, in between: accuracies, losses and the cell."""
   golden = Golden('darts_pt', NAS_BENCH_201)
   with jax.enable_x64(True):

@@ -35,7 +35,7 @@ CASES = {
 
 @pytest.mark.full
 @pytest.mark.parametrize('name', CASES)
-def test_drnas(name):
+def test_steps_equal_those_of_the_official_drnas(name):
   space, sizes, rates = CASES[name]
   golden, suffix = Golden(name, space), '' if space is NAS_BENCH_201 else '_{}'
   alpha = 'alpha' if space is NAS_BENCH_201 else 'alphas_{}'

@@ -35,7 +35,7 @@ class RecordedGumbel(Relaxation):
 
 
 @pytest.mark.parametrize('form', ['', pytest.param('_chosen_only', marks=pytest.mark.full)])
-def test_gdas(form):
+def test_a_step_equals_that_of_the_official_gdas(form):
   golden = Golden('gdas', NAS_BENCH_201)
   train, valid = map(golden.batch, BATCHES)
   supernet = SUPERNET.clone(single_path=True, undrawn_gradient=not form)
@@ -72,7 +72,7 @@ def test_gdas(form):
 
 @pytest.mark.full
 @pytest.mark.parametrize('form', ['exact', 'finite difference', 'finite difference at 1e-4'])
-def test_lambda_darts(form):
+def test_a_step_equals_that_of_the_official_lambda_darts(form):
   """A step equals the official one, whose finite difference has the distance 1e-6; ∂Λ/∂w equals the exact one.
 
   At its default distance the registered regularizer equals the official finite difference.

@@ -52,7 +52,7 @@ def hyperparameters_of(file, method):
 
 
 @pytest.mark.parametrize('method, quantity', SCHEDULES)
-def test_schedules(method, quantity):
+def test_a_schedule_equals_the_official_one_in_each_epoch(method, quantity):
   file, argument, name, key, scalar = SCHEDULES[method, quantity]
   found = np.array([getattr(hyper, scalar) for hyper in hyperparameters_of(file, argument)])
   agree(method, f'{quantity} in each epoch', found, Golden(name, NAS_BENCH_201)[key])
@@ -72,7 +72,7 @@ def test_alpha_of_pc_darts_waits():
 
 
 @pytest.mark.parametrize('name', ['pc_darts', 'darts_minus_s1', 'darts_minus_s3'])
-def test_derived_cells(name):
+def test_derived_cells_equal_the_official_ones(name):
   space = SPACES[name]
   golden, relaxation = Golden(name, space), Relaxation(edges=space.edges if name == 'pc_darts' else ())
   keys = ('derivation_alphas', 'derivation_edge_logits') if name == 'pc_darts' else ('derivation_alphas',)
@@ -87,7 +87,7 @@ def test_derived_cells(name):
 
 
 @pytest.mark.parametrize('name', ['sdarts_rs', 'sdarts_darts_s2'])
-def test_random_perturbation(name):
+def test_a_random_perturbation_equals_the_official_one(name):
   golden = Golden(name, SPACES[name])
   prefix, suffix = ('', '') if name == 'sdarts_rs' else ('rs/', '_{}')
   betas = softmax_betas(golden.alphas(f'alpha_after{suffix}'))
@@ -102,7 +102,7 @@ def test_random_perturbation(name):
 
 
 @pytest.mark.parametrize('name', ['sdarts_adv', 'sdarts_adv_reverted'])
-def test_attack(name):
+def test_an_attack_follows_the_path_of_the_official_one(name):
   """Near each recorded point the loss is linear, with the recorded value and the recorded gradient."""
   golden, visited = Golden(name, NAS_BENCH_201), []
   points = np.concatenate([golden['betas'][None], golden['attack/path']])

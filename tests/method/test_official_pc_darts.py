@@ -26,7 +26,7 @@ def take_official_steps(method, golden, step, state, hypers, edge_logits=False):
 
 
 @pytest.mark.full
-def test_pc_darts():
+def test_three_steps_equal_those_of_the_official_pc_darts():
   golden, relaxation = Golden('pc_darts', DARTS_WITH_NONE), Relaxation(edges=DARTS_WITH_NONE.edges)
   supernet = Supernet(DARTS_WITH_NONE, 10, channels=8, layers=4, partial_channels=4)
   with jax.enable_x64(True):
@@ -44,7 +44,7 @@ def test_pc_darts():
 
 @pytest.mark.full
 @pytest.mark.parametrize('name, space', [('s3', S3), ('s1', S1)])
-def test_darts_minus(name, space):
+def test_steps_equal_those_of_the_official_darts_minus(name, space):
   golden = Golden(f'darts_minus_{name}', space)
   with jax.enable_x64(True):
     step = make_search_step(Supernet(space, 10, channels=4, layers=4), (), relaxation=Relaxation(auxiliary_skip=True))

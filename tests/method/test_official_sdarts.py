@@ -42,7 +42,7 @@ def empty_lists():
 
 @pytest.mark.full
 @pytest.mark.parametrize('name, perturbation', [('sdarts_rs', recorded_noise), ('sdarts_adv', recorded_attack)])
-def test_sdarts(name, perturbation):
+def test_a_step_equals_that_of_the_official_sdarts(name, perturbation):
   """The attack gets the running statistics of the official program, which its α step has moved."""
   with jax.enable_x64(True):
     supernet = Supernet(NAS_BENCH_201, 10, channels=4, cells_per_stage=1)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import GOLDEN, nhwc
+from conftest import GOLDEN, nhwc, relative_difference
 
 from beta_darts_jax import Genotype, InputError, NasBench201Network, Network
 from beta_darts_jax.method.losses import cross_entropy
@@ -28,10 +28,6 @@ def official(name):
   return arrays, state_dict, network_variables(state_dict, DARTS_V2)
 
 
-def relative(actual, expected):
-  return np.abs(actual - expected).max() / np.abs(expected).max()
-
-
 @pytest.mark.full
 def test_cifar_network_equals_the_official_one():
   """In float64: BatchNorm over two numbers, in the auxiliary head, magnifies float32 rounding, also in the file."""
@@ -51,16 +47,16 @@ def test_cifar_network_equals_the_official_one():
       return jax.value_and_grad(loss, has_aux=True)(params)
 
     (loss, (logits, auxiliary, updates)), gradient = train_pass(variables['params'])
-    assert relative(logits, arrays['logits']) < 1e-5
-    assert relative(auxiliary, arrays['logits_aux']) < 5e-5
-    assert relative(loss, arrays['loss']) < 1e-5
+    assert relative_difference(logits, arrays['logits']) < 1e-5
+    assert relative_difference(auxiliary, arrays['logits_aux']) < 5e-5
+    assert relative_difference(loss, arrays['loss']) < 1e-5
     evaluated = network.apply({'params': variables['params'], **updates}, images, train=False)
-    assert relative(evaluated, arrays['logits_eval']) < 1e-4
+    assert relative_difference(evaluated, arrays['logits_eval']) < 1e-4
     sent_back = network_state_dict({'params': gradient, **updates}, DARTS_V2)
     expected = {k.removeprefix('weight_grad/'): v for k, v in arrays.items() if k.startswith('weight_grad/')}
     assert len(expected) > 100
     for name, value in expected.items():
-      assert relative(sent_back[name], value) < 3e-3, name
+      assert relative_difference(sent_back[name], value) < 3e-3, name
 
 
 def unbiased(network, variables, images, batch_stats):
@@ -89,11 +85,16 @@ def test_imagenet_network_equals_the_official_one():
   images = nhwc(arrays['x'])
   run = jax.jit(lambda variables: network.apply(variables, images, train=True, mutable=['batch_stats']))
   (logits, auxiliary), updates = run(variables)
-  assert relative(logits, arrays['logits']) < 1e-5 and relative(auxiliary, arrays['logits_aux']) < 1e-5
+  assert (
+    relative_difference(logits, arrays['logits']) < 1e-5 and relative_difference(auxiliary, arrays['logits_aux']) < 1e-5
+  )
   evaluate = jax.jit(lambda variables: network.apply(variables, images, train=False))
-  assert relative(evaluate({'params': variables['params'], **updates}), arrays['logits_eval']) < 1e-3
+  assert relative_difference(evaluate({'params': variables['params'], **updates}), arrays['logits_eval']) < 1e-3
   corrected = unbiased(network, variables, images, updates['batch_stats'])
-  assert relative(evaluate({'params': variables['params'], 'batch_stats': corrected}), arrays['logits_eval']) < 1e-4
+  assert (
+    relative_difference(evaluate({'params': variables['params'], 'batch_stats': corrected}), arrays['logits_eval'])
+    < 1e-4
+  )
   back = network_state_dict(variables, DARTS_V2)
   assert back.keys() == {name for name in state_dict if not name.endswith('num_batches_tracked')}
   for name in back:

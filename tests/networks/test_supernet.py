@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import golden, nhwc
+from conftest import golden, nhwc, relative_difference
 
 from beta_darts_jax import (
   DARTS,
@@ -35,10 +35,6 @@ def official():
   return golden('nas_bench_201_supernet')
 
 
-def relative(actual, expected):
-  return np.abs(actual - expected).max() / np.abs(expected).max()
-
-
 def test_supernet_has_the_official_logits_losses_and_gradients(official):
   arrays, variables = official
   alphas, variables = variables('before/')
@@ -58,13 +54,13 @@ def test_supernet_has_the_official_logits_losses_and_gradients(official):
   batches = (nhwc(arrays['x_valid']), arrays['y_valid'], nhwc(arrays['x']), arrays['y'])
   *values, gradient = everything(variables['params'], alphas, *batches)
   for value, name in zip(values, ('logits', 'loss', 'loss_valid', 'beta_decay', 'alpha_grad_lambda5'), strict=True):
-    assert relative(value, arrays[name]) < 1e-5, name
+    assert relative_difference(value, arrays[name]) < 1e-5, name
 
   # the official weight gradients are converted like weights; the running statistics do not matter here
   state_dict = {k.removeprefix('before/'): v for k, v in arrays.items() if k.startswith('before/')}
   state_dict |= {k.removeprefix('weight_grad/'): v for k, v in arrays.items() if k.startswith('weight_grad/')}
   expected = supernet_variables(state_dict, NAS_BENCH_201)['params']
-  jax.tree.map(lambda a, e: np.testing.assert_array_less(relative(a, e), 1e-5), gradient, expected)
+  jax.tree.map(lambda a, e: np.testing.assert_array_less(relative_difference(a, e), 1e-5), gradient, expected)
 
 
 def test_supernet_variables_refuses_missing_and_superfluous_weights(official):
@@ -264,10 +260,10 @@ def test_darts_supernet_has_the_official_logits_loss_gradients_and_genotype(name
     return jax.value_and_grad(penalized, has_aux=True)(alphas)
 
   (_, (logits, loss)), gradient = everything(alphas, nhwc(arrays['x']), arrays['y'])
-  assert relative(logits, arrays['logits']) < 1e-5 and relative(loss, arrays['loss']) < 1e-5
-  assert relative(beta_decay(alphas), arrays['beta_decay']) < 1e-5
+  assert relative_difference(logits, arrays['logits']) < 1e-5 and relative_difference(loss, arrays['loss']) < 1e-5
+  assert relative_difference(beta_decay(alphas), arrays['beta_decay']) < 1e-5
   for cell_type in space.cell_types:
-    assert relative(gradient[cell_type], arrays[f'alpha_grad_{cell_type}_lambda2']) < 1e-5
+    assert relative_difference(gradient[cell_type], arrays[f'alpha_grad_{cell_type}_lambda2']) < 1e-5
   assert str(space.derive(softmax_betas(alphas))) == str(Genotype.parse(str(arrays['genotype'])))
 
 

@@ -3,84 +3,103 @@
 import json
 import pathlib
 import shlex
-import sys
 
 import pytest
-from absl import flags
 from example_run import make_folder, make_population, make_retraining, make_row, make_search
 
-from beta_darts_jax.command import parsing
 from beta_darts_jax.command.end import finish
 from beta_darts_jax.command.next_command import next_command
-from beta_darts_jax.config import default
+from beta_darts_jax.config import default, flatten
 from beta_darts_jax.report.run_folder import read_run_folder
 
+pytestmark = pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of ml_collections, which loads the config file
 
-@pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of ml_collections, which loads the config file
-def test_the_command_that_follows_a_run_is_a_command(tmp_path, monkeypatch):
-  """Its parts are known, and its config has the protocol of the data set, or else the data of the run."""
-  own, digits = default(), default()
-  own.data.update(source='folder:my pictures', image_size=32, flip=False, class_weights='balanced', data_dir='/data')
-  digits.space.name, digits.data.source = 'darts', 'digits'
-  runs = {
-    make_search(tmp_path / 'one'): 'nas_bench_201 cifar10 256 one',
-    make_population(tmp_path / 'many'): 'nas_bench_201 cifar10 256 many/members/0',
-    make_folder(tmp_path / 'small', [make_row(0)], config=digits): 'cifar digits 96 small',
-    make_folder(tmp_path / 'own', [make_row(0)], config=own): 'nas_bench_201 folder:my pictures 32 own',
-  }
-  for name, images, size in (('small', 1438, 8), ('own', 48, 32)):
-    data = {'train': {'images': images}, 'image_shape': [size, size, 3]}
-    (tmp_path / name / 'environment.json').write_text(json.dumps({'data': data}))
-  for path, found in runs.items():
-    program, *words = shlex.split(next_command(read_run_folder(path)))
-    values = flags.FlagValues()
-    parsing.define_flags(values)
-    monkeypatch.setattr(sys, 'argv', [program, *words])
-    assert parsing.parse(sys.argv, values) == ['retrain']
-    config = values.config
-    cell = pathlib.Path(config.genotype).relative_to(tmp_path)
-    assert f'{config.network.stem} {config.data.source} {config.train.batch_size} {cell}' == found
-    assert values.workdir == f'{path}-retrained'
-    assert config.data.source != 'digits' or (config.network.auxiliary_weight, config.data.cutout) == (0.0, 4)
-  assert (config.data.image_size, config.data.flip, config.data.crop_padding) == (32, False, 4)
-  assert (config.data.class_weights, config.data.data_dir) == ('balanced', '/data')
+
+@pytest.fixture
+def follow(parse_line):
+  """A function that parses the command after a search: folder → (the values of its config, the folder of its run)."""
+
+  def parse_next_command(folder):
+    program, *words = shlex.split(next_command(read_run_folder(folder)))
+    command, flags = parse_line(words)
+    assert program == 'beta-darts' and command == ['retrain']
+    return flatten(flags.config), flags.workdir
+
+  return parse_next_command
+
+
+def make_search_on(folder, images, size, space='nas_bench_201', **data):
+  """Writes the folder of a search on so many images of size×size pixels; `data` are keys of config.data."""
+  config = default()
+  config.space.name = space
+  config.data.update(data)
+  make_folder(folder, [make_row(0)], config=config)
+  described = {'train': {'images': images}, 'image_shape': [size, size, 3]}
+  (folder / 'environment.json').write_text(json.dumps({'data': described}))
+  return folder
+
+
+def test_the_cell_of_a_search_or_of_the_best_member_is_trained(follow, tmp_path):
+  single, population = make_search(tmp_path / 'one'), make_population(tmp_path / 'many')
+  config, workdir = follow(single)
+  assert (config['genotype'], workdir) == (str(single), f'{single}-retrained')
+  assert (config['network.stem'], config['data.source']) == ('nas_bench_201', 'cifar10')
+  config, workdir = follow(population)
+  assert (config['genotype'], workdir) == (str(population / 'members' / '0'), f'{population}-retrained')
+
+
+def test_the_data_of_the_search_are_those_of_the_training(follow, tmp_path):
+  data = {
+    'source': 'folder:my pictures', 'image_size': 32, 'flip': False, 'class_weights': 'balanced', 'data_dir': '/data'
+  }  # fmt: skip
+  config, _ = follow(make_search_on(tmp_path / 'own', 48, 32, **data))
+  assert {name: config[f'data.{name}'] for name in data} == data
+  assert (config['data.crop_padding'], config['train.batch_size']) == (4, 32)  # there are 48 images
+  crops = make_search_on(tmp_path / 'crops', 48, 224, **data | {'crops': 'resized', 'image_size': 0})
+  assert follow(crops)[0]['data.image_size'] == 224
+
+
+def test_images_of_8_pixels_have_no_auxiliary_head_and_a_small_cutout(follow, tmp_path):
+  config, _ = follow(make_search_on(tmp_path / 'digits', 1438, 8, space='darts', source='digits'))
+  expected = {
+    'network.stem': 'cifar', 'data.source': 'digits', 'train.batch_size': 96, 'network.auxiliary_weight': 0.0,
+    'data.cutout': 4,
+  }  # fmt: skip
+  assert {key: config[key] for key in expected} == expected
+
+
+def test_a_folder_with_the_name_of_a_published_cell_is_named_as_a_folder(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   make_search(pathlib.Path('GDAS'))
   assert '--config.genotype=./GDAS --workdir GDAS-retrained' in next_command(read_run_folder('GDAS'))
-  own.data.update(crops='resized', image_size=0)
-  resized = make_folder(tmp_path / 'resized', [make_row(0)], config=own)
-  data = {'train': {'images': 48}, 'image_shape': [224, 224, 3]}
-  (resized / 'environment.json').write_text(json.dumps({'data': data}))
-  assert '--config.data.image_size=224' in next_command(read_run_folder(resized))
+
+
+def test_a_training_is_followed_by_its_export(tmp_path):
   exported = f'beta-darts export {tmp_path}/trained --format torch --out exported'
   assert next_command(read_run_folder(make_retraining(tmp_path / 'trained'))) == exported
 
 
 @pytest.mark.parametrize(
-  'name, space, source, expected',
+  'name, space, source, stem, image_size, batch_size',
   [
-    ('mine_proxy', 'nas_bench_201', 'svhn_cropped', 'nas_bench_201 svhn_cropped 0 256'),
-    ('mine', 'mobile', 'imagenet2012', 'mobile imagenet2012 224 256'),
-    ('darts_bench_suite_wide_no_skip', 'darts_with_none', 'cifar10', 'cifar cifar10 0 512'),
-    ('darts_bench_suite_wide_no_skip', 'darts_with_none', 'cifar100', 'cifar cifar100 0 96'),
-    ('darts_bench_suite_wide_no_skip_again', 'darts_with_none', 'cifar10', 'cifar cifar10 0 96'),
+    ('mine_proxy', 'nas_bench_201', 'svhn_cropped', 'nas_bench_201', 0, 256),
+    ('mine', 'mobile', 'imagenet2012', 'mobile', 224, 256),
+    ('darts_bench_suite_wide_no_skip', 'darts_with_none', 'cifar10', 'cifar', 0, 512),
+    ('darts_bench_suite_wide_no_skip', 'darts_with_none', 'cifar100', 'cifar', 0, 96),
+    ('darts_bench_suite_wide_no_skip_again', 'darts_with_none', 'cifar10', 'cifar', 0, 96),
   ],
 )
-@pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of ml_collections, which loads the config file
-def test_the_next_command_has_the_protocol_of_the_data(tmp_path, monkeypatch, name, space, source, expected):
-  """Not the image size of a proxy, but the batch size and the images of the suite, of SVHN and of ImageNet."""
+def test_the_training_has_the_protocol_of_the_data(follow, tmp_path, name, space, source, stem, image_size, batch_size):
+  """It does not have the image size of a proxy. Its batch size is that of the suite, of SVHN or of ImageNet."""
   search = default()
   search.name, search.space.name = name, space
   search.data.update(source=source, image_size=16, crop_padding=2)
-  run = read_run_folder(make_folder(tmp_path / 'run', [make_row(0)], config=search))
-  program, *words = shlex.split(next_command(run))
-  values = flags.FlagValues()
-  parsing.define_flags(values)
-  monkeypatch.setattr(sys, 'argv', [program, *words])
-  assert parsing.parse(sys.argv, values) == ['retrain']
-  config = values.config
-  found = f'{config.network.stem} {config.data.source} {config.data.image_size} {config.train.batch_size}'
-  assert found == expected and config.data.crop_padding in (0, 4)
+  config, _ = follow(make_folder(tmp_path / 'run', [make_row(0)], config=search))
+  expected = {
+    'network.stem': stem, 'data.source': source, 'data.image_size': image_size, 'train.batch_size': batch_size
+  }  # fmt: skip
+  assert {key: config[key] for key in expected} == expected
+  assert config['data.crop_padding'] == (0 if source == 'imagenet2012' else 4)
 
 
 def test_no_command_follows_a_search_with_the_stem_of_imagenet_on_other_data(tmp_path, capsys):

@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from conftest import COMPILED_FAST
+from conftest import COMPILED_FAST, free_port
 from spread import SPACE
 
 from beta_darts_jax import InputError
@@ -34,12 +33,6 @@ def test_the_options_of_xla_are_added_once_and_a_given_one_wins(monkeypatch):
   monkeypatch.delenv('XLA_FLAGS')
   set_cpu_options()
   assert os.environ['XLA_FLAGS'].split() == [eigen, '--xla_cpu_prefer_vector_width=512']
-
-
-def free_port():
-  with socket.socket() as s:
-    s.bind(('localhost', 0))
-    return s.getsockname()[1]
 
 
 def start(*command):
@@ -280,7 +273,7 @@ def test_a_run_of_several_processes_says_how_to_use_all_devices(batch_size, memb
 
 @pytest.mark.parametrize('members', [1, 3])
 @pytest.mark.parametrize('strategy', ['map', 'vmap'])
-def test_map_members(strategy, members):
+def test_members_are_computed_one_by_one_or_all_at_once(strategy, members):
   stack = {'x': np.arange(2.0 * members).reshape(members, 2)}
 
   def scaled_sum(member, shared):

@@ -10,9 +10,8 @@ import time
 import jax
 import numpy as np
 import pytest
-from conftest import COMPILED_FAST
+from conftest import COMPILED_FAST, free_port
 from PIL import Image
-from test_processes import free_port
 
 from beta_darts_jax.runtime.checkpoint import load_arrays
 

@@ -8,8 +8,7 @@ import sys
 
 import jax
 import pytest
-from conftest import COMPILED_FAST
-from test_devices import free_port
+from conftest import COMPILED_FAST, free_port
 
 from beta_darts_jax import InputError
 from beta_darts_jax.runtime.devices import set_compilation_cache, set_up

@@ -68,7 +68,7 @@ def run(path, options=OPTIONS, after_chunk=lambda step: None, loss=1.0, members=
     (5, 100, 20, 0, (5, 9), 9),
   ],
 )
-def test_next_stop(step, end, dispatch, every, others, expected):
+def test_a_call_ends_at_the_next_checkpoint_epoch_or_traced_step(step, end, dispatch, every, others, expected):
   assert next_stop(step, end, dispatch, every, others) == expected
 
 

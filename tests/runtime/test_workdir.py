@@ -100,15 +100,20 @@ def test_an_address_is_not_a_folder(address):
 
 
 @pytest.mark.parametrize('text', ['{', '[1]', '\0'])
-@pytest.mark.parametrize('name', ['config.json', 'environment.json', 'trained_cells.json', 'result.json'])
-def test_damaged_files_are_named(tmp_path, name, text):
+@pytest.mark.parametrize(
+  'name, read',
+  [
+    ('config.json', lambda run: refuse_other_config(run.path, CONFIG)),
+    ('environment.json', lambda run: run.record_environment({'device': 'cpu'})),
+    ('trained_cells.json', lambda run: run.trained_cells()),
+    ('result.json', lambda run: read_result(run.path)),
+  ],
+)
+def test_a_damaged_file_is_named(tmp_path, name, read, text):
   with Workdir(tmp_path, CONFIG) as run:
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=rf'{name} is damaged: remove it'):
-      refuse_other_config(tmp_path, CONFIG)
-      run.record_environment({'device': 'cpu'})
-      run.trained_cells()
-      read_result(tmp_path)
+      read(run)
 
 
 def test_changes_of_the_environment_are_named(tmp_path):

@@ -10,7 +10,6 @@ import chex
 import jax
 import numpy as np
 import pytest
-from conftest import made_up_lines
 from small_run import DATASET, final_state, make_config, read_rows, run
 
 from beta_darts_jax import (
@@ -18,7 +17,6 @@ from beta_darts_jax import (
   REGULARIZERS,
   Hyperparameters,
   InputError,
-  NasBench201,
   export,
   load,
   run_search,
@@ -36,7 +34,6 @@ from beta_darts_jax.runtime.workdir import Workdir
 from beta_darts_jax.search.result import SearchResult
 from beta_darts_jax.search.rows import describe_cell
 from beta_darts_jax.search.setup import make_search_setup
-from beta_darts_jax.spaces import nas_bench_201
 from beta_darts_jax.spaces.lookup import find_genotype
 
 EVERY_RUN = {'epoch', 'train_loss', 'train_accuracy', 'learning_rate', 'seconds', 'images_per_second'}
@@ -263,22 +260,22 @@ def test_members_of_a_population_equal_single_searches(population, single):
 
 
 @pytest.mark.full
-def test_a_search_with_a_benchmark(tmp_path):
+def test_a_search_with_a_benchmark(tmp_path, made_up_table):
   """Each row has the benchmark's numbers of its cell and Kendall's τ; the result has the baselines."""
-  rows = {line['arch']: nas_bench_201.Row(**{k: v for k, v in line.items() if k != 'arch'}) for line in made_up_lines()}
-  table = NasBench201(rows)
   done = search(
-    tmp_path, table,
+    tmp_path, made_up_table,
     space__name='nas_bench_201', space__nodes=0, space__operations=(), supernet__cells_per_stage=1,
     benchmark__kendall_cells=5, benchmark__kendall_images=32, diagnostics__every_epochs=2, diagnostics__images=32,
     diagnostics__kendall_cells=5,
   )  # fmt: skip
   check_rows(done.rows, EVERY_RUN | SEARCH | {'benchmark'}, CHEAP | EXPENSIVE | {'kendall_tau'})
   for row in done.rows:
-    assert row['benchmark'] == table.summary(row['genotype'])
+    assert row['benchmark'] == made_up_table.summary(row['genotype'])
   assert done.values['benchmark'] == done.rows[-1]['benchmark']
   assert done.values['kendall_tau']['one_shot']['n'] == 5
   assert done.values['kendall_tau'] == done.rows[-1]['diagnostics']['kendall_tau']
   text = str(SearchResult(tmp_path, done.values))
   assert done.values['genotype'] in text and 'of 15,625' in text and 'random cell' in text and 'τ' in text
-  assert done.values['baselines']['all_nor_conv_3x3'] == rows[str(table.optimum('cifar10_test'))].cifar10_test
+  assert (
+    done.values['baselines']['all_nor_conv_3x3'] == made_up_table[made_up_table.optimum('cifar10_test')].cifar10_test
+  )

@@ -34,7 +34,7 @@ def write(path, lines):
   return path
 
 
-def test_known_rows(table):
+def test_the_table_has_the_published_rows(table):
   """Published rows of β-DARTS, β-RDARTS-L2, plain DARTS and the ImageNet16-120 optimum."""
   row = table[BEST]
   assert row.index == 9930
@@ -133,7 +133,7 @@ class FakeApi:
     return {777: None, 888: None}
 
 
-def test_export(tmp_path, monkeypatch, capsys):
+def test_a_table_is_written_from_the_files_of_natsbench(tmp_path, monkeypatch, capsys):
   monkeypatch.setitem(sys.modules, 'nats_bench', types.SimpleNamespace(create=lambda *_, **__: FakeApi()))
   out = tmp_path / 'table.csv'
   assert main(['export', '--natsbench', str(tmp_path), '--out', str(out)]) == 0
@@ -157,7 +157,7 @@ def test_find_table_names_the_missing_file_and_who_set_it(tmp_path, monkeypatch)
   assert find_table() is None
 
 
-def test_query(table_path, capsys, monkeypatch, tmp_path):
+def test_query_prints_the_row_of_a_cell(table_path, capsys, monkeypatch, tmp_path):
   (tmp_path / 'genotype.json').write_text(json.dumps({'genotype': BEST}))
   for cell in (BEST, str(tmp_path), str(tmp_path / 'genotype.json')):
     assert main(['query', '--table', table_path, cell]) == 0

@@ -5,12 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import made_up_lines
 from scipy import stats
 
 from beta_darts_jax import MOBILE, NasBench201
 from beta_darts_jax.spaces.genotype import Genotype
-from beta_darts_jax.spaces.nas_bench_201 import Row
 from studies.measures import (
   PUBLISHED,
   baselines,
@@ -27,9 +25,9 @@ from studies.statistics import centred_alphas, energy_p, gap_of_means, paired_p
 SKIPS = '|skip_connect~0|+|skip_connect~0|none~1|+|skip_connect~0|nor_conv_1x1~1|avg_pool_3x3~2|'
 
 
-@pytest.fixture(scope='module')
-def table():
-  return NasBench201({line['arch']: Row(**{k: v for k, v in line.items() if k != 'arch'}) for line in made_up_lines()})
+@pytest.fixture
+def table(made_up_table):
+  return made_up_table
 
 
 def row(cell, betas=None):
@@ -128,7 +126,7 @@ def test_gap_of_means_is_the_shift_in_standard_deviations():
   assert 2 < bound < 3.5
 
 
-def test_baselines(table):
+def test_baselines_of_the_made_up_table(table):
   found = baselines(table, 'cifar10')
   np.testing.assert_allclose(found.loc['random cell', 'percentile'], 50, atol=0.1)
   best_of = [found.loc[f'best of {k} by validation', 'percentile'] for k in (10, 50)]

@@ -10,11 +10,10 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import COMPILED_FAST, made_up_lines
+from conftest import COMPILED_FAST
 
-from beta_darts_jax import InputError, NasBench201, NonFiniteLoss
+from beta_darts_jax import InputError, NonFiniteLoss
 from beta_darts_jax.config import default
-from beta_darts_jax.spaces.nas_bench_201 import Row
 from beta_darts_jax.spaces.space import S2
 from configs import darts, robust_darts
 from studies import measures
@@ -38,9 +37,9 @@ from studies.tables import equivalence_table, provenance, searches_table, unfini
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.fixture(scope='module')
-def table():
-  return NasBench201({line['arch']: Row(**{k: v for k, v in line.items() if k != 'arch'}) for line in made_up_lines()})
+@pytest.fixture
+def table(made_up_table):
+  return made_up_table
 
 
 def command(*arguments):
@@ -206,7 +205,7 @@ def test_kept_seeds_of_another_arm_and_seeds_kept_twice_are_refused(tmp_path, se
     kept_seeds(tmp_path, 'mine/own', study.arms['own'])
 
 
-def test_groups_of():
+def test_seeds_in_sequence_are_grouped():
   assert groups_of([3, 4, 5, 7, 8], 2) == [range(3, 5), range(5, 6), range(7, 9)]
   assert groups_of([], 2) == []
 
@@ -246,7 +245,7 @@ def a_study(**changes):
   )
 
 
-def test_write_pages(tmp_path, table, capsys):
+def test_the_pages_of_a_study_have_the_same_bytes_each_time(tmp_path, table, capsys):
   """A borrowed arm and an own arm in which one search diverged; written again, every file has the same bytes."""
   best, worst = str(table.optimum('cifar10_test')), min(map(str, table), key=lambda c: percentile(table, c))
   kept_arm(tmp_path / 'other' / 'runs' / 'theirs.json', (best, best))
@@ -346,7 +345,7 @@ def test_searches_table_divides_the_seconds_of_a_population():
   assert list(searches['seconds']) == [2.0, 2.0, 1.0, 1.0]
 
 
-def test_fill_marks():
+def test_the_parts_of_a_study_replace_the_text_between_its_marks():
   parts = {'summary': 'S', 'seeds': '', 'provenance': 'P'}
   text = 'a\n<!-- study one: provenance, summary -->\nold\n<!-- end of study -->\nb\n<!-- study two: x -->'
   expected = 'a\n<!-- study one: provenance, summary -->\n\nP\n\nS\n\n<!-- end of study -->\nb\n<!-- study two: x -->'
