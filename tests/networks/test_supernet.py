@@ -85,6 +85,14 @@ def test_supernet_variables_folds_the_biases_of_autodl_projects(official):
   chex.assert_trees_all_equal(found, expected)
 
 
+def test_the_stem_for_imagenet_has_three_times_the_channels_as_that_of_pc_darts():
+  supernet = Supernet(DARTS, 10, channels=4, layers=2, stem='imagenet')
+  betas = {name: jnp.zeros(shape) for name, shape in DARTS.alpha_shapes.items()}
+  shapes = jax.eval_shape(supernet.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)), betas)['params']['network']
+  kernels = shapes['stem0_conv_1'], shapes['stem0_conv_2'], shapes['stem1']['conv']
+  assert [kernel['kernel'].shape[2:] for kernel in kernels] == [(3, 6), (6, 12), (12, 12)]
+
+
 @pytest.mark.parametrize('space', [NAS_BENCH_201, DARTS], ids=lambda space: space.name)
 def test_initial_weights_have_the_variance_of_pytorch(space):
   supernet = Supernet(space, num_classes=100, channels=32, cells_per_stage=2, layers=3)

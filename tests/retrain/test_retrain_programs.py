@@ -8,14 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from beta_darts_jax.config import default_retrain
+from beta_darts_jax.config.check import check
 from beta_darts_jax.data import Augmentation, Dataset, streaming
 from beta_darts_jax.data.batching import epoch_order
 from beta_darts_jax.data.lazy import as_lazy
 from beta_darts_jax.method.losses import cross_entropy
 from beta_darts_jax.retrain.programs import ResidentPrograms, StreamedPrograms
 from beta_darts_jax.retrain.recipe import Recipe
+from beta_darts_jax.retrain.run import compile_programs
+from beta_darts_jax.retrain.setup import make_retrain_setup
 from beta_darts_jax.retrain.step import make_train_step
 from beta_darts_jax.runtime.devices import make_mesh, replicate
+from beta_darts_jax.spaces.published import PUBLISHED
 
 
 class ScaledLogits:
@@ -85,3 +90,13 @@ def test_the_last_epoch_is_a_loop_of_steps_and_the_moving_average_is_evaluated(m
   loss, top_1, _ = programs.evaluate(trained)
   np.testing.assert_allclose(loss, cross_entropy(logits, labels), rtol=1e-5)
   np.testing.assert_allclose(top_1, np.mean(np.argmax(logits, -1) == labels), rtol=1e-6)
+
+
+def test_a_training_on_half_of_the_images_has_half_of_the_steps():
+  config = default_retrain()
+  config.update_from_flattened_dict(
+    {'data.fraction': 0.5, 'data.cutout': 0, 'train.batch_size': BATCH_SIZE, 'network.auxiliary_weight': 0.0}
+  )
+  setup = make_retrain_setup(check(config), PUBLISHED['DARTS_V2'], DATASET)
+  programs = compile_programs(dataclasses.replace(setup, network=ScaledLogits()), DATASET)
+  assert programs.steps_per_epoch == setup.session.steps_per_epoch == STEPS_PER_EPOCH // 2
