@@ -14,7 +14,7 @@ PARALLEL = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: search test test-all test-extras test-newest test-lowest lint docs benchmark study reproduce evidence clean
 
-search: .venv/installed  ## installs the package, then runs a whole search on digits; each takes one to two minutes
+search: .venv/installed  ## installs the package, then runs a whole search on digits: one to two minutes for each part
 	.venv/bin/python -m beta_darts_jax.main --config configs/digits.py
 
 test: .venv/installed-dev  ## the quick tests: about four and a half minutes on two free cores

@@ -1,4 +1,4 @@
-"""Measures what a GPU, or any other device, does with the search: tables for README.md.
+"""Measures the search on a GPU or another device, and prints tables for README.md.
 
   python benchmarks/accelerator.py [--small] [--only steps,chunks,population,torch,search] [--depth 5]
 

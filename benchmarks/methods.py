@@ -6,7 +6,7 @@
   python benchmarks/methods.py --space s1 --depth 8 --batch-size 32 --scan --steps 1 --rounds 3 --only 'PART; …'
 
 All parts run in one process and take turns. A round is one dispatch of --steps steps of every part. The script prints
-the table of README.md. The space mobile has one depth, so it ignores --depth, and no parts that need cells.
+the table of README.md. The space mobile has one depth, so --depth has no effect there. It has no parts that need cells.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Computes the least time of a bilevel step: what it must compute and move, divided by what the machine can.
+"""Computes a lower bound for the time of a bilevel step: its FLOPs and bytes, divided by the rates of the machine.
 
   python benchmarks/roofline.py [--depth 5]
 

@@ -3,7 +3,7 @@
   pip install -e '.[pods]'   # libtpu, in an environment of its own: with it JAX looks for a TPU
   python benchmarks/tpu_aot.py [--programs nas_bench_201,darts] [--slices v5e:4x4,v5e:8x8] [--dtype bfloat16]
 
-It prints the table of README.md. `--costliest 10` also lists the costliest instructions of each program. With
+It prints the table of tpu.md. `--costliest 10` also lists the costliest instructions of each program. With
 `--effort -1` the compiler takes a tenth of the time, and makes a slower program. The projected speed is the compiler's
 estimate: the cycles of the fusions of one step at 1.5 GHz (v5e: 197 TFLOP/s in bfloat16 from four 128×128 MXUs). The
 time of collectives and of the host is not counted.

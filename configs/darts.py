@@ -5,24 +5,23 @@
 
 DATASET is cifar10, cifar100 or svhn. The supernet has eight cells, C=16 and seven
 operations. --config.space.name=darts_with_none uses the eight operations of DARTS. The
-search has 50 epochs with batch size 64. λ grows by 0.5 per 390 steps, to 25 on CIFAR. We
-do not know λ of the paper for this space, so try several values of
---config.search.beta_decay_weight: λ after 39,000 steps, 50 by default.
-Published errors of the retrained cell: 2.53 ± 0.08 % on CIFAR-10, with 3.8 M
-parameters, and 16.52 % on CIFAR-100. This size is for accelerators: on two CPU cores a
-step takes about ten seconds. This command retrains the found cell:
+search has 50 epochs with batch size 64. λ grows by 0.5 per 390 steps, to 25 on CIFAR.
+We do not know λ of the paper for this space, so try several values of
+--config.search.beta_decay_weight: λ after 39,000 steps, 50 by default. Published errors
+of the retrained cell: 2.53 ± 0.08 % on CIFAR-10, with 3.8 M parameters, and 16.52 % on
+CIFAR-100. This size is for accelerators: on two CPU cores a step takes about six
+seconds. This command retrains the found cell:
 
   python -m beta_darts_jax.main --config configs/retrain_cifar10.py --config.genotype=runs/darts-cifar10-0
 
 proxy has five cells, C=8, a tenth of the images, resized to 16×16, and 10 epochs (390
-steps on CIFAR). The values of α are those of the full size. So λ stays below 0.5. The
-proxy shows that everything works, in about a quarter of an hour on two cores.
+steps on CIFAR). The hyperparameters of α are those of the full size. So λ stays below
+0.5. The proxy shows that everything works, in about a quarter of an hour on two cores.
 
-METHOD is a name of `beta-darts list methods`. The default is
-beta_darts. Each method uses the protocol above, not the protocol of its own paper.
-Three methods differ from their form on NAS-Bench-201: gdas gives a gradient to the drawn
-operations alone, drnas ranks the edges by the largest softmax(α), and lambda_darts updates
-α first.
+METHOD is a name of `beta-darts list methods`. The default is beta_darts. Each method
+uses the protocol above, not the protocol of its own paper. Three methods differ from
+their form on NAS-Bench-201: gdas gives a gradient to the drawn operations alone, drnas
+ranks the edges by the largest softmax(α), and lambda_darts updates α first.
 
 own is the protocol of the method's official program in this space:
 
@@ -35,7 +34,8 @@ own is the protocol of the method's official program in this space:
   oles          eight operations
   sdarts_rs, sdarts_adv, darts_minus    the protocol above
 
-The own protocol of drnas is missing: its supernet grows and loses operations during the search.
+The own protocol of drnas is missing: its supernet grows and loses operations during the
+search.
 """
 
 from beta_darts_jax.config import default

@@ -4,9 +4,9 @@
 
 The data are 1,797 images of 8×8 pixels: 719 train the weights, 719 train α, and 359 are
 the test set. After the search the program trains and tests the found cell and three
-random cells. The protocol is that of NAS-Bench-201 at a smaller size, with its values of
-α: λ grows by 0.5 per 390 steps. The run shows that everything works. Digits are too
-easy to tell good cells from average ones.
+random cells. The protocol is that of NAS-Bench-201 at a smaller size, with its
+hyperparameters of α: λ grows by 0.5 per 390 steps. The run shows that everything works.
+Digits are too easy: good and average cells have about the same accuracy.
 """
 
 from beta_darts_jax.config import default

@@ -5,33 +5,33 @@
 
 The space is a chain of six stages of inverted residuals, as in ProxylessNAS, with the
 widths of MobileNetV2. Each of its 21 layers chooses the kernel size 3, 5 or 7 and the
-expansion 3 or 6. The 15 layers that keep the shape may also be left out. MobileNetV2
-is one network of the space, with the name MOBILENET_V2.
+expansion 3 or 6. The 15 layers that keep the shape may also be left out. MobileNetV2 is
+one network of the space, with the name MOBILENET_V2.
 
-DATASET is cifar10, cifar100 or svhn. The supernet has C=16, the widths of
-MobileNetV2 1.0. The search has 50 epochs with batch size 64, as that of β-DARTS in the
-DARTS space. λ of beta_darts grows by 0.5 per 390 steps, to 25 on CIFAR. Nobody has
-published λ for this space, so try several values of --config.search.beta_decay_weight.
-This size is for accelerators. proxy has C=4, two layers in a stage, a tenth of the
-images, resized to 16×16, and 10 epochs. It keeps the values of α, so λ stays below 0.5.
+DATASET is cifar10, cifar100 or svhn. The supernet has C=16, the widths of MobileNetV2
+1.0. The search has 50 epochs with batch size 64, as that of β-DARTS in the DARTS space.
+λ of beta_darts grows by 0.5 per 390 steps, to 25 on CIFAR. Nobody has published λ for
+this space, so try several values of --config.search.beta_decay_weight. This size is for
+accelerators. proxy has C=4, two layers in a stage, a tenth of the images, resized to
+16×16, and 10 epochs. It keeps the hyperparameters of α, so λ stays below 0.5.
 
 METHOD is a name of `beta-darts list methods`, without pc_darts, darts_minus and
-lambda_darts, which need cells. proxyless is the two-path sampling of
-ProxylessNAS, with the settings of α of its official program: Adam with learning rate
-1e-3, b1 = 0 and no decay. gdas and proxyless compute one or two operations of each
-layer, and compute them again in the backward pass. In one stage with all seven
-operations they need 28 % of the memory of darts (benchmarks/README.md). Search for
-cheap networks with the regularizer cost:
+lambda_darts, which need cells. proxyless is the two-path sampling of ProxylessNAS, with
+the settings of α of its official program: Adam with learning rate 1e-3, b1 = 0 and no
+decay. gdas and proxyless compute one or two operations of each layer, and compute them
+again in the backward pass. In one stage with all seven operations they need 28 % of the
+memory of darts (benchmarks/README.md). Search for cheap networks with the regularizer
+cost:
 
-  python -m beta_darts_jax.main --config configs/mobile.py:cifar10,gdas
+  python -m beta_darts_jax.main --config configs/mobile.py:cifar10,gdas \\
     --config.search.regularizers="('cost',)" --config.search.cost_weight=0.3
 
 retrain has DATASET cifar10, cifar100 or imagenet. On CIFAR a network is trained for 200
 epochs with batch size 128 and weight decay 5e-4. The learning rate follows a cosine
-from 0.1. On ImageNet it is trained for 300 epochs with batch size 256, weight decay 4e-5
-and label smoothing 0.1. The learning rate follows a cosine from 0.05 after five epochs
-of warm-up. MobileNetV2 has 3,504,872 parameters, 300.8 M multiply-adds and the published
-top-1 accuracy 72.0 % there.
+from 0.1. On ImageNet it is trained for 300 epochs with batch size 256, weight decay
+4e-5 and label smoothing 0.1. The learning rate follows a cosine from 0.05 after five
+epochs of warm-up. MobileNetV2 has 3,504,872 parameters, 300.8 M multiply-adds and the
+published top-1 accuracy 72.0 % there.
 
 We have run neither a search at this size nor these trainings.
 """

@@ -6,17 +6,17 @@
 DATASET is cifar10, cifar100, imagenet16_120 or svhn.
 
 The full protocol has C=16, N=5, and 100 epochs with batch size 64. λ grows by 0.5 per
-390 steps, which are an epoch of CIFAR, to at most 50. One
-cell, found on CIFAR-10, has these published accuracies (validation/test): CIFAR-10
-91.55/94.36, CIFAR-100 73.49/73.51, ImageNet16-120 46.37/46.34. This size is for
-accelerators: on two CPU cores a step takes 1.6 seconds, and the search with its
-evaluations 18 hours. CIFAR-100 has the same values. There is no official protocol for ImageNet16-120; here
-its images are cropped with padding 2. SVHN has the same values without flips, because a
-mirrored digit is another digit.
+390 steps, which are an epoch of CIFAR, to at most 50. One cell, found on CIFAR-10, has
+these published accuracies (validation/test): CIFAR-10 91.55/94.36, CIFAR-100
+73.49/73.51, ImageNet16-120 46.37/46.34. This size is for accelerators: on two CPU cores
+a step takes 1.6 seconds, and the search with its evaluations 18 hours. CIFAR-100 has
+the same values. There is no official protocol for ImageNet16-120; here its images are
+cropped with padding 2. SVHN has the same values without flips, because a mirrored digit
+is another digit.
 
 proxy has C=8, images resized to 16×16, and 10 epochs (3,900 steps on CIFAR). It keeps
-N=5, because shallower supernets find other cells, and it keeps all values of α. It
-takes about a quarter of an hour on two cores.
+N=5, because shallower supernets find other cells, and it keeps all hyperparameters of
+α. It takes about a quarter of an hour on two cores.
 
 METHOD is a name of `beta-darts list methods`, by default beta_darts. Each method uses
 the protocol above, not the protocol of its own paper. It changes only what this list
@@ -31,8 +31,10 @@ names:
   rdarts_l2                weight decay 81e-4
   sdarts_rs, sdarts_adv    random perturbation of β, or an adversarial perturbation of seven steps
   pc_darts                 a quarter of the channels, edge weights, α starts after 30 % of the epochs
-  gdas                     one sampled operation per edge, temperature from 10 to 0.1, weights first
-  proxyless                two sampled operations per edge for α, one for the weights; rates of α from its program
+  gdas                     one sampled operation per edge, temperature from 10 to 0.1, weights first; operations that
+                           are not drawn get a gradient, too
+  proxyless                two sampled operations per edge for α, one for the weights; weights first; rates of α from
+                           its program
   snas                     a soft sample of all operations, with the same temperature
   drnas                    β from a Dirichlet distribution
   darts_minus              an auxiliary skip connection whose weight falls to 0

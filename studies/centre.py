@@ -1,4 +1,4 @@
-"""β-DARTS and DARTS when α runs ahead of the weights: N=2, six paired seeds 200 to 205. The study is closed.
+"""β-DARTS and DARTS when α is sped up: N=2, six paired seeds 200 to 205. The study is closed.
 
 CIFAR-10 at 16×16, NAS-Bench-201 with C=16 and N=2, 10 epochs = 3,900 steps of batch size 64, the cheapest setting of
 the study `pilot` in which DARTS collapsed with both pilot seeds. α's rate is 1e-2, 33 times the official one. λ grows

@@ -1,15 +1,16 @@
-"""Which clock do the two levels need? β-DARTS and DARTS, each on the official clock and on a sped-up one.
+"""Which learning rate of α and which λ does a short search need? β-DARTS and DARTS, with official and sped-up values.
 
-  make study STUDY=clock           # about five hours on two cores
+  make study STUDY=clock           # about five hours on two free cores
 
-The official clock keeps the published values per step: α's rate is 3e-4, the second decay rate of its Adam is 0.999,
-and λ grows by 0.5 per epoch of 390 steps. The sped-up clock is the rule of the proxies before this study. It matches
-the path of α in the S = 3,900 steps of this search to that in the 39,100 steps of the official one: the rate is 3e-3,
-λ grows to 50·S·0.003/11.73 = 49.87, and the decay rate is 1 − 39.1/S = 0.98997.
+The official values are the published ones per step: α's rate is 3e-4, the second decay rate of its Adam is 0.999, and λ
+grows by 0.5 per epoch of 390 steps. The sped-up values follow the rule of the proxies before this study. It matches the
+path of α in the S = 3,900 steps of this search to that in the 39,100 steps of the official one: the rate is 3e-3, λ
+grows to 50·S·0.003/11.73 = 49.87, and the decay rate is 1 − 39.1/S = 0.98997.
 
 Everything else is the same in the four arms: NAS-Bench-201, CIFAR-10 at 16×16, N=5, C=8, 10 epochs, batch size 64. No
 earlier run has used the six seeds. The primary measure is the mean percentile of the cells of the last 20 % of the
-epochs. It is compared first between β-DARTS on the two clocks, then between the methods on the official clock.
+epochs. It is compared first between β-DARTS with the two sets of values, then between the methods with the official
+values.
 """
 
 from beta_darts_jax.config import default
@@ -24,7 +25,7 @@ SPED_UP = {'alpha_learning_rate': 3e-3, 'alpha_betas': (0.5, 0.98997), 'beta_dec
 def get_study():
   return Study(
     name='clock',
-    question='Which clock do the two levels of the search need?',
+    question='Which learning rate of α and which λ does a short search need?',
     primary='percentile',
     arms={
       'beta_darts': arm('beta_darts', OFFICIAL),

@@ -1,12 +1,12 @@
-"""Is Beta-Decay more than early stopping, when α runs ahead of the weights? The study is closed.
+"""Is Beta-Decay more than early stopping, when α is sped up? The study is closed.
 
 It uses two arms of the study `centre`, four seeds each. Further arms:
   frozen     λ = 0; α is fixed from the first epoch in which λ of β-DARTS exceeds 3.6
   decoupled  Beta-Decay acts on α directly, not through Adam
   shuffled   β-DARTS whose α learns from randomly permuted labels; its cells should be no better than random cells
-  annealed   λ = 0; the learning rate of α falls by epoch as much as Beta-Decay slowed α down in the centre. The factor
-             is the length of the path of centred α with Beta-Decay over that without, root mean squares over seeds, at
-             most 1
+  annealed   λ = 0. The learning rate of α is multiplied in each epoch by a factor of at most 1: the length of the path
+             of centred α with Beta-Decay, divided by that without, in the study `centre`. Each length is a root mean
+             square over the seeds
 """
 
 from studies.study import SPED_UP_COMMIT, Study

@@ -1,4 +1,4 @@
-"""The study reproduce_cifar10 on CIFAR-100; the search sees CIFAR-100's own images."""
+"""The study reproduce_cifar10 on CIFAR-100; the search uses the images of CIFAR-100."""
 
 from studies import reproduce_cifar10
 

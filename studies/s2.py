@@ -1,4 +1,4 @@
-"""S2 when α runs ahead of the weights: β-DARTS and DARTS, six paired seeds. The study is closed.
+"""S2 when α is sped up: β-DARTS and DARTS, six paired seeds. The study is closed.
 
 The setting of the study `pilot_robust` with two fifths of the images. S2 is a space where DARTS is known to fill the
 cell with skip connections. There is no benchmark table of this space. The measure is the number of skip connections

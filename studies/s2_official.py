@@ -1,12 +1,13 @@
-"""S2 on the official clock: DARTS and β-DARTS, six paired seeds that no earlier run has used.
+"""S2 with the official values: DARTS and β-DARTS, six paired seeds that no earlier run has used.
 
   make study STUDY=s2_official     # about three hours on two cores
 
 S2 is a space where DARTS is known to fill the cell with skip connections. Five cells, C=8, CIFAR-10 at 16×16, 13,000
-images: an epoch has 101 steps of batch size 64, and the search 50 epochs. The values of α are the published ones per
-step: rate 3e-4, second decay rate 0.999, and λ grows by 0.5 per 390 steps, to 25·101/390 = 6.47. There is no benchmark
-table of this space. The measure is the number of parameter-free operations among the eight of the normal cell. If DARTS
-does not collapse at this size (four or more on average), the study says nothing about Beta-Decay, and ends there.
+images: an epoch has 101 steps of batch size 64, and the search 50 epochs. The hyperparameters of α are the published
+ones per step: rate 3e-4, second decay rate 0.999, and λ grows by 0.5 per 390 steps, to 25·101/390 = 6.47. There is no
+benchmark table of this space. The measure is the number of parameter-free operations among the eight of the normal
+cell. If DARTS does not collapse at this size (four or more on average), the study says nothing about Beta-Decay, and
+ends there.
 """
 
 from beta_darts_jax.config import default
@@ -20,7 +21,7 @@ ENDED = 'The normal cells of plain DARTS do not collapse at this size.'
 def get_study(space='s2', harm='skips', ended=ENDED):
   return Study(
     name=f'{space}_official',
-    question=f'Does Beta-Decay keep {harm} out of the cells of {space.upper()} on the official clock?',
+    question=f'Does Beta-Decay keep {harm} out of the cells of {space.upper()} with the official values?',
     primary='parameter_free',
     arms={method: arm(space, method) for method in ('darts', 'beta_darts')},
     references={'beta_darts': 'darts'},

@@ -1,4 +1,4 @@
-"""S4 when α runs ahead of the weights: the study `s2`, with noise in place of skips. The study is closed."""
+"""S4 when α is sped up: the study `s2`, with noise in place of skips. The study is closed."""
 
 from studies import s2
 

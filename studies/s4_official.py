@@ -1,4 +1,4 @@
-"""S4 on the official clock: the study `s2_official`, with noise in place of skips.
+"""S4 with the official values: the study `s2_official`, with noise in place of skips.
 
 make study STUDY=s4_official
 

@@ -1,11 +1,11 @@
-"""Which clock does a small data set need? 5,000 images, β-DARTS and DARTS, on the official clock and a sped-up one.
+"""Which learning rate of α and which λ does a small data set need? β-DARTS and DARTS on 5,000 images.
 
-  make study STUDY=small           # about three hours on two cores
+  make study STUDY=small           # about three hours on two free cores
 
-A tenth of CIFAR-10 at 16×16, N=5, C=8, 100 epochs of 39 steps with batch size 64. The official clock keeps the
-published values per step: α's rate is 3e-4, the second decay rate of its Adam is 0.999, and λ grows by 0.5 per 390
-steps, to 5. The sped-up clock is that of the study `clock`, for the same number of steps. No earlier run has used the
-four seeds. The primary measure is the mean percentile of the cells of the last 20 % of the epochs.
+A tenth of CIFAR-10 at 16×16, N=5, C=8, 100 epochs of 39 steps with batch size 64. The official values are the published
+ones per step: α's rate is 3e-4, the second decay rate of its Adam is 0.999, and λ grows by 0.5 per 390 steps, to 5. The
+sped-up values are those of the study `clock`, for the same number of steps. No earlier run has used the four seeds. The
+primary measure is the mean percentile of the cells of the last 20 % of the epochs.
 """
 
 from studies import clock
@@ -18,7 +18,7 @@ FIRST_SEED = 500
 def get_study():
   return Study(
     name='small',
-    question='Which clock does a search on 5,000 images need?',
+    question='Which learning rate of α and which λ does a search on 5,000 images need?',
     primary='percentile',
     arms={
       'beta_darts': arm('beta_darts', clock.OFFICIAL),

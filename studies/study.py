@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from beta_darts_jax.config.check import check
 from beta_darts_jax.errors import InputError
 
-SPED_UP_COMMIT = '48735b7'  # the last one that can run the studies in which α runs ahead of the weights
+SPED_UP_COMMIT = '48735b7'  # the last one that can run the studies in which α is sped up
 
 
 @dataclasses.dataclass(frozen=True)

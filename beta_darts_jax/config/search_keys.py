@@ -108,13 +108,13 @@ SEARCH = (
   Key('search.momentum', 0.9, 'momentum of the weights', varied=True),
   Key('search.weight_decay', 3e-4, 'weight decay of the weights, added to their gradient', varied=True),
   Key('search.clip_norm', 5.0, 'norm to which a longer gradient of the weights is clipped', above=0, varied=True),
-  Key('search.weight_optimizer', 'weight_sgd', 'optimizer of the weights', choices=OPTIMIZERS),
+  Key('search.weight_optimizer', 'weight_sgd', 'optimizer of the weights: not one of alpha_…', choices=OPTIMIZERS),
   Key('search.alpha_learning_rate', 3e-4, 'learning rate of α', varied=True),
   Key('search.alpha_betas', (0.5, 0.999), "decay rates of Adam's first and second moment for α", below=1),
   Key(
     'search.alpha_weight_decay', 1e-3, 'weight decay of α, added to its gradient; the same in all epochs', varied=True
   ),
-  Key('search.alpha_optimizer', 'alpha_adam', 'optimizer of α', choices=OPTIMIZERS),
+  Key('search.alpha_optimizer', 'alpha_adam', 'optimizer of α: not one of weight_…', choices=OPTIMIZERS),
   Key('search.alpha_warmup_epochs', 0, 'number of first epochs in which α is not trained'),
   Key('search.alpha_epochs', 0, 'number of epochs after which α no longer changes; 0: all epochs train α'),
   Key(
@@ -123,8 +123,8 @@ SEARCH = (
     choices=REGULARIZERS, items=str,
   ),
   Key(
-    'search.order', 'alpha_first', 'which level moves first in a step (weights_first: GDAS, and Λ-DARTS on '
-    'NAS-Bench-201)',
+    'search.order', 'alpha_first', 'what a step updates first, α or the weights (weights_first: GDAS, ProxylessNAS, '
+    'and Λ-DARTS on NAS-Bench-201)',
     choices=ORDERS,
   ),
 )  # fmt: skip
@@ -150,7 +150,7 @@ METHOD = (
   ),
   Key(
     'cost.target', 0.0, 'expected cost of the cells, in the unit of the costs, below which the regularizer cost has no '
-    'force; 0: the lower, the better', only_with=_COST,
+    'force; 0: no target', only_with=_COST,
   ),
   Key(
     'hypergradient.method', 'first_order', 'approximation of the gradient of the validation loss in α',
@@ -221,9 +221,9 @@ METHOD = (
 
 SELECTION = (
   Key(
-    'early_stopping.eigenvalue_ratio', 0.0, 'the dominant eigenvalue of the Hessian of α has the mean a over the '
-    'previous window and the mean b over the last window; the search stops when a/b is below this ratio (RobustDARTS: '
-    '0.75); 0 turns this rule off', below=1,
+    'early_stopping.eigenvalue_ratio', 0.0, 'the search stops when a/b is below this ratio; a and b are the means of '
+    'the dominant eigenvalue of the Hessian of α over the previous and the last window (RobustDARTS: 0.75); 0 turns '
+    'this rule off', below=1,
   ),
   Key(
     'early_stopping.eigenvalue_window', 5, 'number of epochs with diagnostics in one window of this rule', above=0,

@@ -60,6 +60,8 @@ RUN = (
     items=str,
   ),
   Key(
-    'profile', '', "steps that are traced for Perfetto, as START:STOP, counted from 0 and without STOP; '' traces none"
+    'profile',
+    '',
+    "steps that are traced for Perfetto: START:STOP means START to STOP − 1, counted from 0; '' traces none",
   ),
 )
