@@ -81,12 +81,14 @@ def test_most_pages_have_code_and_commands():
 
 @pytest.mark.parametrize('page', PAGES_WITH_PYTHON)
 def test_the_python_blocks_of_a_page_run(page):
-  """They run in turn. A block that is a config file also gives a config that is allowed."""
+  """They run in turn. A block that is a config file also runs alone, and gives a config that is allowed."""
   namespace = {}
   for block in blocks(page, 'python'):
     exec(compile(block, page, 'exec'), namespace)
     if 'def get_config(' in block:
-      check(namespace['get_config']())
+      alone = {}
+      exec(compile(block, page, 'exec'), alone)
+      check(alone['get_config']())
 
 
 def commands(text: str) -> list[list[str]]:

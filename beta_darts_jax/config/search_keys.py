@@ -108,13 +108,16 @@ SEARCH = (
   Key('search.momentum', 0.9, 'momentum of the weights', varied=True),
   Key('search.weight_decay', 3e-4, 'weight decay of the weights, added to their gradient', varied=True),
   Key('search.clip_norm', 5.0, 'norm to which a longer gradient of the weights is clipped', above=0, varied=True),
-  Key('search.weight_optimizer', 'weight_sgd', 'optimizer of the weights: not one of alpha_…', choices=OPTIMIZERS),
+  Key(
+    'search.weight_optimizer', 'weight_sgd', 'optimizer of the weights; those named alpha_… are refused',
+    choices=OPTIMIZERS,
+  ),
   Key('search.alpha_learning_rate', 3e-4, 'learning rate of α', varied=True),
   Key('search.alpha_betas', (0.5, 0.999), "decay rates of Adam's first and second moment for α", below=1),
   Key(
     'search.alpha_weight_decay', 1e-3, 'weight decay of α, added to its gradient; the same in all epochs', varied=True
   ),
-  Key('search.alpha_optimizer', 'alpha_adam', 'optimizer of α: not one of weight_…', choices=OPTIMIZERS),
+  Key('search.alpha_optimizer', 'alpha_adam', 'optimizer of α; those named weight_… are refused', choices=OPTIMIZERS),
   Key('search.alpha_warmup_epochs', 0, 'number of first epochs in which α is not trained'),
   Key('search.alpha_epochs', 0, 'number of epochs after which α no longer changes; 0: all epochs train α'),
   Key(

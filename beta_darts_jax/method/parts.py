@@ -15,7 +15,7 @@ RegularizerLike = str | Callable | Regularizer
 RelaxationLike = str | Callable | Sampling | Relaxation
 OPTIMIZERS_OF_WEIGHTS = {name: optimizer for name, optimizer in OPTIMIZERS.items() if name.startswith('weight_')}
 OPTIMIZERS_OF_ALPHA = {name: optimizer for name, optimizer in OPTIMIZERS.items() if name.startswith('alpha_')}
-ORDERS = ('alpha_first', 'weights_first')  # β-DARTS and DARTS; GDAS and Λ-DARTS
+ORDERS = ('alpha_first', 'weights_first')  # β-DARTS and DARTS; GDAS, ProxylessNAS and Λ-DARTS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,7 +41,7 @@ def test_beta_decay_adds_cell_types():
   np.testing.assert_allclose(beta_decay(both), 2 * beta_decay(ALPHAS) + 1, rtol=1e-5)
 
 
-def test_a_weight_may_be_constant_and_grows_from_0_also_in_a_single_epoch():
+def test_a_constant_weight_stays_and_linear_to_last_is_0_in_a_single_epoch():
   assert [SCHEDULES['constant'](50.0, epoch, 100) for epoch in (0, 99)] == [50.0, 50.0]
   assert SCHEDULES['linear_to_last'](50.0, 0, 1) == 0.0
 

@@ -85,7 +85,15 @@ def test_supernet_variables_folds_the_biases_of_autodl_projects(official):
   chex.assert_trees_all_equal(found, expected)
 
 
-def test_the_stem_for_imagenet_has_three_times_the_channels_as_that_of_pc_darts():
+def test_supernet_has_the_official_number_of_weights():
+  supernet = Supernet(NAS_BENCH_201, num_classes=10, channels=16, cells_per_stage=5)
+  betas = {'cell': jnp.zeros((6, 5))}
+  shapes = jax.eval_shape(supernet.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)), betas)
+  count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes['params']))
+  assert round(count / 1e6, 4) == 1.6861
+
+
+def test_the_imagenet_stem_has_three_times_c_channels_as_in_pc_darts():
   supernet = Supernet(DARTS, 10, channels=4, layers=2, stem='imagenet')
   betas = {name: jnp.zeros(shape) for name, shape in DARTS.alpha_shapes.items()}
   shapes = jax.eval_shape(supernet.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)), betas)['params']['network']

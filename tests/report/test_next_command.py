@@ -39,13 +39,17 @@ def make_search_on(folder, images, size, space='nas_bench_201', **data):
   return folder
 
 
-def test_the_cell_of_a_search_or_of_the_best_member_is_trained(follow, tmp_path):
+def test_the_cell_of_a_search_or_of_the_first_member_with_a_cell_is_trained(follow, tmp_path):
   single, population = make_search(tmp_path / 'one'), make_population(tmp_path / 'many')
   config, workdir = follow(single)
   assert (config['genotype'], workdir) == (str(single), f'{single}-retrained')
   assert (config['network.stem'], config['data.source']) == ('nas_bench_201', 'cifar10')
   config, workdir = follow(population)
   assert (config['genotype'], workdir) == (str(population / 'members' / '0'), f'{population}-retrained')
+  result = json.loads((population / 'result.json').read_text())
+  result['members'][0]['genotype'] = None  # it has diverged
+  (population / 'result.json').write_text(json.dumps(result))
+  assert follow(population)[0]['genotype'] == str(population / 'members' / '1')
 
 
 def test_the_data_of_the_search_are_those_of_the_training(follow, tmp_path):

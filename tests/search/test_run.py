@@ -57,7 +57,7 @@ def test_a_search_that_ends_early_takes_the_first_epochs_of_the_whole_one(tmp_pa
   assert result['epoch'] == 1 and not result['stopped_early']
 
 
-def test_a_search_in_which_alpha_hardly_moves_is_named(capsys):
+def test_a_search_in_which_alpha_hardly_moves_has_a_warning(capsys):
   """Four steps at the rate 3e-4 move α by 0.0012, near its initial values of 0.001·N(0, 1)."""
   (warning,) = search_run.report_schedule(make_search_setup(make_config(), DATASET))
   assert warning.startswith('α moves by at most 0.0012') and f'warning: {warning}' in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """The values of a config reach the run."""
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from small_run import DATASET, make_config
 
@@ -33,8 +34,9 @@ def test_resized_crops_are_not_flipped_again_on_the_device():
 
 @pytest.mark.parametrize('load, config', [(load_search_data, default), (load_dataset, default_retrain)])
 def test_a_run_reads_its_part_of_the_training_images(load, config):
-  options, sizes = config().data, []
+  options, parts = config().data, []
   options.source = 'digits'
   for options.part in ('all', 'first half', 'second half'):
-    sizes.append(len(load(options).train[1]))
-  assert sizes == [1438, 719, 719]
+    parts.append(load(options).train[0])
+  assert [len(images) for images in parts] == [1438, 719, 719]
+  assert not np.array_equal(parts[1], parts[2])
