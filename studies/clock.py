@@ -1,6 +1,6 @@
 """Which learning rate of α and which λ does a short search need? β-DARTS and DARTS, with official and sped-up values.
 
-  make study STUDY=clock           # about five hours on two free cores
+  make study STUDY=clock           # about eight hours on two cores, beside other programs
 
 The official values are the published ones per step: α's rate is 3e-4, the second decay rate of its Adam is 0.999, and λ
 grows by 0.5 per epoch of 390 steps. The sped-up values follow the rule of the proxies before this study. It matches the

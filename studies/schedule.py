@@ -1,6 +1,6 @@
 """What happens in the first 40 epochs of the official schedule of 100? β-DARTS, DARTS and a search with frozen α.
 
-  make study STUDY=schedule        # about eight hours on two free cores
+  make study STUDY=schedule        # we estimated eight hours on two cores
 
 All values of the two levels are the published ones; λ grows by 0.5 an epoch. Only the supernet is smaller:
 NAS-Bench-201, CIFAR-10 at 16×16, N=5, C=8, as in the study `clock`. The searches end after 40 of 100 epochs. No earlier

@@ -1,6 +1,6 @@
 """Which learning rate of α and which λ does a small data set need? β-DARTS and DARTS on 5,000 images.
 
-  make study STUDY=small           # about three hours on two free cores
+  make study STUDY=small           # we estimated three hours on two cores
 
 A tenth of CIFAR-10 at 16×16, N=5, C=8, 100 epochs of 39 steps with batch size 64. The official values are the published
 ones per step: α's rate is 3e-4, the second decay rate of its Adam is 0.999, and λ grows by 0.5 per 390 steps, to 5. The
